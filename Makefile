@@ -1,0 +1,4 @@
+.PHONY: setup run test check
+
+setup run test check:
+	./scripts/$@

@@ -1,0 +1,1 @@
+"""The HTTP application on the API port: one file per group of routes."""

@@ -1,0 +1,56 @@
+"""GET /health: alive. GET /ready: takes telemetry and answers questions, or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Why the service is not ready, for operators: starting, draining, the log refuses; empty: it is."""
+
+    reasons: tuple[str, ...] = ()
+
+
+class HealthAnswer(BaseModel):
+    """The process is alive."""
+
+    status: str = Field(description="Always `ok`.", examples=["ok"])
+
+
+class ReadyAnswer(BaseModel):
+    """Whether to send traffic here."""
+
+    status: str = Field(description="`ready` or `not ready`.", examples=["ready"])
+    reasons: list[str] = Field(description="Why not; empty when ready.", examples=[[]])
+
+
+def routes(readiness: Callable[[], Readiness]) -> APIRouter:
+    """/health and /ready."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get(
+        "/health", operation_id="getHealth", summary="Is the process alive?", response_model=HealthAnswer
+    )
+    async def health() -> Response:
+        # async: alive also while every worker thread waits for the store.
+        return JSONResponse({"status": "ok"})
+
+    @router.get(
+        "/ready",
+        operation_id="getReady",
+        summary="Is it ready for traffic?",
+        response_model=ReadyAnswer,
+        responses={503: {"model": ReadyAnswer, "description": "Not ready, and why."}},
+    )
+    def ready() -> Response:
+        reasons = list(readiness().reasons)
+        status = "not ready" if reasons else "ready"
+        return JSONResponse({"status": status, "reasons": reasons}, 503 if reasons else 200)
+
+    return router

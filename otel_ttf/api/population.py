@@ -1,0 +1,125 @@
+"""GET /api/v1/ttf: figures of a population, per journey."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from otel_ttf.api.context import Context, KnownQuery
+from otel_ttf.api.models import FiguresAnswer
+from otel_ttf.api.problems import BadQuery, listed, responses
+from otel_ttf.api.stuck import counting_anew
+from otel_ttf.api.times import cohort_day, rfc3339_or_none
+from otel_ttf.api.ttf import minutes_or_none
+from otel_ttf.api.versions import chosen
+from otel_ttf.journey.definition import Journey
+from otel_ttf.journey.figures import figures, longest_target, young
+from otel_ttf.store.base import UNKNOWN, Cohort, NotReady
+
+PREFIX = "segment."
+
+
+def routes(context: Context) -> APIRouter:
+    """The figures."""
+    router = APIRouter(prefix="/api/v1", tags=["figures"])
+    attributes = dict.fromkeys(s.attribute for journey in context.journeys.values() for s in journey.segments)
+
+    @router.get(
+        "/ttf",
+        operation_id="getTtf",
+        summary="Figures of a population, per journey",
+        response_model=FiguresAnswer,
+        dependencies=[Depends(KnownQuery("journey", "from", "to", prefix=PREFIX))],
+        responses=responses(400, 404, 503),
+        openapi_extra={"parameters": [_segment_parameter(attribute) for attribute in attributes]},
+    )
+    def figures_of_many(
+        request: Request,
+        journey: Annotated[str | None, Query(description="Journey; default: all.")] = None,
+        first: Annotated[
+            str | None,
+            Query(
+                alias="from",
+                description="First cohort day, YYYY-MM-DD in the journey's time zone.",
+                examples=["2026-01-01"],
+            ),
+        ] = None,
+        beyond: Annotated[
+            str | None,
+            Query(alias="to", description="First day that is not meant any more.", examples=["2026-02-01"]),
+        ] = None,
+    ) -> Response:
+        as_of = context.as_of()
+        asked = [context.journey(journey)] if journey is not None else list(context.journeys.values())
+        wanted = {
+            name.removeprefix(PREFIX): value
+            for name, value in request.query_params.items()
+            if name.startswith(PREFIX)
+        }
+        asked = _with_segments(asked, list(wanted))
+        cohort = Cohort(_day("from", first), _day("to", beyond), wanted or None)
+        if (
+            cohort.first_day is not None
+            and cohort.last_day is not None
+            and cohort.first_day > cohort.last_day
+        ):
+            raise BadQuery("to", "expected a day that is not before `from`")
+        return as_of.answer(
+            {
+                "cohort": {"from": first, "to": beyond, "segments": wanted},
+                "journeys": [_figures(context, one, cohort, as_of.at) for one in asked],
+            }
+        )
+
+    return router
+
+
+def _segment_parameter(attribute: str) -> dict[str, object]:
+    return {
+        "name": PREFIX + attribute,
+        "in": "query",
+        "required": False,
+        "description": f"Only journeys with this value of `{attribute}`; `{UNKNOWN}`: those without one.",
+        "schema": {"type": "string"},
+    }
+
+
+def _day(name: str, text: str | None) -> int | None:
+    try:
+        return None if text is None else cohort_day(text)
+    except ValueError as error:
+        raise BadQuery(name, str(error)) from None
+
+
+def _with_segments(journeys: list[Journey], wanted: list[str]) -> list[Journey]:
+    """Those of the journeys that have all wanted segments. Raises BadQuery where none has."""
+    fitting = [j for j in journeys if {s.attribute for s in j.segments}.issuperset(wanted)]
+    if not fitting:
+        known = dict.fromkeys(PREFIX + s.attribute for j in journeys for s in j.segments)
+        raise BadQuery("segment", f"no journey has these segments; known: {listed(list(known))}")
+    return fitting
+
+
+def _figures(context: Context, journey: Journey, cohort: Cohort, now: int) -> dict[str, object]:
+    reader = context.reader
+    _, stored = chosen(reader, journey, None)
+    try:
+        # What is left out comes first: whoever moves between the readings is then in the counts at least.
+        recent = reader.young(journey.name, cohort, touched_after=now - longest_target(journey))
+        unswept = reader.unswept(journey.name, cohort, started_until=now - journey.give_up_after)
+        packed = reader.shares(journey.name, cohort)
+    except NotReady as error:
+        raise counting_anew(journey, error) from error
+    got = figures(journey, packed, unswept_expired=unswept, young=young(journey, recent, now))
+    return {
+        "journey": journey.name,
+        "version": journey.version,
+        "complete_since": rfc3339_or_none(stored.complete_since if stored else None),
+        "timezone": journey.timezone,
+        "target_minutes": minutes_or_none(journey.target),
+        **asdict(got),
+    }

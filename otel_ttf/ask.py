@@ -1,0 +1,188 @@
+"""Questions of the command line to the API of a server that runs, and its answers as tables."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+Answer = Mapping[str, Any]
+SECONDS = 10.0
+WIDE = 160  # columns of what does not go to a screen
+
+
+class Unanswered(Exception):
+    """The API cannot be asked, or has no answer; the message says why and what to do."""
+
+
+def get(url: str, path: Sequence[str], query: Mapping[str, str | None]) -> Answer:
+    """The API's answer to `/api/v1/` + path (raw segments). Raises Unanswered."""
+    import httpx2
+
+    target = "/".join([url.rstrip("/"), "api/v1", *(quote(segment, safe="") for segment in path)])
+    asked = {name: value for name, value in query.items() if value is not None}
+    host = urlsplit(url).hostname or ""
+    try:
+        # A proxy is no way to this machine.
+        response = httpx2.get(target, params=asked, timeout=SECONDS, trust_env=not _loopback(host))
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
+        raise Unanswered(
+            f"no server answers at {url}: start one with 'otel-ttf run', or give its address with --url."
+        ) from None
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise Unanswered(f"{url} is no API of otel-ttf: give its address with --url.")
+    if response.is_error:
+        raise Unanswered(str(answer.get("detail") or answer.get("title") or f"status {response.status_code}"))
+    return answer
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _minutes(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _second(time: str | None) -> str:
+    """A time of the API to the second, for eyes."""
+    return time[:19].replace("T", " ") + "Z" if time else "-"
+
+
+def _print(*parts: object) -> None:
+    from rich.console import Console
+
+    # No markup: names and ids come from outside. What goes into a pipe or a file is not cut to a screen.
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> object:
+    """A table; columns whose name begins with a blank are numbers, flush right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(
+            Text(column.strip()), justify="right" if column.startswith(" ") else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    return table
+
+
+def _user(answer: Answer) -> None:
+    reached = [
+        (
+            stage["name"],
+            stage["milestone"],
+            _minutes(stage["minutes"]),
+            _minutes(stage["target_minutes"]),
+            _second(stage["reached_at"]),
+        )
+        for stage in answer["stages"]
+    ]
+    segments = ", ".join(f"{name} {value}" for name, value in answer["segments"].items())
+    _print(
+        f"{answer['user_id'] or answer['subject']}: {answer['state']} in {answer['journey']}"
+        + (f" ({segments})" if segments else ""),
+        _table(("stage", "milestone", " minutes", " target", "reached"), reached),
+        f"total {_minutes(answer['ttf_complete_minutes'])} minutes, "
+        f"score {_minutes(answer['ttf_efficiency_score'])}, "
+        f"started {_second(answer['started_at'])}",
+        *([f"flags: {', '.join(answer['flags'])}"] if answer["flags"] else []),
+        f"as of {_second(answer['as_of'])}",
+    )
+
+
+def _summary(answer: Answer) -> None:
+    for journey in answer["journeys"]:
+        stages = [
+            (
+                stage["name"],
+                stage["reached"],
+                _minutes(stage["median_minutes"]),
+                _minutes(stage["p90_minutes"]),
+                _minutes(stage["target_minutes"]),
+                _share(stage["within_target"]),
+                stage["within_target_of"],
+            )
+            for stage in journey["stages"]
+        ]
+        _print(
+            f"{journey['journey']}: {journey['started']} started, {journey['completed']} completed "
+            f"({_share(journey['completion_rate'])}), {journey['in_progress']} in progress, "
+            f"{journey['expired']} expired, {journey['entered_late']} entered late",
+            f"of the completed: median {_minutes(journey['median_minutes_of_completed'])} minutes, "
+            f"p90 {_minutes(journey['p90_minutes_of_completed'])}, "
+            f"mean score {_minutes(journey['mean_score_of_completed'])}; "
+            f"within target {_share(journey['within_target'])} of {journey['within_target_of']}",
+            _table(("stage", " reached", " median", " p90", " target", " within", " of"), stages),
+        )
+    _print(f"as of {_second(answer['as_of'])}")
+
+
+def _stuck(answer: Answer) -> None:
+    if not answer["items"]:
+        _print(f"Nobody is stuck in {answer['journey']}, as of {_second(answer['as_of'])}.")
+        return
+    rows = [
+        (
+            item["subject"],
+            item["stage"],
+            _minutes(item["minutes"]),
+            _minutes(item["target_minutes"]),
+            _second(item["since"]),
+        )
+        for item in answer["items"]
+    ]
+    _print(
+        _table(("subject", "stage", " minutes", " target", "since"), rows),
+        f"as of {_second(answer['as_of'])}"
+        + ("; there are more, see the API's further pages" if answer["next"] else ""),
+    )
+
+
+def _seen(answer: Answer) -> None:
+    if not answer["names"]:
+        _print("No event or span has come in yet: try 'otel-ttf demo'.")
+        return
+    rows = [
+        (
+            name["name"],
+            name["kind"],
+            name["count"],
+            _second(name["last_seen"]),
+            ", ".join(name["milestones"]) or "-",
+        )
+        for name in answer["names"]
+    ]
+    _print(
+        _table(("name", "kind", " count", "last seen", "milestones"), rows),
+        f"as of {_second(answer['as_of'])}",
+    )
+
+
+TABLES: Mapping[str, Callable[[Answer], None]] = {
+    "user": _user,
+    "summary": _summary,
+    "stuck": _stuck,
+    "seen": _seen,
+}

@@ -1,0 +1,339 @@
+"""The command line: parses arguments and prints; the work is done elsewhere, imported when it is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from otel_ttf import __version__
+
+if TYPE_CHECKING:
+    from otel_ttf.config.load import Loaded
+
+FAILURE, USAGE = 1, 2
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Stop(click.ClickException):
+    """Ends the command with one sentence that says what is wrong and what to do."""
+
+    def __init__(self, message: str, exit_code: int = FAILURE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
+
+    def show(self, file: Any = None) -> None:
+        """Prints the sentence on standard error."""
+        click.echo(f"otel-ttf: {self.format_message()}", err=True)
+
+
+def _configured(command: F) -> F:
+    """Adds --config and --set."""
+    files = click.option(
+        "--config",
+        "files",
+        metavar="FILE",
+        multiple=True,
+        help="Configuration file; several are laid over one another. Without: the built-in defaults.",
+    )
+    sets = click.option(
+        "--set",
+        "settings",
+        metavar="A.B=C",
+        multiple=True,
+        help="One setting, over all files; the value is YAML. May be given several times.",
+    )
+    return files(sets(command))
+
+
+def _load(files: tuple[str, ...], settings: tuple[str, ...]) -> Loaded:
+    """The configuration; ends the command with all that is wrong with it. Warnings go to standard error."""
+    from otel_ttf.config import ConfigError, load
+
+    try:
+        loaded = load(files, settings, os.environ)
+    except ConfigError as error:
+        click.echo("\n".join(map(str, error.problems)), err=True)
+        count = len(error.problems)
+        things = "1 thing is" if count == 1 else f"{count} things are"
+        raise Stop(f"the configuration cannot be used: {things} wrong, see above.", USAGE) from None
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return loaded
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="otel-ttf", message="%(prog)s %(version)s")
+def main() -> None:
+    """Time to first value, measured inside the OpenTelemetry pipeline.
+
+    Takes OTLP logs and spans, follows every user through the milestones of a journey, and tells how long they
+    take, where they get stuck, and who is stuck now.
+
+    \b
+    Examples:
+      otel-ttf run --demo              start on 127.0.0.1 with made-up users
+      otel-ttf ttf demo-0001           ask about one of them
+      otel-ttf stuck                   who is stuck
+    """
+
+
+def _data_dir(path: Path) -> Path:
+    """The directory, made if it isn't there; ends the command when it cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        reason = (error.strerror or "it cannot be made").lower()
+        raise Stop(
+            f"the data directory {path} cannot be made: {reason}; choose another with --data-dir."
+        ) from None
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise Stop(f"the data directory {path} is not writable; choose another with --data-dir.")
+    return path
+
+
+@main.command()
+@_configured
+@click.option(
+    "--data-dir",
+    envvar="OTEL_TTF_DATA",
+    default="data",
+    show_default=True,
+    show_envvar=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where log, store and keys are kept; made if it isn't there.",
+)
+@click.option("--demo", is_flag=True, help="With made-up users, sent live by a process of its own.")
+def run(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, demo: bool) -> None:
+    """Start the server; Ctrl-C or SIGTERM stops it without losing anything.
+
+    \b
+    Examples:
+      otel-ttf run
+      otel-ttf run --demo
+      otel-ttf run --config config.yaml --data-dir /var/lib/otel-ttf
+      otel-ttf run --set api.endpoint=127.0.0.1:9090
+    """
+    config = _load(files, settings).config
+    directory = _data_dir(data_dir)
+    from otel_ttf import service
+    from otel_ttf.config import CannotStart
+    from otel_ttf.demo import DemoOptions
+
+    try:
+        sys.exit(service.main(config, directory, DemoOptions() if demo else None))
+    except CannotStart as error:
+        raise Stop(str(error), error.exit_code) from None
+
+
+@main.command()
+@_configured
+def validate(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
+    """Check a configuration: every error at once, as file, line, path, what was expected, what was found.
+
+    \b
+    Examples:
+      otel-ttf validate --config config.yaml
+      otel-ttf validate --config base.yaml --config production.yaml --set log.max_size=2GiB
+    """
+    _load(files, settings)
+    click.echo(f"{', '.join(files) or 'the built-in configuration'}: valid")
+
+
+@main.command("print-config")
+@_configured
+@click.option("--schema", is_flag=True, help="Print the JSON schema of configuration files, for editors.")
+def print_config(files: tuple[str, ...], settings: tuple[str, ...], schema: bool) -> None:
+    """Print the configuration that results, defaults included.
+
+    Secrets are redacted, and a value that comes from the environment is shown as its reference.
+
+    \b
+    Examples:
+      otel-ttf print-config --config config.yaml
+      otel-ttf print-config --schema > config.schema.json
+    """
+    from otel_ttf.config import show
+
+    if schema:
+        click.echo(show.schema_text(), nl=False)
+        return
+    click.echo(show.as_yaml(_load(files, settings)), nl=False)
+
+
+@main.command()
+@click.option(
+    "--users", default=200, show_default=True, type=click.IntRange(0, 9999), help="Users at the beginning."
+)
+@click.option(
+    "--rate",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(0, 1000),
+    help="Live events a second after them; 0: stop then.",
+)
+@click.option("--seed", default=1, show_default=True, help="The same seed makes the same users.")
+@click.option(
+    "--endpoint",
+    default="127.0.0.1:4317",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="OTLP/gRPC, without TLS.",
+)
+@click.option(
+    "--wait",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0, 3600),
+    help="Seconds to wait for the server.",
+)
+@click.option("--with-parent", is_flag=True, hidden=True, help="Ends when standard input closes.")
+def demo(users: int, rate: float, seed: int, endpoint: str, wait: float, with_parent: bool) -> None:
+    """Send made-up users through the OpenTelemetry SDK to a server that runs; Ctrl-C stops it.
+
+    Their names are demo-0001, demo-0002, ...; most of their journeys began within the last hours.
+
+    \b
+    Examples:
+      otel-ttf demo
+      otel-ttf demo --users 1000 --rate 0
+      otel-ttf demo --endpoint 127.0.0.1:14317 --seed 7
+    """
+    from otel_ttf.demo import DemoOptions, drive
+
+    options = DemoOptions(users=users, rate=rate, seed=seed, endpoint=endpoint)
+    if not drive(options, wait, with_parent=with_parent):
+        raise Stop(
+            f"no OTLP/gRPC server answers at {endpoint}: start one with 'otel-ttf run', or give --endpoint."
+        )
+
+
+def _asking(command: F) -> F:
+    """Adds --url and --format."""
+    url = click.option(
+        "--url",
+        envvar="TELEMETRY_API_URL",
+        default="http://127.0.0.1:8080",
+        show_default=True,
+        show_envvar=True,
+        help="Where the server's API is.",
+    )
+    shape = click.option(
+        "--format",
+        "shape",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="For eyes, or the API's answer as it is.",
+    )
+    return url(shape(command))
+
+
+def _tell(url: str, shape: str, question: str, path: tuple[str, ...], **query: str | None) -> None:
+    """Asks the API and prints what it says, as a table (`question` names which) or as JSON."""
+    from otel_ttf import ask
+
+    try:
+        answer = ask.get(url, path, query)
+    except ask.Unanswered as error:
+        raise Stop(str(error)) from None
+    if shape == "json":
+        click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+    else:
+        ask.TABLES[question](answer)
+
+
+@main.command()
+@click.argument("user", required=False)
+@click.option("--summary", is_flag=True, help="Everybody's figures instead of one user's.")
+@click.option("--journey", help="Name of the journey, where there are several.")
+@_asking
+def ttf(user: str | None, summary: bool, journey: str | None, url: str, shape: str) -> None:
+    """Tell how far a user is and how long each stage took, or the figures of everybody.
+
+    \b
+    Examples:
+      otel-ttf ttf demo-0001
+      otel-ttf ttf --summary
+      otel-ttf ttf demo-0001 --format json
+    """
+    if (user is None) != summary:
+        raise click.UsageError("give a user id, or --summary for everybody: otel-ttf ttf demo-0001")
+    if user is None:
+        _tell(url, shape, "summary", ("ttf",), journey=journey)
+    else:
+        _tell(url, shape, "user", ("ttf", user), journey=journey)
+
+
+@main.command()
+@click.option("--journey", help="Name of the journey, where there are several.")
+@click.option("--stage", help="Only those in this stage, e.g. agent.")
+@click.option(
+    "--over", metavar="DURATION", help="Stuck for longer than this, e.g. 30m; the stage's target by default."
+)
+@_asking
+def stuck(journey: str | None, stage: str | None, over: str | None, url: str, shape: str) -> None:
+    """List who is stuck in which stage for how long, longest first.
+
+    \b
+    Examples:
+      otel-ttf stuck
+      otel-ttf stuck --stage agent --over 30m
+      otel-ttf stuck --format json
+    """
+    _tell(url, shape, "stuck", ("stuck",), journey=journey, stage=stage, over=over)
+
+
+@main.command()
+@_asking
+def seen(url: str, shape: str) -> None:
+    """List event and span names that came in, and the milestones they matched.
+
+    The answer to: I send events and see no journey.
+
+    \b
+    Examples:
+      otel-ttf seen
+      otel-ttf seen --url http://127.0.0.1:9090
+    """
+    _tell(url, shape, "seen", ("events", "names"))
+
+
+@main.group()
+def keys() -> None:
+    """Make keys for pseudonyms.
+
+    \b
+    Examples:
+      otel-ttf keys new > keys
+    """
+
+
+@keys.command("new")
+def new_keys() -> None:
+    """Print a new key file; keep it secret and keep it: without it nobody can be found again.
+
+    \b
+    Examples:
+      (umask 077; otel-ttf keys new > keys)
+      otel-ttf run --set privacy.key_file=keys
+    """
+    from otel_ttf.pii.keys import new
+
+    click.echo(new(), nl=False)
+
+
+@main.command()
+def version() -> None:
+    """Print the version.
+
+    \b
+    Examples:
+      otel-ttf version
+    """
+    click.echo(f"otel-ttf {__version__}")

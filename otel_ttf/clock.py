@@ -1,0 +1,106 @@
+"""Our one clock: the wall clock, held by an anchor that does not step (journeys.md, Time).
+
+The anchor is CLOCK_BOOTTIME, which also runs while the machine sleeps; where there is none, the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from otel_ttf.units import MINUTE, SECOND
+
+# A wall clock that stands further away has stepped; nearer, it is being corrected slowly and is followed.
+STEP = 60 * SECOND
+# A step that has held for so long is the truth.
+HOLDS = 10 * MINUTE
+
+
+class Clock(Protocol):
+    """What time it is. Unix nanoseconds."""
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the wall clock has stepped away and is not believed yet."""
+
+    def now(self) -> int:
+        """Our time."""
+
+    def later(self) -> int:
+        """The later of our time and the wall clock's: what an event without a time gets."""
+
+
+def _boottime() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+class SystemClock:
+    """The machine's clock. Any thread may ask.
+
+    wall    unix ns, may step
+    steady  ns, never steps
+    """
+
+    def __init__(
+        self, wall: Callable[[], int] = time.time_ns, steady: Callable[[], int] | None = None
+    ) -> None:
+        self._wall = wall
+        self._steady = steady or (_boottime if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic_ns)
+        self._offset = self._wall() - self._steady()
+        self._since: int | None = None
+        self._step = 0
+        self._lock = threading.Lock()
+
+    def _read(self) -> tuple[int, int]:
+        """(our time, the wall clock's)."""
+        with self._lock:
+            wall, steady = self._wall(), self._steady()
+            away = wall - (steady + self._offset)
+            if abs(away) <= STEP:
+                self._offset += away
+                self._since, self._step = None, 0
+            elif self._since is None or abs(away - self._step) > STEP:
+                self._since, self._step = steady, away
+            elif steady - self._since >= HOLDS:
+                self._offset += away
+                self._since, self._step = None, 0
+            return steady + self._offset, wall
+
+    def now(self) -> int:
+        return self._read()[0]
+
+    def later(self) -> int:
+        return max(self._read())
+
+    @property
+    def stepped(self) -> bool:
+        self._read()
+        return self._since is not None
+
+    @property
+    def step_seconds(self) -> float:
+        """How far the wall clock stands from ours; 0 when they agree."""
+        self._read()
+        return self._step / SECOND
+
+
+class ManualClock:
+    """A clock that a test sets."""
+
+    stepped = False
+    step_seconds = 0.0
+
+    def __init__(self, now: int) -> None:
+        self._now = now
+
+    def advance(self, by: int) -> None:
+        """Moves on by nanoseconds."""
+        self._now += by
+
+    def now(self) -> int:
+        return self._now
+
+    def later(self) -> int:
+        return self._now

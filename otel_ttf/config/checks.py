@@ -1,0 +1,197 @@
+"""Rules over several settings at once, and warnings.
+
+They look at the plain data and pass over what has the wrong type, so that they tell beside pydantic's errors.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from otel_ttf.config.journeys import stage_of
+from otel_ttf.config.model import Config
+from otel_ttf.config.problems import Path
+from otel_ttf.journey.definition import LEVELS, Journey, Milestone, Segment, check
+from otel_ttf.journey.match import Match, parse
+from otel_ttf.processors.mask import changes
+from otel_ttf.receivers.endpoint import split
+from otel_ttf.units import DAY, duration
+
+# (path, expected, found); found None: described from the value
+Finding = tuple[Path, str, str | None]
+T = TypeVar("T")
+
+PROTOCOLS: Path = ("receivers", "otlp", "protocols")
+GRPC: Path = (*PROTOCOLS, "grpc")
+HTTP: Path = (*PROTOCOLS, "http")
+API: Path = ("api",)
+
+
+def findings(plain: object) -> Iterator[Finding]:
+    """What is wrong across settings."""
+    yield from _endpoints(plain)
+    journeys = _at(plain, ("journeys",))
+    if isinstance(journeys, dict):
+        for name, journey in journeys.items():
+            if isinstance(journey, dict):
+                yield from _journey(str(name), journey)
+
+
+def _at(plain: object, path: Path) -> object:
+    """What stands at the path, or None."""
+    for part in path:
+        if isinstance(plain, dict):
+            plain = plain.get(part)
+        elif isinstance(plain, list) and isinstance(part, int) and part < len(plain):
+            plain = plain[part]
+        else:
+            return None
+    return plain
+
+
+def _endpoints(plain: object) -> Iterator[Finding]:
+    protocols = _at(plain, PROTOCOLS)
+    taken: dict[tuple[str, int], Path] = {}
+    for section, default in ((GRPC, "127.0.0.1:4317"), (HTTP, "127.0.0.1:4318"), (API, "127.0.0.1:8080")):
+        if section != API and isinstance(protocols, dict) and section[-1] not in protocols:
+            continue
+        endpoint = _at(plain, (*section, "endpoint"))
+        listener = _address(endpoint if endpoint is not None else default)
+        if listener is None:
+            continue
+        host, port = listener
+        if not loopback(host) and _at(plain, (*section, "insecure")) is not True:
+            yield (
+                (*section, "endpoint"),
+                "a loopback address, or `insecure: true` beside it, since nobody is asked who they are",
+                None,
+            )
+        other = taken.setdefault(listener, section) if port else section
+        if other != section:
+            yield (*section, "endpoint"), f"another endpoint than that of {'.'.join(map(str, other))}", None
+
+
+def _address(endpoint: object) -> tuple[str, int] | None:
+    try:
+        return split(endpoint) if isinstance(endpoint, str) else None
+    except ValueError:
+        return None
+
+
+def loopback(host: str) -> bool:
+    """Whether only this machine reaches the host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _journey(name: str, data: dict[str, object]) -> Iterator[Finding]:
+    """The domain's own rules; what cannot be read is given a harmless value, since pydantic names it."""
+    entries = [entry if isinstance(entry, dict) else {} for entry in _list(data.get("milestones"))]
+    key = data.get("key")
+    journey = Journey(
+        name=name,
+        milestones=tuple(_milestone(place, entry) for place, entry in enumerate(entries)),
+        key=tuple(map(str, key)) if isinstance(key, list) else ("subject",),
+        segments=tuple(_segment(place, entry) for place, entry in enumerate(_list(data.get("segments")))),
+        timezone=str(data.get("timezone") or "UTC"),
+        settle=_duration(data.get("settle")) or 0,
+        target=_duration(data.get("target")),
+        overdue={
+            level: after
+            for level in LEVELS
+            if (after := _duration(_at(data.get("overdue"), (level,)))) is not None
+        },
+        give_up_after=_read(duration, data.get("give_up_after"), 30 * DAY),
+    )
+    wrong = {path: (expected, found) for path, expected, found in check(journey)}
+    for path, (expected, found) in wrong.items():
+        if path == ("milestones",) and not isinstance(data.get("milestones"), list):
+            continue
+        if path[0] == "milestones" and path[-1] == "stage" and "stage" not in entries[int(path[1])]:
+            named = (*path[:2], "name")  # the stage goes by the milestone's name
+            if named in wrong:
+                continue
+            path = named
+        written = isinstance(_at(data, path), str | int | float)  # is shown as it was written
+        yield ("journeys", name, *(() if path == ("name",) else path)), expected, None if written else found
+
+
+def _milestone(place: int, entry: dict[str, object]) -> Milestone:
+    name = entry.get("name")
+    stage = entry.get("stage")
+    known = name if isinstance(name, str) else f"milestone {place}"
+    return Milestone(
+        name=known,
+        match=_NOTHING,
+        stage=stage_of(place, stage if isinstance(stage, str) else None, known),
+        target=_duration(entry.get("target")),
+    )
+
+
+_NOTHING = parse({"event": "any"})
+
+
+def _segment(place: int, entry: object) -> Segment:
+    if isinstance(entry, dict):
+        attribute, limit = entry.get("attribute", f"segment {place}"), entry.get("limit", 1)
+        return Segment(str(attribute), limit if isinstance(limit, int) else 1)
+    return Segment(str(entry))
+
+
+def _list(data: object) -> list[object]:
+    return data if isinstance(data, list) else []
+
+
+def _duration(text: object) -> int | None:
+    return None if text is None else _read(duration, text, None)
+
+
+def _read(read: Callable[[object], T], data: object, otherwise: T) -> T:
+    try:
+        return read(data)
+    except ValueError:
+        return otherwise
+
+
+def warnings(config: Config) -> Iterator[tuple[Path, str]]:
+    """What is allowed and probably not meant: (path, sentence)."""
+    protocols = config.receivers.otlp.protocols
+    for section, listener in ((GRPC, protocols.grpc), (HTTP, protocols.http), (API, config.api)):
+        if listener is not None and not loopback(split(listener.endpoint)[0]):
+            yield (
+                (*section, "endpoint"),
+                "other machines reach it, and nobody is asked who they are (insecure: true)",
+            )
+    for name, journey in config.journeys.items():
+        path: Path = ("journeys", name)
+        conditions = [
+            ((*path, "milestones", place, "match"), one.match) for place, one in enumerate(journey.milestones)
+        ]
+        if journey.only is not None:
+            conditions.append(((*path, "only"), journey.only))
+        for where, condition in conditions:
+            for attribute in sorted(_reads(parse(condition))):
+                if why := _changed(attribute, config):
+                    yield where, f"it asks for {attribute}, but {why}"
+        for place, segment in enumerate(journey.segments):
+            if why := _changed(segment.attribute, config):
+                yield (
+                    (*path, "segments", place),
+                    f"{segment.attribute} will not tell users apart: {why}",
+                )
+
+
+def _reads(match: Match) -> frozenset[str]:
+    return match.attributes() | match.resource_attributes()
+
+
+def _changed(attribute: str, config: Config) -> str | None:
+    """Why conditions and segments do not see the attribute as it was sent; None if they do."""
+    if attribute in config.subject.from_:
+        return "as a user id it becomes a token; derive what is needed with the enrich processor"
+    if changes(config.processors.mask, attribute):
+        return "the mask processor replaces it; derive what is needed with the enrich processor"
+    return None

@@ -1,0 +1,97 @@
+"""Files, `--set` and the environment -> Config, or everything that is wrong with them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from otel_ttf.config import checks
+from otel_ttf.config.journeys import default_data
+from otel_ttf.config.model import Config
+from otel_ttf.config.problems import ConfigError, Problem
+from otel_ttf.config.sources import Tree, overlay, read_file, set_path
+from otel_ttf.config.translate import place, problem, problems_of
+
+# What a file gives here takes the place of the default; everywhere else it is laid over it.
+WHOLE: Mapping[tuple[str, ...], object] = {
+    ("journeys",): default_data(),
+    ("receivers", "otlp", "protocols"): {"grpc": {}, "http": {}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be used, what it was made from, and what is probably not meant."""
+
+    config: Config
+    tree: Tree
+    warnings: tuple[Problem, ...]
+
+
+def load(
+    files: Iterable[str] = (), settings: Iterable[str] = (), env: Mapping[str, str] | None = None
+) -> Loaded:
+    """The configuration of the files, each over the ones before, then of the settings (`a.b=c`).
+
+    env  the environment that `${env:NAME}` reads; none by default
+    Raises ConfigError with every problem.
+    """
+    variables = env or {}
+    problems: list[Problem] = []
+    tree = Tree({}, "defaults")
+    read = [read_file(path, variables, problems) for path in files]
+    for above in read:
+        if above is None:  # whatever else is wrong may come from what is not there
+            raise ConfigError(problems)
+        tree = overlay(tree, above)
+    sets = list(settings)
+    if sets:  # one setting of a journey, say, needs the journey that it is laid over
+        for where, default in WHOLE.items():
+            tree = _with_default(tree, where, _defaults(default))
+    for setting in sets:
+        tree = set_path(tree, setting, variables, problems)
+    plain = tree.plain()
+    problems += [problem(tree, path, expected, found) for path, expected, found in checks.findings(plain)]
+    try:
+        config = Config.model_validate(plain)
+    except ValidationError as error:
+        problems += problems_of(error.errors(include_url=False, include_input=False), tree, Config)
+        raise ConfigError(_first_of_each(problems)) from None
+    if problems:
+        raise ConfigError(_first_of_each(problems))
+    return Loaded(
+        config, tree, tuple(Problem(*place(tree, path), path, text) for path, text in checks.warnings(config))
+    )
+
+
+def _defaults(value: object) -> Tree:
+    match value:
+        case dict():
+            return Tree({key: _defaults(entry) for key, entry in value.items()}, "defaults")
+        case list():
+            return Tree([_defaults(item) for item in value], "defaults")
+        case str() | int() | float() | None:
+            return Tree(value, "defaults")
+    raise TypeError(f"no default can be a {type(value).__name__}")
+
+
+def _with_default(tree: Tree, where: tuple[str, ...], default: Tree) -> Tree:
+    """The tree with the default there if it has nothing there; what isn't a mapping stays as it is."""
+    if not where:
+        return default if tree.value is None else tree
+    if not isinstance(tree.value, dict | None):
+        return tree
+    entries = dict(tree.value or {})
+    entries[where[0]] = _with_default(entries.get(where[0], Tree(None, "defaults")), where[1:], default)
+    return Tree(entries, tree.source, tree.line)
+
+
+def _first_of_each(problems: Iterable[Problem]) -> list[Problem]:
+    """Of several problems of one value the first: a variable that is unset has no type, too."""
+    first: dict[object, Problem] = {}
+    for each in problems:
+        key = (each.source, each.line, each.path) if each.path else each
+        first.setdefault(key, each)
+    return list(first.values())

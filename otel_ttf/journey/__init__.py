@@ -1,0 +1,1 @@
+"""The journey domain: pure functions and frozen values. No I/O, no clock, no framework."""

@@ -1,0 +1,1 @@
+"""The event log: masked requests, durable, between receivers and consumers."""

@@ -1,0 +1,100 @@
+"""What stands between receivers and consumers: masked requests, synced before the sender gets its OK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from otel_ttf.otlp.wire import Signal
+
+
+class LogRefused(Exception):
+    """The log takes nothing now; the sender should come again.
+
+    reason       for operators: what is full or broken; holds no data of senders
+    retry_after  seconds
+    """
+
+    def __init__(self, reason: str, retry_after: float = 1.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One request on its way into the log.
+
+    signal   logs, traces or metrics
+    arrival  unix nanoseconds by our clock
+    payload  the masked request, OTLP protobuf
+    ids      event ids: (place, 4 bytes big-endian, and id, 16 bytes) one after the other
+    records  log records, spans or data points in the payload
+    view     what was read from the payload already, handed to the tracker beside the bytes; never stored
+    """
+
+    signal: Signal
+    arrival: int
+    payload: bytes
+    ids: bytes
+    records: int
+    view: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One request in the log. `position` grows by arrival; `view` is None unless it came a moment ago."""
+
+    position: int
+    arrival: int
+    signal: Signal
+    payload: bytes
+    ids: bytes
+    records: int
+    view: object = None
+
+
+class EventLog(Protocol):
+    """The durable log. `append` is for the event loop; everything else may be called from any thread."""
+
+    @property
+    def log_id(self) -> str:
+        """Random, made with the log: a cursor of another log is worthless here."""
+
+    async def append(self, entry: Entry) -> int:
+        """Position of the entry, once it is synced. Raises LogRefused."""
+
+    def read(self, after: int, *, rows: int = 64, size: int = 8 << 20, payloads: bool = True) -> list[Row]:
+        """Rows after a position in order: at most `rows`, at most `size` bytes, at least one if there is any.
+
+        payloads  False: rows that have a view come without their payload, which need not be unpacked then
+        """
+
+    def end(self) -> int:
+        """Position of the last synced row ever written; 0 if none."""
+
+    def wait(self, after: int, timeout: float) -> bool:
+        """Blocks up to `timeout` seconds until something stands after the position; whether it does."""
+
+    def oldest(self, after: int) -> int | None:
+        """Arrival of the first row after the position, unix nanoseconds."""
+
+    def lag(self, after: int) -> tuple[int, float]:
+        """Records after the position, and the age of the oldest of them in seconds."""
+
+    def register(
+        self, consumer: str, position: int, *, required: bool, on_lag: Literal["drop", "block"] = "drop"
+    ) -> int:
+        """Announces a consumer and its saved position; rows it still needs are kept.
+
+        Returns the position to go on from: the given one, or a later one if rows are gone already.
+        """
+
+    def release(self, consumer: str, position: int) -> None:
+        """The consumer has durably dealt with everything up to the position: rows may go."""
+
+    def refusing(self) -> str | None:
+        """Why appends are refused right now; None while they are taken."""
+
+    async def close(self) -> None:
+        """Writes what was handed over, syncs, closes. Appends after it raise LogRefused."""

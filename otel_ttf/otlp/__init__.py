@@ -1,0 +1,1 @@
+"""The wire: OTLP bytes to what the rest needs, and back. No I/O."""

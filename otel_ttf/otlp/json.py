@@ -1,0 +1,143 @@
+"""OTLP/JSON (opentelemetry.io/docs/specs/otlp, JSON Protobuf Encoding) to protobuf.
+
+Ids are hex, enums are integers, unknown fields are ignored, keys are lowerCamelCase, 64-bit integers come as
+decimal strings or as numbers.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from functools import cache
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from otel_ttf.otlp.wire import SHAPES, Malformed, Signal
+
+_F = FieldDescriptor
+_UNSIGNED = {_F.TYPE_UINT32: 32, _F.TYPE_FIXED32: 32, _F.TYPE_UINT64: 64, _F.TYPE_FIXED64: 64}
+_SIGNED = {
+    _F.TYPE_INT32: 32,
+    _F.TYPE_SINT32: 32,
+    _F.TYPE_SFIXED32: 32,
+    _F.TYPE_ENUM: 32,
+    _F.TYPE_INT64: 64,
+    _F.TYPE_SINT64: 64,
+    _F.TYPE_SFIXED64: 64,
+}
+_HEX = frozenset({"trace_id", "span_id", "parent_span_id"})
+_DEPTH = 200
+_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def decode(signal: Signal, body: bytes) -> bytes:
+    """The protobuf bytes of a JSON request. Raises Malformed; its text names the place, never a value."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Malformed(f"expected an OTLP {signal} request in JSON (UTF-8)") from None
+    message = SHAPES[signal].request()
+    try:
+        _fill(message, data, "", 0)
+        return bytes(message.SerializeToString())
+    except RecursionError:
+        raise Malformed("expected less nesting") from None
+
+
+@cache
+def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
+    return {field.json_name: field for field in descriptor.fields}
+
+
+def _fill(message: Any, data: object, where: str, depth: int) -> None:
+    if not isinstance(data, dict):
+        raise Malformed(f"{where or 'request'}: expected an object, found {_kind(data)}")
+    if depth > _DEPTH:
+        raise Malformed("expected less nesting")
+    fields = _fields(message.DESCRIPTOR)
+    for key, value in data.items():
+        field = fields.get(key)
+        if field is None or value is None:
+            continue
+        here = f"{where}.{key}" if where else key
+        if field.is_repeated:
+            if not isinstance(value, list):
+                raise Malformed(f"{here}: expected an array, found {_kind(value)}")
+            target = getattr(message, field.name)
+            for index, element in enumerate(value):
+                spot = f"{here}[{index}]"
+                if field.type == _F.TYPE_MESSAGE:
+                    _fill(target.add(), element, spot, depth + 1)
+                else:
+                    target.append(_scalar(field, element, spot))
+        elif field.type == _F.TYPE_MESSAGE:
+            child = getattr(message, field.name)
+            child.SetInParent()
+            _fill(child, value, here, depth + 1)
+        else:
+            setattr(message, field.name, _scalar(field, value, here))
+
+
+def _scalar(field: FieldDescriptor, value: object, where: str) -> object:
+    kind = field.type
+    if kind == _F.TYPE_STRING:
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise Malformed(f"{where}: expected Unicode text, found half of a surrogate pair") from None
+            return value
+        raise Malformed(f"{where}: expected a string, found {_kind(value)}")
+    if kind == _F.TYPE_BYTES:
+        return _bytes(field, value, where)
+    if kind == _F.TYPE_BOOL:
+        if isinstance(value, bool):
+            return value
+        raise Malformed(f"{where}: expected true or false, found {_kind(value)}")
+    if kind in (_F.TYPE_DOUBLE, _F.TYPE_FLOAT):
+        if isinstance(value, str):
+            value = _FLOATS.get(value, value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        raise Malformed(f"{where}: expected a number, found {_kind(value)}")
+    if kind == _F.TYPE_ENUM and isinstance(value, str):
+        raise Malformed(f"{where}: expected the integer of an enum, found a string")
+    return _integer(kind, value, where)
+
+
+def _integer(kind: int, value: object, where: str) -> int:
+    if (
+        isinstance(value, str)
+        and value.lstrip("-").isascii()
+        and value.lstrip("-").isdigit()
+        and len(value) < 32
+    ) or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Malformed(f"{where}: expected an integer, found {_kind(value)}")
+    bits = _UNSIGNED.get(kind)
+    low, high = (0, 2**bits) if bits else (-(2 ** (_SIGNED[kind] - 1)), 2 ** (_SIGNED[kind] - 1))
+    if not low <= value < high:
+        raise Malformed(f"{where}: expected an integer of {bits or _SIGNED[kind]} bits, found a larger one")
+    return value
+
+
+def _bytes(field: FieldDescriptor, value: object, where: str) -> bytes:
+    expected = "hex" if field.name in _HEX else "base64"
+    if isinstance(value, str):
+        try:
+            if field.name in _HEX:
+                return bytes.fromhex(value)
+            padded = value.replace("-", "+").replace("_", "/")
+            return base64.b64decode(padded + "=" * (-len(padded) % 4), validate=True)
+        except (ValueError, binascii.Error):
+            raise Malformed(f"{where}: expected {expected}, found other characters") from None
+    raise Malformed(f"{where}: expected a string of {expected}, found {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,1 @@
+"""Personal data: keys, pseudonyms, detectors, the one scan."""

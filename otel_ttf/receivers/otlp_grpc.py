@@ -1,0 +1,164 @@
+"""OTLP over gRPC: requests stay bytes from the socket to the processors."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import grpc
+from google.rpc import code_pb2, status_pb2
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import aio as grpc_health  # type: ignore[attr-defined]
+from pydantic import BaseModel, ConfigDict, Field
+
+from otel_ttf.log.base import LogRefused
+from otel_ttf.otlp.wire import Malformed, Signal
+from otel_ttf.receivers.answers import RESPONSES, bad_data, come_again, response
+from otel_ttf.receivers.endpoint import CannotListen, Endpoint, listen, split
+from otel_ttf.receivers.intake import Intake
+from otel_ttf.units import Duration
+
+SETTING = "receivers.otlp.protocols.grpc.endpoint"
+SERVICES: dict[Signal, str] = {
+    "logs": "opentelemetry.proto.collector.logs.v1.LogsService",
+    "traces": "opentelemetry.proto.collector.trace.v1.TraceService",
+    "metrics": "opentelemetry.proto.collector.metrics.v1.MetricsService",
+}
+
+_CODES = {
+    code_pb2.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
+    code_pb2.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+class KeepaliveConfig(BaseModel):
+    """When connections are checked and ended. Absent: as gRPC has it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_connection_idle: Duration | None = Field(
+        default=None, description="A connection without calls ends after this."
+    )
+    max_connection_age: Duration | None = Field(
+        default=None,
+        description="A connection ends after this, so that clients behind a balancer find new replicas.",
+    )
+    max_connection_age_grace: Duration | None = Field(
+        default=None, description="What calls get to finish when their connection has reached its age."
+    )
+    time: Duration | None = Field(default=None, description="A ping goes out after this without traffic.")
+    timeout: Duration | None = Field(
+        default=None, description="A connection ends when a ping has no answer for this."
+    )
+
+
+class GrpcConfig(BaseModel):
+    """OTLP/gRPC. Clients may compress with gzip or not at all (`compression: gzip`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint: Endpoint = Field(
+        default="127.0.0.1:4317", description="host:port to listen on; `:4317` is every interface."
+    )
+    max_recv_msg_size_mib: int = Field(
+        default=64,
+        ge=1,
+        le=1024,
+        description="Largest request in MiB, after decompression; a larger one is refused for good.",
+    )
+    max_concurrent_streams: int | None = Field(
+        default=None, ge=1, description="Calls at a time on one connection; more wait in the client."
+    )
+    keepalive: KeepaliveConfig = Field(
+        default_factory=KeepaliveConfig, description="Checking and ending connections."
+    )
+
+
+class GrpcServer:
+    """A running listener; `port` is the one listened on, also when 0 was asked for."""
+
+    def __init__(self, server: grpc.aio.Server, port: int, health: grpc_health.HealthServicer) -> None:
+        self._server = server
+        self._health = health
+        self.port = port
+
+    async def drain(self) -> None:
+        """The health service says NOT_SERVING from now on; calls are still answered."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Takes no new calls, answers those in flight for up to `grace` seconds, closes."""
+        await self.drain()
+        await self._server.stop(grace)
+
+
+async def serve(
+    config: GrpcConfig,
+    intake: Intake,
+    health: grpc_health.HealthServicer | None = None,
+    *,
+    trusted: bool = False,
+) -> GrpcServer:
+    """Starts the listener. Raises CannotListen.
+
+    health   made here unless given
+    trusted  subjects that are tokens already are taken as they are
+    """
+    # gRPC's own error does not say why; a socket's does. Nothing stays open: gRPC binds for itself.
+    for opened in listen(config.endpoint, SETTING):
+        opened.close()
+    # There is no maximum_concurrent_rpcs: beyond it gRPC answers RESOURCE_EXHAUSTED without RetryInfo, on
+    # which clients drop their data.
+    server = grpc.aio.server(options=_options(config))
+    for signal, service in SERVICES.items():
+        method = grpc.unary_unary_rpc_method_handler(_export(signal, intake, trusted))
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {"Export": method})])
+    health = health or grpc_health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    host, port = split(config.endpoint)
+    try:
+        port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError:
+        raise CannotListen(f"{SETTING}: cannot listen on {config.endpoint}; set another one") from None
+    await server.start()
+    return GrpcServer(server, port, health)
+
+
+def _options(config: GrpcConfig) -> list[tuple[str, int]]:
+    options = {
+        "grpc.max_receive_message_length": config.max_recv_msg_size_mib << 20,
+        "grpc.so_reuseport": 0,  # else a second server shares the port and takes half of the requests
+        "grpc.max_concurrent_streams": config.max_concurrent_streams,
+        "grpc.max_connection_idle_ms": _milliseconds(config.keepalive.max_connection_idle),
+        "grpc.max_connection_age_ms": _milliseconds(config.keepalive.max_connection_age),
+        "grpc.max_connection_age_grace_ms": _milliseconds(config.keepalive.max_connection_age_grace),
+        "grpc.keepalive_time_ms": _milliseconds(config.keepalive.time),
+        "grpc.keepalive_timeout_ms": _milliseconds(config.keepalive.timeout),
+    }
+    return [(name, value) for name, value in options.items() if value is not None]
+
+
+def _milliseconds(duration: int | None) -> int | None:
+    return None if duration is None else duration // 1_000_000
+
+
+def _export(signal: Signal, intake: Intake, trusted: bool) -> Any:
+    success = RESPONSES[signal][0]().SerializeToString()
+
+    async def export(raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        try:
+            receipt = await intake(signal, raw, protocol="grpc", trusted=trusted)
+        except Malformed as error:
+            await _abort(context, bad_data(str(error)))
+        except LogRefused as refused:
+            await _abort(context, come_again(refused))
+        if receipt.rejected or receipt.warnings:
+            return response(signal, receipt).SerializeToString()
+        return success
+
+    return export
+
+
+async def _abort(context: grpc.aio.ServicerContext[bytes, bytes], status: status_pb2.Status) -> NoReturn:
+    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(_CODES[status.code], status.message, details)
+    raise AssertionError  # abort has raised

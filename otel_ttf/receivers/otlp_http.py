@@ -1,0 +1,172 @@
+"""OTLP over HTTP: one pure ASGI application, for its own port and for the API's."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from typing import Literal
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from otel_ttf.log.base import LogRefused
+from otel_ttf.otlp import json as otlp_json
+from otel_ttf.otlp.wire import Malformed, Signal
+from otel_ttf.receivers.answers import RESPONSES, come_again, http_status, response
+from otel_ttf.receivers.body import MAX_BODY, Unusable, media_type, read_body
+from otel_ttf.receivers.endpoint import Endpoint
+from otel_ttf.receivers.intake import Disconnected, Intake, Receipt
+from otel_ttf.units import SECOND, Duration, Size
+
+SETTING = "receivers.otlp.protocols.http.endpoint"
+PATHS: dict[str, Signal] = {"/v1/logs": "logs", "/v1/traces": "traces", "/v1/metrics": "metrics"}
+PROTOBUF = "application/x-protobuf"
+JSON = "application/json"
+_TYPES = f"expected a content-type of {PROTOBUF} or {JSON} (UTF-8)"
+
+
+class CorsConfig(BaseModel):
+    """Browsers: which pages may send."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    allowed_origins: tuple[str, ...] = Field(
+        default=(),
+        description="Origins such as https://app.example.com or https://*.example.com; none: no browser.",
+    )
+    allowed_headers: tuple[str, ...] = Field(default=(), description="Request headers beyond the usual ones.")
+    exposed_headers: tuple[str, ...] = Field(
+        default=(), description="Response headers that scripts may read."
+    )
+    max_age: Duration = Field(
+        default=600 * SECOND, description="How long a browser keeps the answer to its question."
+    )
+
+
+class HttpConfig(BaseModel):
+    """OTLP/HTTP, protobuf and JSON, plain or compressed with gzip, deflate or zstd."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint: Endpoint = Field(
+        default="127.0.0.1:4318", description="host:port to listen on; `:4318` is every interface."
+    )
+    max_request_body_size: Size = Field(
+        default=MAX_BODY,
+        gt=0,
+        description="Largest body, before and after decompression; a larger one is refused for good.",
+    )
+    body_timeout: Duration = Field(
+        default=30 * SECOND, gt=0, description="A body that takes longer to arrive is refused."
+    )
+    cors: CorsConfig = Field(default=CorsConfig(), description="Browsers: which pages may send.")
+
+
+def otlp_app(config: HttpConfig, intake: Intake, *, trusted: bool = False) -> ASGIApp:
+    """`POST /v1/logs|traces|metrics`, for a port of its own or mounted at "/v1" or "/" elsewhere.
+
+    trusted  subjects that are tokens already are taken as they are
+    """
+    app = _OtlpHttp(config, intake, trusted=trusted)
+    cors = config.cors
+    if not cors.allowed_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=[origin for origin in cors.allowed_origins if origin == "*" or "*" not in origin],
+        allow_origin_regex="|".join(
+            re.escape(origin).replace(r"\*", "[^/]*") for origin in cors.allowed_origins if "*" in origin[1:]
+        )
+        or None,
+        allow_methods=["POST"],
+        allow_headers=["content-type", "content-encoding", *cors.allowed_headers],
+        expose_headers=cors.exposed_headers,
+        max_age=cors.max_age // SECOND,
+    )
+
+
+class _OtlpHttp:
+    def __init__(self, config: HttpConfig, intake: Intake, *, trusted: bool) -> None:
+        self._limit = config.max_request_body_size
+        self._seconds = config.body_timeout / SECOND
+        self._intake = intake
+        self._trusted = trusted
+        self._success = {
+            (signal, encoding): _encoded(kind(), encoding)
+            for signal, (kind, _) in RESPONSES.items()
+            for encoding in (PROTOBUF, JSON)
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        media = media_type(headers)
+        # Whoever sent neither is most likely a person: JSON can be read.
+        encoding = PROTOBUF if media == PROTOBUF else JSON
+        status = 200
+        more: dict[str, str] = {}
+        try:
+            signal, receipt = await self._take(scope, headers, media, receive)
+            if receipt.rejected or receipt.warnings:
+                body = _encoded(response(signal, receipt), encoding)
+            else:
+                body = self._success[signal, encoding]
+        except Disconnected:
+            return
+        except Unusable as error:
+            status, more = error.status, error.headers
+            body = _encoded(http_status(status, str(error)), encoding)
+            if len(headers.get(b"content-length", b"")) > 5 or b"transfer-encoding" in headers:
+                more["Connection"] = "close"  # rather than reading a body of 100 kB on for nothing
+        except Malformed as error:
+            status, body = 400, _encoded(http_status(400, str(error)), encoding)
+        except LogRefused as refused:
+            status, more = 503, retry_after(refused)
+            body = _encoded(come_again(refused), encoding)
+        except asyncio.CancelledError:
+            # The server has waited for this one long enough and goes; the sender should come again.
+            stopping = LogRefused("the server is stopping")
+            status, more = 503, retry_after(stopping) | {"Connection": "close"}
+            body = _encoded(come_again(stopping), encoding)
+        await answer(send, status, encoding, body, more)
+
+    async def _take(
+        self, scope: Scope, headers: dict[bytes, bytes], media: str, receive: Receive
+    ) -> tuple[Signal, Receipt]:
+        intake = self._intake
+        with intake.frame:
+            signal = PATHS.get(scope["path"])
+            if signal is None:
+                raise Unusable(404, f"expected one of {', '.join(PATHS)}")
+            if scope["method"] != "POST":
+                raise Unusable(405, "expected POST", {"Allow": "POST"})
+            if media not in (PROTOBUF, JSON):
+                raise Unusable(415, _TYPES, {"Accept": f"{PROTOBUF}, {JSON}"})
+            raw = await read_body(headers, receive, intake, limit=self._limit, seconds=self._seconds)
+            if media == JSON:
+                raw = await intake.offload(len(raw), otlp_json.decode, signal, raw)
+        return signal, await intake(signal, raw, protocol="http", trusted=self._trusted)
+
+
+def retry_after(refused: LogRefused) -> dict[str, str]:
+    """Header for a 503. Whole seconds, rounded up: 0 would mean at once."""
+    return {"Retry-After": str(max(1, math.ceil(refused.retry_after)))}
+
+
+async def answer(send: Send, status: int, media: str, body: bytes, headers: dict[str, str]) -> None:
+    """Sends a whole response."""
+    lines = [(b"content-type", media.encode()), (b"content-length", b"%d" % len(body))]
+    lines += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": lines})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _encoded(
+    message: Message, encoding: Literal["application/x-protobuf", "application/json"] | str
+) -> bytes:
+    if encoding == PROTOBUF:
+        return message.SerializeToString()
+    return json_format.MessageToJson(message, indent=None, ensure_ascii=False).encode()

@@ -1,0 +1,265 @@
+"""The composition root: builds all parts, starts them, drains them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from otel_ttf import __version__
+from otel_ttf.api.app import build
+from otel_ttf.api.health import Readiness
+from otel_ttf.clock import SystemClock
+from otel_ttf.config import CannotStart, Config
+from otel_ttf.demo import Background, DemoOptions, what_to_try
+from otel_ttf.journey.dispatch import Dispatch
+from otel_ttf.log.lock import DirectoryLocked, lock_directory
+from otel_ttf.log.sqlite import LogError, SqliteLog
+from otel_ttf.otlp.batch import Batch
+from otel_ttf.otlp.events import Rules
+from otel_ttf.pii.keys import KeyFileError, Keys, decode, fingerprint, parse
+from otel_ttf.pii.keys import new as new_keys
+from otel_ttf.pii.pseudonym import Pseudonyms
+from otel_ttf.processors import pipeline
+from otel_ttf.receivers.endpoint import CannotListen
+from otel_ttf.receivers.http_server import HttpServer
+from otel_ttf.receivers.intake import Intake
+from otel_ttf.receivers.otlp_grpc import serve
+from otel_ttf.receivers.otlp_http import SETTING as HTTP_SETTING
+from otel_ttf.receivers.otlp_http import HttpConfig, otlp_app
+from otel_ttf.receivers.rest import rest_router
+from otel_ttf.store.base import StoreRefused
+from otel_ttf.store.sqlite import SqliteStore
+from otel_ttf.store.sqlite_read import SqliteReader
+from otel_ttf.telemetry import Telemetry, configure_logs
+from otel_ttf.tracker import Tracker
+from otel_ttf.tracker.follow import Follower
+from otel_ttf.tracker.loop import CONSUMER
+
+# SIGTERM to exit 0 within 10 s: what is in flight, then what the tracker has not read, then the files.
+ANSWER_SECONDS = 4.0
+DRAIN_SECONDS = 3.0
+
+log = structlog.get_logger()
+
+
+def main(config: Config, data_dir: Path, demo: DemoOptions | None = None) -> int:
+    """Runs the server until SIGTERM or SIGINT; the exit code. Raises CannotStart."""
+    configure_logs(config.service.telemetry.logs.level, json=config.service.telemetry.logs.format == "json")
+    # Requests live for milliseconds and hold no cycles: collecting often finds nothing and costs much.
+    gc.set_threshold(50_000, 20, 100)
+    if sys.platform == "win32":
+        return asyncio.run(_serve(config, data_dir, demo))
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config, data_dir, demo))
+
+
+async def _serve(config: Config, data_dir: Path, demo: DemoOptions | None) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as stack:
+        try:
+            service = await Service.start(config, data_dir, stack)
+        except (StoreRefused, KeyFileError) as error:
+            raise CannotStart(str(error), 2) from None
+        except (CannotListen, LogError, DirectoryLocked) as error:
+            raise CannotStart(str(error), 1) from None
+        gc.freeze()
+        service.announce(demo)
+        if demo is not None:
+            endpoint = service.grpc_endpoint
+            if endpoint is None:
+                raise CannotStart("--demo sends over OTLP/gRPC, which receivers.otlp.protocols leaves out", 2)
+            background = Background(replace(demo, endpoint=endpoint))
+            stack.push_async_callback(asyncio.to_thread, background.stop)
+        await stopping.wait()
+        log.info("stopping: answering what is in flight")
+    log.info("stopped")
+    return 0
+
+
+class Service:
+    """A running server. What it owns is on the exit stack it was started with, last started first stopped."""
+
+    def __init__(self, config: Config, data_dir: Path) -> None:
+        self.config = config
+        self.data_dir = data_dir
+        self._state: str | None = "starting"
+        self.grpc_endpoint: str | None = None
+
+    @classmethod
+    async def start(cls, config: Config, data_dir: Path, stack: AsyncExitStack) -> Service:
+        """Raises StoreRefused, KeyFileError, CannotListen, LogError, DirectoryLocked."""
+        service = cls(config, data_dir)
+        await service._start(stack)
+        return service
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        config, data_dir = self.config, self.data_dir
+        stack.enter_context(lock_directory(data_dir))
+        keys = self._keys()
+        clock = SystemClock()
+        telemetry = Telemetry()
+        telemetry.watch_clock(lambda: clock.step_seconds)
+        event_log = SqliteLog.open(data_dir / "log.db", config.log, clock)
+        stack.push_async_callback(event_log.close)
+        store = SqliteStore(config.storage.file(data_dir))
+        stack.callback(store.close)
+        store.check_keys(fingerprint(keys.event), [fingerprint(key) for key in keys.subjects], clock.now())
+
+        journeys = config.domain_journeys()
+        dispatch = Dispatch(journeys)
+        rules = Rules(
+            time=config.time,
+            subject_from=tuple(config.subject.from_),
+            normalise=config.subject.normalise,
+            wants_span=dispatch.wants_span,
+            lines=config.storage.events == "all",
+        )
+        pseudonyms = Pseudonyms(keys)
+        tracker = Tracker(
+            event_log,
+            store,
+            Follower(
+                store,
+                journeys,
+                events=config.storage.events,
+                retention=config.storage.retention.events,
+                on_missing_subject=_name_once(telemetry),
+            ),
+            rules,
+            clock,
+            retention=config.storage.retention.events,
+            settle=max(journey.settle for journey in journeys),
+        )
+        tracker.start()
+        stack.push_async_callback(asyncio.to_thread, tracker.stop, DRAIN_SECONDS)
+        telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position))
+
+        ways = {
+            name: pipeline(config.processor_configs(name), keys, config.subject)
+            for name in ("logs", "traces", "metrics")
+        }
+
+        def process(batch: Batch) -> Batch:
+            return ways[batch.signal](batch)
+
+        intake = Intake(process, event_log, rules, clock, telemetry)
+        stack.callback(intake.close)
+        reader = SqliteReader(store.path, {journey.name: journey for journey in journeys})
+        stack.callback(reader.close)
+
+        otlp = config.receivers.otlp.protocols
+        api = build(
+            {journey.name: journey for journey in journeys},
+            reader,
+            pseudonyms,
+            tracker.as_of,
+            partial(self._readiness, event_log, tracker),
+            telemetry,
+            routers=[rest_router(intake)],
+            otlp=otlp_app(otlp.http or HttpConfig(), intake),
+            normalise=config.subject.normalise,
+        )
+        await self._listen(HttpServer(api, config.api.endpoint, setting="api.endpoint"), stack)
+        if otlp.http is not None:
+            http = HttpServer(otlp_app(otlp.http, intake), otlp.http.endpoint, setting=HTTP_SETTING)
+            await self._listen(http, stack)
+        if otlp.grpc is not None:
+            grpc = await serve(otlp.grpc, intake)
+            stack.push_async_callback(grpc.stop, ANSWER_SECONDS)
+            self.grpc_endpoint = f"127.0.0.1:{grpc.port}"
+        self._state = None
+        # What is entered last is left first: nobody should send any more from then on.
+        stack.callback(self._drain)
+
+    async def _listen(self, server: HttpServer, stack: AsyncExitStack) -> None:
+        await server.start()
+        stack.push_async_callback(server.stop, ANSWER_SECONDS)
+
+    def _drain(self) -> None:
+        self._state = "draining: the server is stopping"
+
+    def _readiness(self, event_log: SqliteLog, tracker: Tracker) -> Readiness:
+        reasons = (self._state, event_log.refusing(), tracker.failing)
+        return Readiness(tuple(reason for reason in reasons if reason))
+
+    def _keys(self) -> Keys:
+        """The configured keys, or those that were made at the first start."""
+        privacy = self.config.privacy
+        own = self.data_dir / "keys"
+        # Keys of one's own making bind to one embedded store; subject keys from elsewhere still need an event key.
+        if privacy.key_file is None and not own.exists():
+            made = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(made, "w") as file:
+                file.write(new_keys())
+                file.flush()
+                os.fsync(made)
+            log.warning(
+                "made keys for pseudonyms: keep a copy, without them nobody can be found again", file=str(own)
+            )
+        source_file = Path(privacy.key_file) if privacy.key_file is not None else own
+        try:
+            keys = parse(source_file.read_text())
+            if not privacy.subject_keys:
+                return keys
+            subjects = [
+                os.environ[source.env] if source.env is not None else Path(source.file or "").read_text()
+                for source in privacy.subject_keys
+            ]
+            return replace(keys, subjects=tuple(decode(subject) for subject in subjects))
+        except OSError as error:
+            raise CannotStart(
+                f"privacy: the key file {error.filename} cannot be read: {(error.strerror or '').lower()}", 2
+            ) from None
+        except KeyError as missing:
+            raise CannotStart(f"privacy.subject_keys: environment variable {missing} is not set", 2) from None
+        except KeyFileError as error:
+            raise CannotStart(f"privacy: {source_file}: {error}", 2) from None
+
+    def announce(self, demo: DemoOptions | None) -> None:
+        """Says on the screen where everything is and what to try."""
+        otlp = self.config.receivers.otlp.protocols
+        api = f"http://{self.config.api.endpoint}"
+        lines = [f"otel_ttf {__version__} is running, data in {self.data_dir.absolute()}"]
+        if otlp.grpc is not None:
+            lines.append(f"  OTLP/gRPC  {otlp.grpc.endpoint}")
+        if otlp.http is not None:
+            lines.append(f"  OTLP/HTTP  http://{otlp.http.endpoint}")
+        lines += [f"  REST       {api}/api/v1", f"  metrics    {api}/metrics", f"  docs       {api}/docs"]
+        if demo is not None:
+            lines += [
+                "Demo users are on their way. Try:",
+                *(f"  {line}" for line in what_to_try(demo.users, api)),
+            ]
+        lines.append("Ctrl-C stops it; nothing that was answered OK is lost.")
+        print("\n".join(lines), flush=True)
+
+
+def _name_once(telemetry: Telemetry) -> Callable[[str], None]:
+    """Counts milestone matches without a user, and names each milestone once in our log."""
+    named: set[str] = set()
+
+    def missing(milestone: str) -> None:
+        telemetry.milestone_without_subject(milestone)
+        if milestone not in named:
+            named.add(milestone)
+            log.warning(
+                "events match a milestone but name no user; see subject.from",
+                milestone=milestone,
+            )
+
+    return missing

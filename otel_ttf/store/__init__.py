@@ -1,0 +1,1 @@
+"""State, transitions, figures and events."""

@@ -1,0 +1,450 @@
+"""The embedded store: one SQLite file. Opening, migrations, keys; the tracker's writes and their one transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from otel_ttf.journey.definition import Journey, canonical
+from otel_ttf.journey.state import State
+from otel_ttf.journey.transitions import Transition
+from otel_ttf.store.base import StoreRefused
+from otel_ttf.units import DAY
+
+_SCHEMA = "otel_ttf.store.schema"
+_CACHE_KIB = 32 * 1024
+
+# One encoder: `json.dumps` with options makes a new one for every call.
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+STATES = {"not_started": 0, "in_progress": 1, "completed": 2, "expired": 3}
+
+
+@dataclass(slots=True)
+class Definition:
+    """A stored version of a journey, as the `definition` table has it."""
+
+    id: int
+    journey: str
+    version: str
+    canonical: dict[str, object]
+    derived: str
+    first_started: int
+    complete_since: int | None
+    current: bool
+    epoch: int
+    recounting: int | None
+    carrying: int | None
+
+
+@dataclass(slots=True)
+class Kept:
+    """A journey row in memory. `stage` is the code of STATES; day and combo tell its place in the rollup."""
+
+    id: int | None
+    subject: str
+    state: State
+    told: int
+    recorded: int | None
+    epoch: int
+    stage: int
+    day: int | None
+    combo: int | None
+
+
+def subject_hash(token: str) -> int:
+    """60 bits of a subject token, as an index key: its digits happen to be digits of base 36 too."""
+    return int(token[8:20], 36)
+
+
+def pack_times(times: Sequence[int]) -> bytes:
+    return struct.pack(f">{len(times)}q", *times)
+
+
+def unpack_times(blob: bytes) -> tuple[int, ...]:
+    return struct.unpack(f">{len(blob) // 8}q", blob)
+
+
+def pack_segments(journey: Journey, state: State) -> str:
+    """JSON, name -> [time, value]."""
+    known = {
+        segment.attribute: touch
+        for segment, touch in zip(journey.segments, state.segments, strict=True)
+        if touch
+    }
+    return to_json(known) if known else "{}"
+
+
+def unpack_segments(names: Iterable[str], text: str) -> tuple[tuple[int, str] | None, ...]:
+    if text == "{}":
+        return tuple(None for _ in names)
+    known = json.loads(text)
+    return tuple(tuple(known[name]) if name in known else None for name in names)
+
+
+def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
+    """A connection as every part of the store wants it. Only the tracker's may write."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    if writer:
+        # Both only count on an empty file, before the first table.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA wal_autocheckpoint=4000")
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        connection.execute("PRAGMA temp_store=MEMORY")
+    else:
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("PRAGMA cache_size=-4096")
+    return connection
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Runs the numbered migrations that the file lacks. Raises StoreRefused for a file of a newer version."""
+    scripts = sorted(
+        (entry for entry in resources.files(_SCHEMA).iterdir() if entry.name.endswith(".sql")),
+        key=lambda entry: entry.name,
+    )
+    (have,) = connection.execute("PRAGMA user_version").fetchone()
+    newest = int(scripts[-1].name[:4])
+    if have > newest:
+        raise StoreRefused(
+            f"{path}: written by a newer otel_ttf (schema {have}, this one knows {newest}): "
+            "upgrade otel_ttf, or start with another data directory"
+        )
+    for script in scripts:
+        number = int(script.name[:4])
+        if number > have:
+            # One script, one transaction: a kill in the middle leaves the version before.
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{script.read_text()}\nPRAGMA user_version={number};\nCOMMIT;"
+            )
+
+
+class SqliteStore:
+    """The writing side, for one thread. Every write happens between `begin` and `commit`."""
+
+    def __init__(self, path: Path, *, writer: str = "local") -> None:
+        self.path = path
+        self.writer = writer
+        try:
+            self.db = connect(path, writer=True)
+            migrate(self.db, path)
+            (last,) = self.db.execute("SELECT max(position) FROM transition").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise StoreRefused(f"{path}: cannot be opened as a store: {error}") from error
+        self._position: int = last or 0
+        self._resources: dict[tuple[bytes, int], int] = {}
+
+    def close(self) -> None:
+        self.db.close()
+
+    # The transaction.
+
+    def begin(self) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        self.db.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Forgets the transaction and whatever was remembered from it."""
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
+        self._resources.clear()
+        (last,) = self.db.execute("SELECT max(position) FROM transition").fetchone()
+        self._position = last or 0
+
+    # Keys.
+
+    def check_keys(self, event: str, subjects: Sequence[str], now: int) -> None:
+        """Refuses to write with keys that would split subjects or events in two. Fingerprints; newest first."""
+        seen: dict[str, list[str]] = {"event": [], "subject": []}
+        rows = self.db.execute("SELECT purpose, fingerprint FROM key_seen ORDER BY first_seen DESC")
+        for purpose, fingerprint in rows:
+            seen[purpose].append(fingerprint)
+        for purpose, have in (("event", [event]), ("subject", list(subjects))):
+            if seen[purpose] and seen[purpose][0] not in have:
+                raise StoreRefused(
+                    f"{self.path}: was written with the {purpose} key of fingerprint {seen[purpose][0]}, "
+                    "which is not among the configured keys: put that key back (privacy.key_file), "
+                    "or start with another data directory"
+                )
+        self.db.executemany(
+            "INSERT OR IGNORE INTO key_seen VALUES (?, ?, ?)",
+            [("event", event, now), ("subject", subjects[0], now)],
+        )
+
+    # Cursors.
+
+    def cursor(self, consumer: str, log_id: str) -> int:
+        """The saved position in that log; 0 where the saved one belongs to another."""
+        row = self.db.execute(
+            "SELECT position FROM cursor WHERE consumer = ? AND log_id = ?", (consumer, log_id)
+        ).fetchone()
+        return row[0] if row else 0
+
+    def save_cursor(self, consumer: str, log_id: str, position: int) -> None:
+        self.db.execute("REPLACE INTO cursor VALUES (?, ?, ?)", (consumer, log_id, position))
+
+    # Definitions.
+
+    def definitions(self, journey: str | None = None) -> list[Definition]:
+        """Stored versions, the oldest first."""
+        rows = self.db.execute(
+            "SELECT id, journey, version, canonical, derived, first_started, complete_since, current, epoch,"
+            " recounting, carrying FROM definition WHERE ? IS NULL OR journey = ? ORDER BY id",
+            (journey, journey),
+        )
+        return [
+            Definition(r[0], r[1], r[2], json.loads(r[3]), r[4], r[5], r[6], bool(r[7]), r[8], r[9], r[10])
+            for r in rows
+        ]
+
+    def add_definition(self, journey: Journey, now: int, complete_since: int | None) -> None:
+        self.db.execute(
+            "INSERT INTO definition (journey, version, canonical, derived, first_started, complete_since,"
+            " current, epoch) VALUES (?, ?, ?, ?, ?, ?, 0, 0)",
+            (
+                journey.name,
+                journey.version,
+                json.dumps(canonical(journey), ensure_ascii=False, sort_keys=True),
+                journey.derived,
+                now,
+                complete_since,
+            ),
+        )
+
+    def save_definition(self, definition: Definition) -> None:
+        self.db.execute(
+            "UPDATE definition SET derived=?, current=?, epoch=?, recounting=?, carrying=?, complete_since=?"
+            " WHERE id=?",
+            (
+                definition.derived,
+                int(definition.current),
+                definition.epoch,
+                definition.recounting,
+                definition.carrying,
+                definition.complete_since,
+                definition.id,
+            ),
+        )
+
+    # Journeys.
+
+    def load(self, definition: int, segments: Sequence[str], subjects: Sequence[str]) -> dict[str, Kept]:
+        """Rows of these subjects that exist, by subject."""
+        hashes = json.dumps([subject_hash(subject) for subject in subjects])
+        rows = self.db.execute(
+            "SELECT id, subject, reached, segments, told, recorded, epoch, state, day, combo FROM journey"
+            " WHERE definition = ? AND subject_hash IN (SELECT value FROM json_each(?))",
+            (definition, hashes),
+        ).fetchall()
+        return {row[1]: _kept(row, segments) for row in rows}
+
+    def walk(self, definitions: Sequence[int], after: int, limit: int) -> list[tuple[int, str]]:
+        """(id, subject) of rows of these versions in order of id, beyond `after`."""
+        return self.db.execute(
+            "SELECT id, subject FROM journey WHERE id > ?"
+            " AND definition IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
+            (after, json.dumps(list(definitions)), limit),
+        ).fetchall()
+
+    def due(self, now: int, limit: int) -> list[tuple[int, str]]:
+        """(definition, subject) of the rows to be looked at again, the most overdue first."""
+        return self.db.execute(
+            "SELECT definition, subject FROM journey WHERE due <= ? ORDER BY due LIMIT ?", (now, limit)
+        ).fetchall()
+
+    def undue(self, definition: int, subjects: Sequence[str]) -> None:
+        """These rows need no further look."""
+        self.db.executemany(
+            "UPDATE journey SET due = NULL WHERE subject_hash = ? AND definition = ? AND subject = ?",
+            [(subject_hash(subject), definition, subject) for subject in subjects],
+        )
+
+    def insert(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """definition, subject_hash, subject, then the columns of `update` in their order, weight last."""
+        self.db.executemany(
+            "INSERT INTO journey (definition, subject_hash, subject, key, reached, segments, told, recorded,"
+            " epoch, state, started, waiting, opened, touched, due, day, combo, weight)"
+            " VALUES (?, ?, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+
+    def update(self, rows: Sequence[tuple[object, ...]]) -> None:
+        self.db.executemany(
+            "UPDATE journey SET reached=?, segments=?, told=?, recorded=?, epoch=?, state=?, started=?,"
+            " waiting=?, opened=?, touched=?, due=?, day=?, combo=? WHERE id=?",
+            rows,
+        )
+
+    def delete(self, ids: Sequence[int]) -> None:
+        self.db.executemany("DELETE FROM journey WHERE id = ?", [(i,) for i in ids])
+
+    def clear_rollup(self, definition: int) -> None:
+        self.db.execute("DELETE FROM rollup WHERE definition = ?", (definition,))
+        self.db.execute("DELETE FROM combo WHERE definition = ?", (definition,))
+
+    # Transitions, counts.
+
+    def add_transitions(self, transitions: Sequence[Transition]) -> None:
+        """In the order given; positions follow without a gap."""
+        rows = []
+        for t in transitions:
+            self._position += 1
+            rows.append(
+                (
+                    self._position,
+                    t.id,
+                    t.journey,
+                    t.version,
+                    to_json(t.key) if t.key else "",
+                    t.subject,
+                    t.kind,
+                    t.milestone,
+                    t.level,
+                    t.at,
+                    t.recorded,
+                    to_json(t.segments) if t.segments else "{}",
+                    int(t.backfilled),
+                    int(t.after_expiry),
+                    t.old,
+                    t.new,
+                    to_json(t.closed) if t.closed else "[]",
+                    to_json(t.changed) if t.changed else "[]",
+                )
+            )
+        self.db.executemany(f"INSERT INTO transition VALUES ({','.join('?' * 18)})", rows)
+
+    def combo(self, definition: int, segments: str) -> int:
+        """The id of a combination of segment values, made when new."""
+        row = self.db.execute(
+            "SELECT id FROM combo WHERE definition = ? AND segments = ?", (definition, segments)
+        ).fetchone()
+        if row:
+            return int(row[0])
+        new = self.db.execute(
+            "INSERT INTO combo (definition, segments) VALUES (?, ?)", (definition, segments)
+        )
+        return int(new.lastrowid or 0)
+
+    def cells(self, place: tuple[int, int, int]) -> bytes | None:
+        """Packed counts at (definition, day, combo)."""
+        row = self.db.execute(
+            "SELECT cells FROM rollup WHERE definition = ? AND day = ? AND combo = ?", place
+        ).fetchone()
+        return row[0] if row else None
+
+    def save_cells(self, rows: Sequence[tuple[int, int, int, bytes]]) -> None:
+        self.db.executemany("REPLACE INTO rollup VALUES (?, ?, ?, ?)", rows)
+
+    def labels(self) -> dict[tuple[str, str], dict[str, int]]:
+        """(journey, segment) -> value -> place."""
+        known: dict[tuple[str, str], dict[str, int]] = {}
+        for journey, segment, value, place in self.db.execute("SELECT * FROM label"):
+            known.setdefault((journey, segment), {})[value] = place
+        return known
+
+    def add_label(self, journey: str, segment: str, value: str, place: int) -> None:
+        self.db.execute("INSERT OR IGNORE INTO label VALUES (?, ?, ?, ?)", (journey, segment, value, place))
+
+    def add_counts(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """(metric, labels) -> by how much it grew."""
+        self.db.executemany(
+            "INSERT INTO counter VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET value = value + excluded.value",
+            [(self.writer, metric, labels, grown) for (metric, labels), grown in counts.items()],
+        )
+
+    def add_observations(self, rows: Mapping[tuple[str, str], tuple[list[int], int]]) -> None:
+        """(metric, labels) -> counts per bucket and total, both to be added."""
+        for (metric, labels), (counts, total) in rows.items():
+            row = self.db.execute(
+                "SELECT counts, total FROM histogram WHERE writer = ? AND metric = ? AND labels = ?",
+                (self.writer, metric, labels),
+            ).fetchone()
+            if row:
+                counts = [a + b for a, b in zip(json.loads(row[0]), counts, strict=True)]
+                total += row[1]
+            self.db.execute(
+                "REPLACE INTO histogram VALUES (?, ?, ?, ?, ?)",
+                (self.writer, metric, labels, json.dumps(counts), total),
+            )
+
+    # Events.
+
+    def resource(self, encoded: bytes, digest: bytes, day: int) -> int:
+        """The id of a resource, made when new and marked as used on that day."""
+        place = self._resources.get((digest, day))
+        if place is None:
+            (place,) = self.db.execute(
+                "INSERT INTO resource (digest, bytes, used_day) VALUES (?, ?, ?) ON CONFLICT (digest)"
+                " DO UPDATE SET used_day = max(used_day, excluded.used_day) RETURNING id",
+                (digest, encoded, day),
+            ).fetchone()
+            if len(self._resources) > 4096:
+                self._resources.clear()
+            self._resources[digest, day] = place
+        return place
+
+    def add_events(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """event_id, subject_hash, subject, kind, name, span_kind, status, at, arrival, flags, attributes,
+        resource. One with a known id is left out."""
+        self.db.executemany(
+            "INSERT OR IGNORE INTO event (event_id, subject_hash, subject, kind, name, span_kind, status, at,"
+            " arrival, flags, attributes, resource) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+
+    def forget_events(self, before: int, now: int, limit: int = 2000) -> int:
+        """Deletes some events with a time before the instant; how many.
+
+        An event id begins with its time as sent, in milliseconds: that index finds the old ones. Ids of
+        records without a usable time begin anywhere, hence the check of `at`, and the second range.
+        """
+        old = (max(0, before) // 1_000_000).to_bytes(6, "big")
+        odd = ((now + DAY) // 1_000_000).to_bytes(6, "big")
+        gone = 0
+        for condition, bound in (("event_id < ?", old), ("event_id > ?", odd), ("event_id IS NULL", None)):
+            gone += self.db.execute(
+                f"DELETE FROM event WHERE id IN (SELECT id FROM event WHERE {condition} AND at < ? LIMIT ?)",
+                ((bound, before, limit) if bound is not None else (before, limit)),
+            ).rowcount
+        return gone
+
+    def forget_resources(self, before_day: int) -> None:
+        self.db.execute("DELETE FROM resource WHERE used_day < ?", (before_day,))
+
+    def add_seen(self, rows: Mapping[tuple[str, str], tuple[int, int, set[str]]], *, most: int) -> None:
+        """(kind, name) -> how often, last time, what matched. Beyond `most` names they count as `(other)`."""
+        for (kind, name), (count, last, matched) in rows.items():
+            row = self.db.execute(
+                "SELECT matched FROM seen WHERE kind = ? AND name = ?", (kind, name)
+            ).fetchone()
+            if row is None:
+                (have,) = self.db.execute("SELECT count(*) FROM seen").fetchone()
+                if have >= most:
+                    name = "(other)"
+            known = set(json.loads(row[0])) if row else set()
+            self.db.execute(
+                "INSERT INTO seen VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " count = count + excluded.count, last_seen = max(last_seen, excluded.last_seen),"
+                " matched = excluded.matched",
+                (kind, name, count, last, json.dumps(sorted(known | matched))),
+            )
+
+    def shrink(self) -> None:
+        """Gives some free pages back to the file system."""
+        self.db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+
+
+def _kept(row: tuple[object, ...], segments: Sequence[str]) -> Kept:
+    id_, subject, reached, touched, told, recorded, epoch, stage, day, combo = row
+    state = State(unpack_times(reached), unpack_segments(segments, touched))  # type: ignore[arg-type]
+    return Kept(id_, subject, state, told, recorded, epoch, stage, day, combo)  # type: ignore[arg-type]

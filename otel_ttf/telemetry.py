@@ -1,0 +1,237 @@
+"""What this process says about itself: metrics, and log lines on stderr. Neither ever holds a user's data."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from otel_ttf import __version__
+
+# By the Collector's names: what came in by which receiver and transport.
+WAYS_IN = {"grpc": ("otlp", "grpc"), "http": ("otlp", "http"), "rest": ("rest", "http")}
+RECORDS = {"logs": "log_records", "traces": "spans", "metrics": "metric_points"}
+# Around the 0.5 s of the latency alert, and down to where one-record requests are.
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class WayIn:
+    """Metrics of one signal over one protocol, bound once: looking labels up costs more than counting.
+
+    events    telemetry_events_total{signal}, records
+    accepted  otelcol_receiver_accepted_*_total{receiver,transport}, records
+    refused   otelcol_receiver_refused_*_total{receiver,transport}, records (unknown number: none)
+    seconds   otel_ttf_request_duration_seconds{protocol,signal}
+    """
+
+    events: Counter
+    accepted: Counter
+    refused: Counter
+    seconds: Histogram
+
+
+class Telemetry:
+    """Metrics of this process, in a registry of their own; they begin at 0 with it."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        build = Gauge(
+            "otel_ttf_build_info",
+            "Always 1; labels tell the version.",
+            ["version", "python"],
+            registry=registry,
+        )
+        build.labels(__version__, platform.python_version()).set(1)
+        self._events = Counter("telemetry_events", "Accepted records.", ["signal"], registry=registry)
+        self._errors = Counter(
+            "telemetry_errors",
+            "What was not accepted: requests; for reason `rejected` single records.",
+            ["reason"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "otel_ttf_request_duration_seconds",
+            "From a request's last byte until its answer was known.",
+            ["protocol", "signal"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._received = {
+            (verb, signal): Counter(
+                f"otelcol_receiver_{verb}_{records}",
+                f"Number of {records.replace('_', ' ')} {verb}.",
+                ["receiver", "transport"],
+                registry=registry,
+            )
+            for verb in ("accepted", "refused")
+            for signal, records in RECORDS.items()
+        }
+        self._without_subject = Counter(
+            "otel_ttf_milestones_without_subject",
+            "Events that matched a milestone and named no user.",
+            ["milestone"],
+            registry=registry,
+        )
+        self._clock_step = Gauge(
+            "otel_ttf_clock_step_seconds",
+            "How far the wall clock stands from the anchored one that is used; 0 when they agree.",
+            registry=registry,
+        )
+        self._lag = _ConsumerLag()
+        registry.register(self._lag)
+        self._ways: dict[tuple[str, str], WayIn] = {}
+        # All exist from the start: the rate of a counter that appears with its first error misses it.
+        self._reasons = {
+            reason: self._errors.labels(reason) for reason in ("malformed", "rejected", "refused", "internal")
+        }
+        for protocol in WAYS_IN:
+            for signal in RECORDS:
+                self.way_in(signal, protocol)
+
+    def way_in(self, signal: str, protocol: str) -> WayIn:
+        """Counters of a signal (logs, traces, metrics) over a protocol (grpc, http, rest)."""
+        way = self._ways.get((signal, protocol))
+        if way is None:
+            receiver, transport = WAYS_IN.get(protocol, (protocol, protocol))
+            way = self._ways[signal, protocol] = WayIn(
+                events=self._events.labels(signal),
+                accepted=self._received["accepted", signal].labels(receiver, transport),
+                refused=self._received["refused", signal].labels(receiver, transport),
+                seconds=self._seconds.labels(protocol, signal),
+            )
+        return way
+
+    def error(self, reason: str, count: int = 1) -> None:
+        """Counts in telemetry_errors_total: malformed, rejected, refused or internal."""
+        self._reasons[reason].inc(count)
+
+    def milestone_without_subject(self, milestone: str, count: int = 1) -> None:
+        """Counts events that matched a milestone without naming a user."""
+        self._without_subject.labels(milestone).inc(count)
+
+    def watch_consumer(self, consumer: str, lag: Callable[[], tuple[int, float]]) -> None:
+        """Shows a consumer's lag, asked for at every scrape: (records, seconds) behind the log's end."""
+        self._lag.consumers[consumer] = lag
+
+    def watch_clock(self, step: Callable[[], float]) -> None:
+        """Shows the clock's step in seconds, asked for at every scrape."""
+        self._clock_step.set_function(step)
+
+
+class _ConsumerLag(Collector):
+    """otel_ttf_consumer_lag_records and _seconds, one question per consumer for both."""
+
+    def __init__(self) -> None:
+        self.consumers: dict[str, Callable[[], tuple[int, float]]] = {}
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return self._families()
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        records, seconds = families = self._families()
+        # A copy: consumers may be added while another thread scrapes.
+        for consumer, lag in list(self.consumers.items()):
+            behind, age = lag()
+            records.add_metric([consumer], behind)
+            seconds.add_metric([consumer], age)
+        return families
+
+    def _families(self) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
+        return (
+            GaugeMetricFamily(
+                "otel_ttf_consumer_lag_records",
+                "Records in the log a consumer has not dealt with.",
+                labels=["consumer"],
+            ),
+            GaugeMetricFamily(
+                "otel_ttf_consumer_lag_seconds",
+                "Age of the oldest record not dealt with.",
+                labels=["consumer"],
+            ),
+        )
+
+
+def failure(error: BaseException) -> dict[str, str]:
+    """What may be logged of an unexpected error: its type and its place in our code.
+
+    Never its message, which may hold what a sender sent.
+    """
+    return {"error": type(error).__name__, "place": _place(error.__traceback__)}
+
+
+def _place(trace: TracebackType | None) -> str:
+    frames = traceback.extract_tb(trace)
+    ours = [frame for frame in frames if _PACKAGE in Path(frame.filename).parents]
+    if ours:
+        return f"{Path(ours[-1].filename).relative_to(_PACKAGE).as_posix()}:{ours[-1].lineno}"
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
+
+
+def configure_logs(level: str = "info", *, json: bool = False) -> None:
+    """Our log lines go to stderr, as text or one JSON object a line.
+
+    level  debug, info, warning or error. Lines of libraries come through the same door from `warning` on,
+           without their arguments and without the text of exceptions.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    renderer: Processor = (
+        structlog.processors.JSONRenderer()
+        if json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _without_exception_text,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers = [_Bridge()]
+    root.setLevel(max(number, logging.WARNING))
+    # One warning for each piece of garbage that somebody sends would fill a disk; they are counted.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+
+
+def _without_exception_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    info = event.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()
+    error = info[1] if isinstance(info, tuple) else info
+    if isinstance(error, BaseException):
+        event.update(failure(error))
+    return event
+
+
+class _Bridge(logging.Handler):
+    """Lines of libraries, by the template of their message alone: arguments may hold data."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        structlog.get_logger().log(
+            record.levelno,
+            str(record.msg).partition("\n")[0],
+            logger=record.name,
+            **(failure(error) if error is not None else {}),
+        )

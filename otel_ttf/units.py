@@ -1,0 +1,63 @@
+"""Durations and sizes as people write them: `5m`, `400d`, `512MiB`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+_DURATION = {"ms": 1_000_000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
+_SIZE = {
+    "B": 1,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+
+
+def duration(text: object) -> int:
+    """Nanoseconds of `90s`, `1h30m`, `0.5s`, `0`. Raises ValueError with what was expected."""
+    if isinstance(text, str):
+        stripped = text.strip()
+        if stripped == "0":
+            return 0
+        parts = _PART.findall(stripped)
+        if parts and _PART.sub("", stripped) == "":
+            return round(sum(float(number) * _DURATION[unit] for number, unit in parts))
+    elif text == 0 and not isinstance(text, bool):
+        return 0
+    raise ValueError("expected a duration such as 30s, 5m, 1h30m or 30d")
+
+
+def size(text: object) -> int:
+    """Bytes of `512MiB`, `10 GiB`, or a plain number. Raises ValueError with what was expected."""
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+        return text
+    if isinstance(text, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|[KMGT]iB|[kMG]B)?", text.strip())
+        if match:
+            return round(float(match[1]) * _SIZE[match[2] or "B"])
+    raise ValueError("expected a size such as 512MiB or 10GiB")
+
+
+Duration = Annotated[
+    int,
+    BeforeValidator(duration),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["30s", "5m", "1h30m", "30d"]}),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(size),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["512MiB", "10GiB"]}),
+]

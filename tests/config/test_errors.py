@@ -1,0 +1,178 @@
+"""What is wrong is said at once, each with file, line, path, what was expected and what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from otel_ttf.config import Config, ConfigError, load
+from otel_ttf.config.translate import EXPECTED
+
+INVALID = Path(__file__).parent / "invalid"
+MARK = "# !! "
+
+
+def said(files, settings=(), env=None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(list(map(str, files)), settings, env)
+    return list(map(str, caught.value.problems))
+
+
+@pytest.mark.parametrize("file", sorted(INVALID.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_error_of_a_file_is_said_at_its_line(file):
+    expected = [
+        f"{file}:{number}: {line.partition(MARK)[2].strip()}"
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if MARK in line
+    ]
+    assert expected
+    assert sorted(said([file])) == sorted(expected)
+
+
+def test_errors_of_several_files_and_settings_come_together(tmp_path):
+    first, second = tmp_path / "1.yaml", tmp_path / "2.yaml"
+    first.write_text("storage: {events: some}\nlog: {max_size: 1GiB}\n")
+    second.write_text("log: {max_size: huge}\n")
+    assert said([first, second], ["api.endpoint=nowhere"]) == [
+        '--set: api.endpoint: expected host:port, such as 127.0.0.1:8080 or [::1]:8080, found "nowhere"',
+        f'{first}:1: storage.events: expected named, milestones, all or none, found "some"',
+        f'{second}:1: log.max_size: expected a size such as 512MiB or 10GiB, found "huge"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        pytest.param("a: [1", "1: expected YAML, found an error in it: ", id="a list that does not end"),
+        pytest.param("a: {b: ${env:X}}", "put ${...} in quotes)", id="a reference in a flow mapping"),
+        pytest.param("a: 1\n---\nb: 2", "expected YAML, found an error in it: ", id="two documents"),
+        pytest.param("just words", "expected sections such as api:, found something else", id="no mapping"),
+        pytest.param(
+            "a: \x07", "expected YAML, found a character that it does not allow", id="a control character"
+        ),
+        pytest.param(
+            "{a: 1}: 2", "expected a name as key, found a list or a mapping", id="a mapping as a key"
+        ),
+        pytest.param("<<: 1", "expected a mapping behind <<, found something else", id="a number to merge"),
+    ],
+)
+def test_what_is_no_configuration_is_said_so(tmp_path, text, error):
+    file = tmp_path / "odd.yaml"
+    file.write_text(text)
+    first = said([file])[0]
+    assert first.startswith(f"{file}:")
+    assert error in first
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes(b"a: \xe4")
+    assert said([tmp_path / "absent.yaml", latin]) == [
+        f"{tmp_path}/absent.yaml: expected a file that can be read, found: No such file or directory"
+    ] or said([latin]) == [f"{latin}: expected UTF-8 text, found other bytes"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "error"),
+    [
+        pytest.param("nope", "--set: expected path.to.setting=value, found 'nope'", id="no value"),
+        pytest.param("=1", "--set: expected path.to.setting=value, found ''", id="no path"),
+        pytest.param(
+            "log.max_size={", "--set: log.max_size: expected YAML after =, found something else", id="no YAML"
+        ),
+        pytest.param(
+            "journeys.onboarding.milestones.9.target=1m",
+            "--set: journeys.onboarding.milestones: expected a place in the list, 0 to 4, found '9'",
+            id="a place beyond the list",
+        ),
+    ],
+)
+def test_settings_that_make_no_sense(setting, error):
+    assert said([], [setting]) == [error]
+
+
+SECRETS = {"TOKEN": "hunter2"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("storage: {events: '${env:TOKEN}'}", id="a word from the environment"),
+        pytest.param("log: {max_size: 'x${env:TOKEN}'}", id="a part from the environment"),
+        pytest.param(
+            "journeys: {a: {segments: ['${env:TOKEN}', '${env:TOKEN}']}}", id="a segment, refused by a rule"
+        ),
+        pytest.param("journeys: {a: {only: {event: {glob: ['${env:TOKEN}']}}}}", id="in a condition"),
+        pytest.param("journeys: {a: {only: {span: {kind: '${env:TOKEN}'}}}}", id="a word of a condition"),
+        pytest.param("storage: {url: 'mysql://u:hunter2@host/db'}", id="in a URL"),
+        pytest.param("privacy: {subject_keys: [hunter2]}", id="a key where its name belongs"),
+        pytest.param(
+            "processors: {enrich: {attributes: {api_key: [hunter2]}}}", id="below a name of secrets"
+        ),
+    ],
+)
+def test_secrets_and_the_environment_are_never_shown(tmp_path, text):
+    file = tmp_path / "secret.yaml"
+    file.write_text(text)
+    lines = said([file], env=SECRETS)
+    assert lines
+    assert not [line for line in lines if "hunter2" in line]
+
+
+# Type of a core schema -> the errors that it raises; then constraint -> error.
+RAISED = {
+    "any": (),
+    "bool": ("bool_type", "bool_parsing"),
+    "date": ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"),
+    "dict": ("dict_type",),
+    "float": ("float_type", "float_parsing"),
+    "int": ("int_type", "int_parsing", "int_parsing_size", "int_from_float"),
+    "list": ("list_type",),
+    "literal": ("literal_error",),
+    "model": ("model_type",),
+    "model-field": ("missing",),
+    "model-fields": ("model_type",),
+    "none": ("none_required",),
+    "str": ("string_type", "string_unicode"),
+    "tuple": ("tuple_type",),
+    "function-before": (),
+    "function-after": (),
+    "default": (),
+    "nullable": (),
+    "union": (),
+    "definitions": (),
+    "definition-ref": (),
+}
+CONSTRAINTS = {
+    ("str", "pattern"): "string_pattern_mismatch",
+    ("str", "min_length"): "string_too_short",
+    ("str", "max_length"): "string_too_long",
+    **{(kind, "ge"): "greater_than_equal" for kind in ("int", "float", "date")},
+    **{(kind, "gt"): "greater_than" for kind in ("int", "float", "date")},
+    **{(kind, "le"): "less_than_equal" for kind in ("int", "float", "date")},
+    **{(kind, "lt"): "less_than" for kind in ("int", "float", "date")},
+    **{(kind, "multiple_of"): "multiple_of" for kind in ("int", "float")},
+    **{(kind, "min_length"): "too_short" for kind in ("list", "tuple", "dict")},
+    **{(kind, "max_length"): "too_long" for kind in ("list", "tuple", "dict")},
+    ("float", "allow_inf_nan"): "finite_number",
+}
+
+
+def raised(schema: object) -> set[str]:
+    """The types of error that validation by a core schema can raise."""
+    if isinstance(schema, list | tuple):
+        return set().union(*map(raised, schema))
+    if not isinstance(schema, dict):
+        return set()
+    kind = schema.get("type")
+    found = set(RAISED[kind]) if isinstance(kind, str) else set()
+    found |= {error for (of, constraint), error in CONSTRAINTS.items() if of == kind and constraint in schema}
+    return found.union(*(raised(part) for name, part in schema.items() if name not in DATA))
+
+
+DATA = ("metadata", "serialization", "default", "expected", "function", "cls", "config", "ref", "schema_ref")
+
+
+def test_every_error_that_the_models_can_raise_has_words_of_ours():
+    assert raised(Config.__pydantic_core_schema__) <= set(EXPECTED)

@@ -1,0 +1,52 @@
+"""What is allowed and probably not meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_ttf.config import load
+
+JOURNEY = "journeys: {a: {milestones: [{name: x, match: %s}, {name: y, match: {event: y}}], segments: [%s]}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        pytest.param(
+            "api: {endpoint: '0.0.0.0:8080', insecure: true}",
+            "api.endpoint: other machines reach it, and nobody is asked who they are (insecure: true)",
+            id="an open door",
+        ),
+        pytest.param(
+            JOURNEY % ("{attributes: {customer.card_number: a}}", "plan"),
+            "journeys.a.milestones[0].match: it asks for customer.card_number, but the mask processor "
+            "replaces it; "
+            "derive what is needed with the enrich processor",
+            id="a condition on what is masked",
+        ),
+        pytest.param(
+            JOURNEY % ("{event: x}", "api_key"),
+            "journeys.a.segments[0]: api_key will not tell users apart: the mask processor replaces it; "
+            "derive what is needed with the enrich processor",
+            id="a segment on what is masked",
+        ),
+        pytest.param(
+            JOURNEY % ("{event: x}", "user.id"),
+            "journeys.a.segments[0]: user.id will not tell users apart: as a user id it becomes a token; "
+            "derive what is needed with the enrich processor",
+            id="a segment on the user id",
+        ),
+    ],
+)
+def test_warnings(tmp_path, text, warning):
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    assert list(map(str, load([str(file)]).warnings)) == [f"{file}:1: {warning}"]
+
+
+def test_ordinary_attributes_raise_no_warning(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        JOURNEY % ("{attributes: {http.route: /projects}, resource: {service.name: shop}}", "plan, channel")
+    )
+    assert load([str(file)]).warnings == ()

@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+# The server's process, the load and the checks are the end-to-end tests'.
+sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
+if "books" not in sys.modules:  # the other folder's conftest may have been first
+    pytest.register_assert_rewrite("books", "ledger")

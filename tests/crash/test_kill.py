@@ -1,0 +1,48 @@
+"""kill -9 at random moments under load: nothing that was answered OK is lost, nothing is counted twice.
+
+CRASH_KILLS=1000 kills more often; CRASH_SEED=N repeats the random choices of a run.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from books import Books
+from ledger import Ledger, send_unanswered, sending
+from server_process import ServerProcess
+
+KILLS = int(os.environ.get("CRASH_KILLS", "20"))
+SEED = int(os.environ.get("CRASH_SEED", str(random.randrange(1 << 32))))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120 + 10 * KILLS)
+def test_kill_9_loses_nothing_that_was_answered_ok_and_counts_nothing_twice(tmp_path: Path) -> None:
+    print(f"CRASH_SEED={SEED}")
+    rng = random.Random(SEED)
+    ledger = Ledger(rng)
+    kills = 0
+    with ServerProcess(tmp_path / "data") as server:
+        books = Books(server, ledger)
+        while kills < KILLS:
+            with sending(server, ledger):
+                time.sleep(rng.uniform(0.05, 0.6))
+                server.kill()
+                kills += 1
+            if kills < KILLS and rng.random() < 0.4:
+                # While it starts: with what the last one left in the log, or before it reads anything.
+                server.launch()
+                time.sleep(rng.uniform(0.0, 1.5))
+                server.kill()
+                kills += 1
+            server.start()
+            server.wait_caught_up()
+            books.check()
+        send_unanswered(server, ledger)
+        server.wait_caught_up()
+        books.check_final()
+        assert server.terminate() == 0

@@ -1,0 +1,228 @@
+"""What no client library sends: raw sockets, slow peers, bombs. The server answers, and stays up."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import requests
+from bombs import gzip_bomb, zstd_bomb
+from serving import Serving, serving
+
+from otel_ttf.receivers import http_server
+from otel_ttf.receivers.otlp_grpc import SERVICES
+from otel_ttf.receivers.otlp_http import HttpConfig
+
+MIB = 1 << 20
+HEAD = b"POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n"
+
+
+@contextlib.contextmanager
+def connected(port: int) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        yield connection
+
+
+def answer(connection: socket.socket) -> bytes:
+    """What comes until the server closes, or for half a second after the last of it."""
+    got = b""
+    with contextlib.suppress(TimeoutError, ConnectionResetError):
+        while part := connection.recv(65536):
+            got += part
+            connection.settimeout(0.5)
+    return got
+
+
+def well(server: Serving) -> bool:
+    """The next request of somebody else is answered, at once."""
+    began = time.monotonic()
+    headers = {"content-type": "application/x-protobuf"}
+    answered = requests.post(server.url("/v1/logs"), b"", headers=headers, timeout=5).status_code
+    with grpc.insecure_channel(server.grpc_target) as channel:
+        channel.unary_unary(f"/{SERVICES['logs']}/Export")(b"", timeout=5)
+    return answered == 200 and time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, id="TLS"),
+        pytest.param(b"\x00" * 100, 400, id="zeros"),
+        pytest.param(b"GET\r\n\r\n", 400, id="half a request line"),
+        pytest.param(HEAD + b"content-length: -1\r\n\r\n", 400, id="negative length"),
+        pytest.param(HEAD + b"content-length: 1e3\r\n\r\n", 400, id="no number as length"),
+        pytest.param(
+            HEAD + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400, id="two lengths"
+        ),
+        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n", 400, id="no number as chunk"),
+        pytest.param(HEAD + b"content-length: 3\r\n\r\n\xff\xff\xff", 400, id="garbage as body"),
+        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n", 200, id="no chunks"),
+        pytest.param(HEAD + b"content-length: 0\r\n\r\n" * 1, 200, id="nothing"),
+        pytest.param(
+            HEAD + b"expect: 100-continue\r\ncontent-length: 999999999\r\n\r\n",
+            413,
+            id="may I send a gigabyte",
+        ),
+        pytest.param(
+            HEAD + b"upgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 0\r\n\r\n",
+            200,
+            id="upgrade",
+        ),
+        pytest.param(HEAD + b"x: " + b"y" * 400_000, 431, id="endless header"),
+    ],
+)
+def test_garbage_over_http(server, sent, status):
+    with connected(server.otlp_port) as connection:
+        connection.sendall(sent)
+        first = answer(connection).split(b"\r\n")[0]
+    assert first.startswith(b"HTTP/1.1 %d" % status)
+    assert well(server)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="HTTP/1.1"),
+        pytest.param(os.urandom(5000), id="noise"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(100), id="zeros behind the preface"),
+        pytest.param(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" * 2000,
+            id="two thousand settings",
+        ),
+    ],
+)
+def test_garbage_over_grpc(server, sent):
+    with connected(server.grpc.port) as connection:
+        connection.settimeout(0.3)
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(sent)
+            answer(connection)
+    assert well(server)
+
+
+def test_two_requests_in_one_packet_get_two_answers(server):
+    with connected(server.otlp_port) as connection:
+        connection.sendall((HEAD + b"content-length: 0\r\n\r\n") * 2)
+        assert answer(connection).count(b"HTTP/1.1 200 OK") == 2
+
+
+def test_a_client_that_goes_away_is_no_error(server):
+    before = [server.count("telemetry_errors_total", reason=reason) for reason in ("internal", "malformed")]
+    with connected(server.otlp_port) as connection:
+        connection.sendall(HEAD + b"content-length: 1000\r\n\r\nhalf")
+    assert well(server)
+    assert [server.count("telemetry_errors_total", reason=r) for r in ("internal", "malformed")] == before
+    assert server.intake.in_flight.used == 0
+
+
+def test_a_body_that_does_not_come_is_given_up(tmp_path):
+    with (
+        serving(tmp_path, HttpConfig(body_timeout="300ms")) as server,
+        connected(server.otlp_port) as connection,
+    ):
+        connection.sendall(HEAD + b"content-length: 1000\r\n\r\nhalf")
+        got = answer(connection)
+        assert got.startswith(b"HTTP/1.1 408")
+        assert b"within 0.3 s" in got
+        assert well(server)
+
+
+def test_headers_that_do_not_come_are_given_up(server, monkeypatch):
+    monkeypatch.setattr(http_server, "HEADER_SECONDS", 0.3)
+    with connected(server.otlp_port) as silent, connected(server.otlp_port) as slow:
+        for byte in HEAD[:5]:
+            slow.sendall(bytes([byte]))
+            time.sleep(0.05)
+        assert answer(slow).startswith(b"HTTP/1.1 408")
+        assert answer(silent).startswith(b"HTTP/1.1 408")
+
+
+def test_an_endless_body_ends_at_the_limit(tmp_path):
+    with (
+        serving(tmp_path, HttpConfig(max_request_body_size="1MiB")) as server,
+        connected(server.otlp_port) as connection,
+    ):
+        connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000):
+                connection.sendall(chunk)
+            pytest.fail("the server read on")
+        assert server.intake.in_flight.used == 0
+        assert well(server)
+
+
+def test_a_body_cut_short_by_our_end_may_come_again(tmp_path):
+    ours = contextlib.ExitStack()
+    server = ours.enter_context(serving(tmp_path))
+    with connected(server.otlp_port) as connection:
+        connection.sendall(HEAD + b"content-length: 1000\r\n\r\nhalf")
+        time.sleep(0.1)
+        closing = threading.Thread(target=ours.close)
+        closing.start()
+        assert answer(connection).startswith(b"HTTP/1.1 503")
+        closing.join(10)
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A server of its own, whose memory can be measured: (process, ports of gRPC, OTLP/HTTP, API)."""
+    script = Path(__file__).parent / "serving.py"
+    command = [sys.executable, str(script), str(tmp_path_factory.mktemp("process"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        yield running, [int(port) for port in running.stdout.readline().split()]
+        running.communicate(timeout=20)
+
+
+def peak(process: subprocess.Popen[str]) -> int:
+    """Greatest resident memory so far, bytes."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) << 10
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize(
+    ("port", "path", "media", "encoding", "make"),
+    [
+        pytest.param(1, "/v1/logs", "application/x-protobuf", "gzip", gzip_bomb, id="protobuf, gzip"),
+        pytest.param(1, "/v1/logs", "application/json", "zstd", zstd_bomb, id="JSON, zstd"),
+        pytest.param(2, "/api/v1/events", "application/json", "gzip", gzip_bomb, id="REST, gzip"),
+    ],
+)
+def test_a_gibibyte_of_zeros_over_http(process, port, path, media, encoding, make):
+    running, ports = process
+    before = peak(running)
+    headers = {"content-type": media, "content-encoding": encoding}
+    url = f"http://127.0.0.1:{ports[port]}{path}"
+    assert requests.post(url, make(1024), headers=headers, timeout=20).status_code == 413
+    assert peak(running) - before < 96 * MIB
+    assert requests.post(url, gzip.compress(b"x"), headers=headers, timeout=5).status_code == 400
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_half_a_gibibyte_of_zeros_over_grpc(process):
+    running, ports = process
+    before = peak(running)
+    with grpc.insecure_channel(
+        f"127.0.0.1:{ports[0]}", options=[("grpc.max_send_message_length", -1)]
+    ) as channel:
+        call = channel.unary_unary(f"/{SERVICES['logs']}/Export")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(bytes(512 * MIB), timeout=40, compression=grpc.Compression.Gzip)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "grpc-status-details-bin" not in dict(caught.value.trailing_metadata() or ())
+        assert peak(running) - before < 96 * MIB
+        assert call(b"", timeout=5) == b""

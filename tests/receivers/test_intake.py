@@ -1,0 +1,144 @@
+"""The one way into the log."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from serving import RULES, real_pipeline
+
+from otel_ttf.clock import SystemClock
+from otel_ttf.log.base import LogRefused
+from otel_ttf.log.sqlite import LogConfig, SqliteLog
+from otel_ttf.otlp.batch import Batch
+from otel_ttf.otlp.wire import Malformed
+from otel_ttf.receivers.intake import INLINE, InFlight, Intake, Pipeline
+from otel_ttf.telemetry import Telemetry
+
+
+def request(body: str = "", records: int = 1) -> bytes:
+    message = ExportLogsServiceRequest()
+    logs = message.resource_logs.add().scope_logs.add().log_records
+    for _ in range(records):
+        logs.add(event_name="signup").body.string_value = body
+    return message.SerializeToString()
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
+    log = SqliteLog.open(tmp_path / "log.db", LogConfig(), SystemClock())
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+def make(log: SqliteLog) -> Callable[..., Intake]:
+    def make(pipeline: Pipeline | None = None, **options: int) -> Intake:
+        return Intake(pipeline or real_pipeline(), log, RULES, SystemClock(), Telemetry(), **options)
+
+    return make
+
+
+@pytest.mark.parametrize("size", [10, INLINE * 2], ids=["small", "large"])
+async def test_a_receipt_means_that_it_is_in_the_log(make, log, size):
+    before = time.time_ns()
+    receipt = await make()("logs", request("x" * size, 3), protocol="grpc")
+    assert (receipt.accepted, receipt.rejected, receipt.warnings) == (3, {}, [])
+    (row,) = log.read(0)
+    assert (row.signal, row.records) == ("logs", 3)
+    assert before <= row.arrival <= time.time_ns()
+
+
+async def test_an_empty_request_does_not_reach_the_log(make, log):
+    receipt = await make()("logs", b"", protocol="grpc")
+    assert receipt.accepted == 0
+    assert log.end() == 0
+
+
+async def test_large_requests_leave_the_loop_free(make):
+    main = threading.get_ident()
+    threads: list[int] = []
+    process = real_pipeline()
+
+    def noting(batch: Batch) -> Batch:
+        threads.append(threading.get_ident())
+        return process(batch)
+
+    intake = make(noting)
+    await intake("logs", request("x"), protocol="grpc")
+    await intake("logs", request("x" * INLINE), protocol="grpc")
+    assert threads[0] == main
+    assert threads[1] != main
+
+
+async def test_the_budget_is_given_back_whatever_happens(make, log):
+    intake = make()
+    await intake("logs", request(), protocol="grpc")
+    with pytest.raises(Malformed):
+        await intake("logs", b"\xff", protocol="grpc")
+    await log.close()
+    with pytest.raises(LogRefused):
+        await intake("logs", request(), protocol="grpc")
+    assert intake.in_flight.used == 0
+
+
+async def test_requests_beyond_the_budget_are_refused_until_others_are_answered(make):
+    go = threading.Event()
+    process = real_pipeline()
+
+    def waiting(batch: Batch) -> Batch:
+        go.wait(10)
+        return process(batch)
+
+    raw = request("x" * INLINE)
+    intake = make(waiting, max_in_flight=len(raw))  # one at a time
+    first = asyncio.create_task(intake("logs", raw, protocol="grpc"))
+    await asyncio.sleep(0)
+    with pytest.raises(LogRefused, match="wait for their answer"):
+        await intake("logs", raw, protocol="grpc")
+    go.set()
+    assert (await first).accepted == 1
+    assert (await intake("logs", raw, protocol="grpc")).accepted == 1
+
+
+async def test_a_request_larger_than_the_budget_passes_when_it_is_alone(make):
+    assert (await make(max_in_flight=1)("logs", request(), protocol="grpc")).accepted == 1
+
+
+async def test_an_unexpected_error_becomes_come_again(make, log):
+    def broken(_batch: Batch) -> Batch:
+        raise KeyError("jane@example.com")
+
+    intake = make(broken)
+    with pytest.raises(LogRefused) as caught:
+        await intake("logs", request(), protocol="grpc")
+    assert "jane" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert intake.telemetry.registry.get_sample_value("telemetry_errors_total", {"reason": "internal"}) == 1
+    assert log.end() == 0
+
+
+async def test_what_the_log_refuses_is_counted_by_records(make, log):
+    intake = make()
+    await log.close()
+    with pytest.raises(LogRefused):
+        await intake("logs", request(records=3), protocol="rest")
+    value = intake.telemetry.registry.get_sample_value
+    where = {"receiver": "rest", "transport": "http"}
+    assert value("otelcol_receiver_refused_log_records_total", where) == 3
+    assert value("otelcol_receiver_accepted_log_records_total", where) == 0
+
+
+def test_a_hold_grows_and_ends():
+    budget = InFlight(10)
+    with budget.hold(4) as hold:
+        hold.add(6)
+        with pytest.raises(LogRefused):
+            hold.add(1)
+        assert budget.used == 10
+    assert budget.used == 0

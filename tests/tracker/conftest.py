@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from world import World, journey
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    worlds: list[World] = []
+
+    def build(*journeys: object, **options: object) -> World:
+        folder = tmp_path / str(len(worlds))
+        folder.mkdir()
+        worlds.append(World(folder, *(journeys or (journey(),)), **options))
+        return worlds[-1]
+
+    yield build
+    for world in worlds:
+        world.close()
+
+
+@pytest.fixture
+def world(make: Callable[..., World]) -> World:
+    return make()
