@@ -163,6 +163,7 @@ class Service:
         stack.callback(reader.close)
 
         otlp = config.receivers.otlp.protocols
+        trusted = config.receivers.otlp.trusted_tokens
         api = build(
             {journey.name: journey for journey in journeys},
             reader,
@@ -171,15 +172,15 @@ class Service:
             partial(self._readiness, event_log, tracker),
             telemetry,
             routers=[rest_router(intake)],
-            otlp=otlp_app(otlp.http or HttpConfig(), intake),
+            otlp=otlp_app(otlp.http or HttpConfig(), intake, trusted=trusted),
             normalise=config.subject.normalise,
         )
         await self._listen(HttpServer(api, config.api.endpoint, setting="api.endpoint"), stack)
         if otlp.http is not None:
-            http = HttpServer(otlp_app(otlp.http, intake), otlp.http.endpoint, setting=HTTP_SETTING)
+            http = HttpServer(otlp_app(otlp.http, intake, trusted=trusted), otlp.http.endpoint, setting=HTTP_SETTING)
             await self._listen(http, stack)
         if otlp.grpc is not None:
-            grpc = await serve(otlp.grpc, intake)
+            grpc = await serve(otlp.grpc, intake, trusted=trusted)
             stack.push_async_callback(grpc.stop, ANSWER_SECONDS)
             self.grpc_endpoint = f"127.0.0.1:{grpc.port}"
         self._state = None

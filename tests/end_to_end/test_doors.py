@@ -90,7 +90,7 @@ def test_garbage_on_a_port_hurts_nobody_else(server: ServerProcess, port: str, d
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(65536):
                 pass
-        except (ConnectionError, TimeoutError):
+        except OSError:
             pass  # it may hang up at any point
     assert server.running.poll() is None
     assert server.get("/ready").status == 200
