@@ -67,7 +67,7 @@ class EventLog(Protocol):
     def read(self, after: int, *, rows: int = 64, size: int = 8 << 20, payloads: bool = True) -> list[Row]:
         """Rows after a position in order: at most `rows`, at most `size` bytes, at least one if there is any.
 
-        payloads  False: rows that have a view come without their payload, which need not be unpacked then
+        payloads  False: rows that came a moment ago come with their view instead of their payload
         """
 
     def end(self) -> int:

@@ -27,13 +27,17 @@ from otel_ttf.units import SECOND, Size
 VERSION = 1
 MIB = 1 << 20
 WAITING_BYTES = 64 * MIB
-VIEW_RECORDS = 20_000
+RECENT_RECORDS = 20_000
+BRAKE_RECORDS = 8_000
+BRAKE_SECONDS = 0.25  # at the most: a consumer that stands still must not stop the senders
+BRAKE_STEPS = 25
 LARGEST_PAYLOAD = 1 << 30
 COMPRESSION = -3
 SMALL = 200  # bytes: below, compressing gains nothing
 GROUP_ENTRIES = 512
 GROUP_BYTES = 16 * MIB
 DELETE_ROWS = 2000
+CROWD_SECONDS = 0.003
 LOOK_EVERY = 0.25  # seconds between looks at sizes
 
 log = structlog.get_logger()
@@ -102,10 +106,10 @@ class SqliteLog:
         self._queue: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._consumers: dict[str, _Consumer] = {}
-        self._views: deque[tuple[int, object, int]] = deque()
-        self._view_by_position: dict[int, object] = {}
-        self._view_records = 0
-        self._view_lock = threading.Lock()
+        # The last rows as they were handed over, without payload: no gap between them.
+        self._recent: deque[Row] = deque()
+        self._recent_records = 0
+        self._recent_lock = threading.Lock()
         self._reason: str | None = None
         self._closing = False
         self._wake = threading.Event()
@@ -169,6 +173,8 @@ class SqliteLog:
             raise LogRefused(self._reason, 5.0)
         if self._waiting_bytes > WAITING_BYTES:
             raise LogRefused("too much waits to be written", 1.0)
+        if self._recent_records > BRAKE_RECORDS:
+            await self._brake()
         loop = asyncio.get_running_loop()
         waiting = _Waiting(entry, loop.create_future(), loop)
         self._waiting_bytes += len(entry.payload)
@@ -179,14 +185,25 @@ class SqliteLog:
         finally:
             self._waiting_bytes -= len(entry.payload)
 
+    async def _brake(self) -> None:
+        """Lets the required consumers come closer: answers a little later rather than figures much later."""
+        for _ in range(BRAKE_STEPS):
+            await asyncio.sleep(BRAKE_SECONDS / BRAKE_STEPS)
+            if self._recent_records <= BRAKE_RECORDS:
+                return
+
     def _run(self) -> None:
         looked = 0.0
+        crowded = False
         while True:
             if not self._queue:
                 if self._closing:
                     return
                 self._wake.wait(LOOK_EVERY)
             self._wake.clear()
+            if crowded and self._queue and not self._closing:
+                # Many senders at once: a sync for each few of them would cost more than a moment's wait.
+                time.sleep(CROWD_SECONDS)
             group: list[_Waiting] = []
             size = 0
             while self._queue and len(group) < GROUP_ENTRIES and size < GROUP_BYTES:
@@ -194,6 +211,7 @@ class SqliteLog:
                 size += len(group[-1].entry.payload)
             if group:
                 self._write(group)
+                crowded = len(group) > 1
             now = time.monotonic()
             if now - looked >= LOOK_EVERY or not group:
                 looked = now
@@ -236,10 +254,9 @@ class SqliteLog:
             self._give_up(group, error)
             return
         first, self._end, self._through = self._end + 1, self._end + len(rows), through
-        with self._view_lock:
+        with self._recent_lock:
             for position, waiting in enumerate(group, first):
-                if waiting.entry.view is not None:
-                    self._remember(position, waiting.entry.view, waiting.entry.records)
+                self._remember(position, waiting.entry)
         with self._changed:
             self._changed.notify_all()
         self._resolve(group, [(waiting.future, position) for position, waiting in enumerate(group, first)])
@@ -269,17 +286,24 @@ class SqliteLog:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             group[0].loop.call_soon_threadsafe(settle)
 
-    def _remember(self, position: int, view: object, records: int) -> None:
-        self._views.append((position, view, records))
-        self._view_by_position[position] = view
-        self._view_records += records
-        while self._view_records > VIEW_RECORDS and len(self._views) > 1:
-            self._forget_view()
+    def _remember(self, position: int, entry: Entry) -> None:
+        if entry.view is None:
+            self._recent.clear()
+            self._recent_records = 0
+            return
+        row = Row(position, entry.arrival, entry.signal, b"", entry.ids, entry.records, entry.view)
+        self._recent.append(row)
+        self._recent_records += entry.records
+        while self._recent_records > RECENT_RECORDS and len(self._recent) > 1:
+            self._recent_records -= self._recent.popleft().records
 
-    def _forget_view(self) -> None:
-        position, _, records = self._views.popleft()
-        self._view_by_position.pop(position, None)
-        self._view_records -= records
+    def _remembered(self, after: int, rows: int) -> list[Row]:
+        """Rows right after the position that need no reading."""
+        with self._recent_lock:
+            if not self._recent or not self._recent[0].position <= after + 1 <= self._recent[-1].position:
+                return []
+            first = after + 1 - self._recent[0].position
+            return [self._recent[place] for place in range(first, min(len(self._recent), first + rows))]
 
     # Sizes, truncation.
 
@@ -349,9 +373,6 @@ class SqliteLog:
             )
             self._db.execute("DELETE FROM entry WHERE position <= ?", (min(keep, first + DELETE_ROWS - 1),))
             self._db.execute("COMMIT")
-            with self._view_lock:
-                while self._views and self._views[0][0] <= keep:
-                    self._forget_view()
         elif idle:
             (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
             if free:
@@ -395,7 +416,9 @@ class SqliteLog:
     def read(self, after: int, *, rows: int = 64, size: int = 8 << 20, payloads: bool = True) -> list[Row]:
         if after >= self._end:
             return []
-        found: list[Row] = []
+        found: list[Row] = [] if payloads else self._remembered(after, rows)
+        if found:
+            return found
         used = 0
         cursor = self._reader.execute(
             "SELECT position, arrival, signal, size, packed, records, ids, payload FROM entry"
@@ -407,12 +430,9 @@ class SqliteLog:
             used += length
             if found and used > size:
                 break
-            view = self._view_by_position.get(position)
-            if view is not None and not payloads:
-                payload = b""
-            elif packed:
+            if packed:
                 payload = decompress.decompress(payload, max_output_size=min(length, LARGEST_PAYLOAD))
-            found.append(Row(position, arrival, signal, payload, ids, records, view))
+            found.append(Row(position, arrival, signal, payload, ids, records))
         cursor.close()
         return found
 
@@ -452,6 +472,10 @@ class SqliteLog:
 
     def release(self, consumer: str, position: int) -> None:
         self._consumers[consumer].position = position
+        keep = min((c.position for c in self._consumers.values() if c.required), default=0)
+        with self._recent_lock:
+            while self._recent and self._recent[0].position <= keep:
+                self._recent_records -= self._recent.popleft().records
 
     def refusing(self) -> str | None:
         return "the server is stopping" if self._closing else self._reason

@@ -286,15 +286,16 @@ class Batch:
             if self.signal == "logs" and place not in named and not rules.lines:
                 final += 1
                 continue
-            resource = self._slots[place][2]
-            source = sources.get(resource)
+            number = self._slots[place][2]
+            resource = self.resources[number].message.resource
+            source = sources.get(number)
             if source is None:
-                source = sources[resource] = Source(self.resources[resource].message.resource)
+                source = sources[number] = Source(resource)
             if self.signal == "logs":
-                reading.log(final, record, source)
+                reading.log(final, record, resource, source)
                 final += 1
             else:
-                final += reading.span(final, record, source)
+                final += reading.span(final, record, resource, source)
         return reading.found
 
     # Bytes out.

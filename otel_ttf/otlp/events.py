@@ -91,10 +91,10 @@ class Rules:
 class Source:
     """A masked resource, decoded when somebody asks; all its events share it."""
 
-    __slots__ = ("_attributes", "encoded", "message")
+    __slots__ = ("_attributes", "encoded")
 
     def __init__(self, message: Resource) -> None:
-        self.message = message
+        # The message itself would keep its whole request in memory.
         self.encoded: bytes = message.SerializeToString()
         self._attributes: dict[str, Value] | None = None
 
@@ -234,11 +234,10 @@ class Reading:
         self.ids = ids
         self.found = Extract()
 
-    def log(self, place: int, record: Any, source: Source, name: str | None = None) -> None:
-        """A log record. name: if the caller knows it."""
+    def log(self, place: int, record: Any, resource: Resource, source: Source) -> None:
+        """A log record."""
         rules = self.rules
-        if name is None:
-            name = event_name(record)
+        name = event_name(record)
         if name:
             self.found.count("event", name)
         elif not rules.lines:
@@ -249,7 +248,7 @@ class Reading:
                 self.ids.get(place) if name else None,
                 "log" if name else "line",
                 name,
-                self._subject(record.attributes, source.message.attributes),
+                self._subject(record.attributes, resource.attributes),
                 at,
                 self.arrival,
                 flags,
@@ -258,7 +257,7 @@ class Reading:
             )
         )
 
-    def span(self, first: int, span: Any, source: Source) -> int:
+    def span(self, first: int, span: Any, resource: Resource, source: Source) -> int:
         """A span and its events, the first of which is number `first` of the request; how many there are."""
         rules = self.rules
         name = span.name
@@ -271,7 +270,7 @@ class Reading:
                     span_id(span),
                     "span",
                     name,
-                    self._subject(span.attributes, source.message.attributes),
+                    self._subject(span.attributes, resource.attributes),
                     at,
                     self.arrival,
                     flags,
@@ -289,7 +288,7 @@ class Reading:
                     self.ids.get(place),
                     "span_event",
                     event.name,
-                    self._subject(event.attributes, span.attributes, source.message.attributes),
+                    self._subject(event.attributes, span.attributes, resource.attributes),
                     at,
                     self.arrival,
                     flags,
@@ -332,13 +331,18 @@ def extract(signal: Signal, payload: bytes, ids: bytes, arrival: int, rules: Rul
     sources: dict[int, Source] = {}
     kept = decode(signal, payload)
     place = 0
+    # Looking for a name among the attributes of every plain line would cost more than all the rest.
+    names_in_attributes = any(name.encode() in payload for name in NAME_ATTRIBUTES)
     for number, resource, record in walk(signal, kept):
+        if signal == "logs" and not (record.event_name or names_in_attributes or rules.lines):
+            place += 1
+            continue
         source = sources.get(number)
         if source is None:
             source = sources[number] = Source(resource)
         if signal == "logs":
-            reading.log(place, record, source)
+            reading.log(place, record, resource, source)
             place += 1
         else:
-            place += reading.span(place, record, source)
+            place += reading.span(place, record, resource, source)
     return reading.found

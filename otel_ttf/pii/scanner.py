@@ -8,6 +8,7 @@ same answers, except that a match across the border of two pieces may add a hit.
 from __future__ import annotations
 
 import re
+import threading
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -47,6 +48,7 @@ class HyperscanScanner:
             flags=[flags] * len(expressions),
         )
         self._scratch = hyperscan.Scratch(self._database)
+        self._local = threading.local()
 
     def hits(self, pieces: Sequence[bytes]) -> dict[int, int]:
         matches: list[tuple[int, int]] = []
@@ -55,9 +57,11 @@ class HyperscanScanner:
         def matched(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
             collect((number, end))
 
-        joined = b"".join(pieces)
         # A scratch is for one scan at a time, and requests are prepared in several threads.
-        self._database.scan(joined, match_event_handler=matched, scratch=self._scratch.clone())
+        scratch = getattr(self._local, "scratch", None)
+        if scratch is None:
+            scratch = self._local.scratch = self._scratch.clone()
+        self._database.scan(b"".join(pieces), match_event_handler=matched, scratch=scratch)
         if not matches:
             return {}
         ends = list(accumulate(map(len, pieces)))

@@ -75,6 +75,15 @@ async def read_body(
         return b"".join(work.chunks)
 
 
+def check_json(body: bytes, *, containers: int, commas: int) -> None:
+    """Raises Unusable (413) when reading JSON would build more than that; marks inside strings count too.
+
+    Each is an object of Python's: 64 MiB of `{},` would be two gigabytes.
+    """
+    if body.count(b"{") + body.count(b"[") > containers or body.count(b",") > commas:
+        raise Unusable(413, f"expected at most {containers} objects and lists and {commas} commas")
+
+
 def too_large(limit: int) -> Unusable:
     """413 for a body over the limit (bytes)."""
     return Unusable(413, f"expected at most {limit} bytes, also after decompression", {"Connection": "close"})

@@ -18,6 +18,7 @@ from otel_ttf.log.base import Entry, EventLog, LogRefused
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules
 from otel_ttf.otlp.wire import Malformed, Signal
+from otel_ttf.receivers.limits import check
 from otel_ttf.telemetry import Telemetry, failure
 
 Pipeline = Callable[[Batch], Batch]
@@ -198,6 +199,7 @@ class Intake:
     def _prepare(
         self, signal: Signal, raw: bytes, arrival: int, event_ids: Mapping[int, str] | None, trusted: bool
     ) -> tuple[Batch, Entry | None]:
+        check(raw)
         batch = self._pipeline(Batch(signal, raw, arrival, trusted=trusted, event_ids=event_ids))
         # An empty request, or one without a good record, needs no place in the log.
         if not batch.kept:

@@ -14,10 +14,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from otel_ttf.log.base import LogRefused
-from otel_ttf.otlp import json as otlp_json
+from otel_ttf.otlp.json import decode
 from otel_ttf.otlp.wire import Malformed, Signal
 from otel_ttf.receivers.answers import RESPONSES, come_again, http_status, response
-from otel_ttf.receivers.body import MAX_BODY, Unusable, media_type, read_body
+from otel_ttf.receivers.body import MAX_BODY, Unusable, check_json, media_type, read_body
 from otel_ttf.receivers.endpoint import Endpoint
 from otel_ttf.receivers.intake import Disconnected, Intake, Receipt
 from otel_ttf.units import SECOND, Duration, Size
@@ -26,6 +26,9 @@ SETTING = "receivers.otlp.protocols.http.endpoint"
 PATHS: dict[str, Signal] = {"/v1/logs": "logs", "/v1/traces": "traces", "/v1/metrics": "metrics"}
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
+# An attribute has two objects, so 64 MiB of records of the usual size hold two million of them.
+MAX_CONTAINERS = 2_500_000
+MAX_COMMAS = 10_000_000
 _TYPES = f"expected a content-type of {PROTOBUF} or {JSON} (UTF-8)"
 
 
@@ -147,8 +150,13 @@ class _OtlpHttp:
                 raise Unusable(415, _TYPES, {"Accept": f"{PROTOBUF}, {JSON}"})
             raw = await read_body(headers, receive, intake, limit=self._limit, seconds=self._seconds)
             if media == JSON:
-                raw = await intake.offload(len(raw), otlp_json.decode, signal, raw)
+                raw = await intake.offload(len(raw), _from_json, signal, raw)
         return signal, await intake(signal, raw, protocol="http", trusted=self._trusted)
+
+
+def _from_json(signal: Signal, body: bytes) -> bytes:
+    check_json(body, containers=MAX_CONTAINERS, commas=MAX_COMMAS)
+    return decode(signal, body)
 
 
 def retry_after(refused: LogRefused) -> dict[str, str]:

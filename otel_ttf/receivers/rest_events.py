@@ -17,13 +17,12 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from otel_ttf.receivers.body import Unusable
+from otel_ttf.receivers.body import Unusable, check_json
 from otel_ttf.units import SECOND
 
 FIELDS = ("event_name", "event_type", "user_id", "timestamp", "properties", "event_id")
 MAX_DEPTH = 32
 MAX_EVENTS = 100_000
-# json builds a Python object for each of these; 64 MiB of `{},` would be more than a gigabyte.
 MAX_CONTAINERS = 1_000_000
 MAX_COMMAS = 4_000_000
 MAX_ID_BYTES = 512
@@ -111,8 +110,7 @@ def nanoseconds(timestamp: object) -> int:
 
 
 def _events(body: bytes) -> list[object]:
-    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS or body.count(b",") > MAX_COMMAS:
-        raise Unusable(413, f"expected at most {MAX_CONTAINERS} objects and lists and {MAX_COMMAS} commas")
+    check_json(body, containers=MAX_CONTAINERS, commas=MAX_COMMAS)
     try:
         # NaN and the like are read here and rejected where they stand, so that the other events count.
         document = json.loads(body.decode("utf-8-sig"), parse_int=_integer)

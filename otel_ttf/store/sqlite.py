@@ -17,7 +17,7 @@ from otel_ttf.store.base import StoreRefused
 from otel_ttf.units import DAY
 
 _SCHEMA = "otel_ttf.store.schema"
-_CACHE_KIB = 32 * 1024
+_CACHE_KIB = 16 * 1024
 
 # One encoder: `json.dumps` with options makes a new one for every call.
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

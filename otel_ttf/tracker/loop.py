@@ -22,6 +22,9 @@ CLEAN_EVERY = 10 * 60 * SECOND
 JOB_ROWS = 1000
 BATCH_ROWS = 1024
 BATCH_BYTES = 8 << 20
+# Few records a transaction cost a sync each: better to let some gather. It shows in no answer's age but this much.
+FEW_RECORDS = 256
+GATHER_SECONDS = 0.02
 
 log = structlog.get_logger()
 
@@ -122,6 +125,8 @@ class Tracker:
             self._transact(lambda now: self._take(rows, now))
             self._position = rows[-1].position
             self._log.release(CONSUMER, self._position)
+            if sum(row.records for row in rows) < FEW_RECORDS:
+                self._stop.wait(GATHER_SECONDS)
         worked = self._jobs() or bool(rows)
         self._keep_time()
         if not worked and not self._stop.is_set():

@@ -35,12 +35,12 @@ def connected(port: int) -> Iterator[socket.socket]:
 
 
 def answer(connection: socket.socket) -> bytes:
-    """What comes until the server closes, or for half a second after the last of it."""
+    """What comes until the server closes, or for a moment after the last of it."""
     got = b""
     with contextlib.suppress(TimeoutError, ConnectionResetError):
         while part := connection.recv(65536):
             got += part
-            connection.settimeout(0.5)
+            connection.settimeout(0.15)
     return got
 
 

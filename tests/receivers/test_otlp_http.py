@@ -135,6 +135,10 @@ REFUSALS = [
     pytest.param("POST", "/v1/logs", JSON, DOCUMENT[:-3], 400, id="JSON cut off"),
     pytest.param("POST", "/v1/logs", JSON, b"", 400, id="no JSON at all"),
     pytest.param("POST", "/v1/logs", JSON, b"[" * 1_000_000, 400, id="a million brackets"),
+    pytest.param(
+        "POST", "/v1/logs", JSON, b'{"resourceLogs": [' + b"{}," * 3_000_000 + b"{}]}", 413, id="objects"
+    ),
+    pytest.param("POST", "/v1/logs", PROTOBUF, b"\x0a\x00" * 4_000_000, 400, id="empty resources"),
     pytest.param("POST", "/v1/logs", JSON, b"[1, 2]", 400, id="a list where an object belongs"),
     pytest.param("POST", "/v1/logs", JSON, b'{"resourceLogs": "\xff"}', 400, id="JSON that is no UTF-8"),
     pytest.param("POST", "/v1/logs", PROTOBUF | {"content-encoding": "gzip"}, b"text", 400, id="no gzip"),
