@@ -7,6 +7,12 @@ from typing import Literal, Protocol
 
 from otel_ttf.otlp.wire import Signal
 
+OnLag = Literal["drop", "block"]
+
+
+class LogError(OSError):
+    """The log cannot be opened or read; the message says why and, at the start, what to do."""
+
 
 class LogRefused(Exception):
     """The log takes nothing now; the sender should come again.
@@ -54,20 +60,37 @@ class Row:
     view: object = None
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Rows first..last went before a consumer had dealt with them; `records` is what they held."""
+
+    first: int
+    last: int
+    records: int
+
+
 class EventLog(Protocol):
-    """The durable log. `append` is for the event loop; everything else may be called from any thread."""
+    """The durable log. `append` and `close` are for one event loop; the rest may be called from any thread.
+
+    What reads raises LogError when the disk cannot be read or the log is closed.
+    """
 
     @property
     def log_id(self) -> str:
         """Random, made with the log: a cursor of another log is worthless here."""
 
     async def append(self, entry: Entry) -> int:
-        """Position of the entry, once it is synced. Raises LogRefused."""
+        """Position of the entry, once it is synced. Raises LogRefused.
+
+        Positions are consecutive. An append that is cancelled or refused while it is written may have taken
+        place all the same: senders send again, so consumers see some entries twice.
+        """
 
     def read(self, after: int, *, rows: int = 64, size: int = 8 << 20, payloads: bool = True) -> list[Row]:
-        """Rows after a position in order: at most `rows`, at most `size` bytes, at least one if there is any.
+        """Rows after a position in order: at most `rows` and `size` bytes, at least one if there is any.
 
-        payloads  False: rows that came a moment ago come with their view instead of their payload
+        payloads  False: whoever reads takes the view where there is one, so a payload beside it may be missing
+                  and does not count as size
         """
 
     def end(self) -> int:
@@ -82,19 +105,32 @@ class EventLog(Protocol):
     def lag(self, after: int) -> tuple[int, float]:
         """Records after the position, and the age of the oldest of them in seconds."""
 
-    def register(
-        self, consumer: str, position: int, *, required: bool, on_lag: Literal["drop", "block"] = "drop"
-    ) -> int:
-        """Announces a consumer and its saved position; rows it still needs are kept.
+    def register(self, consumer: str, position: int, *, required: bool, on_lag: OnLag = "drop") -> int:
+        """Announces a consumer and its saved position; rows it still needs are kept, also over a restart.
 
-        Returns the position to go on from: the given one, or a later one if rows are gone already.
+        required  rows stay until it has dealt with them; others hold them back only up to `log.max_lag`
+        on_lag    block: one that is not required holds them back all the same
+        Returns the position to go on from: the given one, a later one if rows are gone already, or the end
+        if the log ends before it (it was restored from a copy).
         """
 
     def release(self, consumer: str, position: int) -> None:
-        """The consumer has durably dealt with everything up to the position: rows may go."""
+        """The consumer has durably dealt with everything up to the position: rows may go.
+
+        Raises KeyError: it is not registered.
+        """
+
+    def consumers(self) -> list[str]:
+        """Names of all that are registered, or were before the last restart and still hold rows back."""
+
+    def forget(self, consumer: str) -> None:
+        """A consumer that will not come back holds nothing back any more."""
+
+    def gaps(self, consumer: str) -> list[Gap]:
+        """What the consumer will never see because it lay too far behind, the oldest first."""
 
     def refusing(self) -> str | None:
         """Why appends are refused right now; None while they are taken."""
 
     async def close(self) -> None:
-        """Writes what was handed over, syncs, closes. Appends after it raise LogRefused."""
+        """Writes what was handed over, syncs, closes, within seconds. Appends after it raise LogRefused."""

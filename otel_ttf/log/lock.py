@@ -3,26 +3,50 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 class DirectoryLocked(Exception):
-    """Another server works on the directory; the message says what to do."""
+    """The data directory cannot be ours; the message says why and what to do."""
 
 
 @contextmanager
 def lock_directory(path: Path) -> Iterator[None]:
-    """Holds the directory for this process; the kernel lets go of it however the process ends.
+    """Makes the directory if need be and holds it for this process.
 
-    Raises DirectoryLocked.
+    The kernel lets go of it however the process ends, so a lock is never left over.
+    Raises DirectoryLocked: another server works on it, or it cannot be made or written.
     """
-    with (path / "lock").open("a") as file:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DirectoryLocked(
+            f"{path} cannot be the data directory ({_said(error)}): choose another one with --data-dir"
+        ) from None
+    try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            # The number is there to help; it is the lock that counts.
+            number = os.read(file, 20).decode("ascii", "replace").strip()
+            holder = f"another otel_ttf server (process {number})" if number else "another otel_ttf server"
             raise DirectoryLocked(
-                f"another otel_ttf server works on {path}; stop it, or choose another directory with --data-dir"
+                f"{holder} works on {path}: stop it, or choose another directory with --data-dir"
             ) from None
+        except OSError as error:
+            raise DirectoryLocked(
+                f"{path} cannot be locked ({_said(error)}): choose one on a local disk with --data-dir"
+            ) from None
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         yield
+    finally:
+        os.close(file)
+
+
+def _said(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()

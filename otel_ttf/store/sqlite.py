@@ -441,7 +441,8 @@ class SqliteStore:
 
     def shrink(self) -> None:
         """Gives some free pages back to the file system."""
-        self.db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+        # `execute` would stop after the first page: the pragma steps once a page, without a column.
+        self.db.executescript("PRAGMA incremental_vacuum(2000);")
 
 
 def _kept(row: tuple[object, ...], segments: Sequence[str]) -> Kept:
