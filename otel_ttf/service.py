@@ -34,7 +34,7 @@ from otel_ttf.processors import pipeline
 from otel_ttf.receivers.endpoint import CannotListen
 from otel_ttf.receivers.http_server import HttpServer
 from otel_ttf.receivers.intake import Intake
-from otel_ttf.receivers.otlp_grpc import serve
+from otel_ttf.receivers.otlp_grpc import GrpcServer, serve
 from otel_ttf.receivers.otlp_http import SETTING as HTTP_SETTING
 from otel_ttf.receivers.otlp_http import HttpConfig, otlp_app
 from otel_ttf.receivers.rest import rest_router
@@ -108,6 +108,7 @@ class Service:
         self.data_dir = data_dir
         self._state: str | None = "starting"
         self.grpc_endpoint: str | None = None
+        self._listeners: list[HttpServer | GrpcServer] = []
 
     @classmethod
     async def start(cls, config: Config, data_dir: Path, stack: AsyncExitStack) -> Service:
@@ -156,6 +157,9 @@ class Service:
         )
         tracker.start()
         stack.push_async_callback(asyncio.to_thread, tracker.stop, DRAIN_SECONDS)
+        for gone in set(event_log.consumers()) - {CONSUMER}:
+            # A consumer that is configured no more would hold its rows for ever.
+            event_log.forget(gone)
         telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position))
 
         ways = {
@@ -184,24 +188,27 @@ class Service:
             otlp=otlp_app(otlp.http or HttpConfig(), intake, trusted=trusted),
             normalise=config.subject.normalise,
         )
-        await self._listen(HttpServer(api, config.api.endpoint, setting="api.endpoint"), stack)
+        stack.push_async_callback(self._stop_listening)
+        await self._listen(HttpServer(api, config.api.endpoint, setting="api.endpoint"))
         if otlp.http is not None:
-            http = HttpServer(otlp_app(otlp.http, intake, trusted=trusted), otlp.http.endpoint, setting=HTTP_SETTING)
-            await self._listen(http, stack)
+            http = HttpServer(
+                otlp_app(otlp.http, intake, trusted=trusted), otlp.http.endpoint, setting=HTTP_SETTING
+            )
+            await self._listen(http)
         if otlp.grpc is not None:
             grpc = await serve(otlp.grpc, intake, trusted=trusted)
-            stack.push_async_callback(grpc.stop, ANSWER_SECONDS)
+            self._listeners.append(grpc)
             self.grpc_endpoint = f"127.0.0.1:{grpc.port}"
         self._state = None
-        # What is entered last is left first: nobody should send any more from then on.
-        stack.callback(self._drain)
 
-    async def _listen(self, server: HttpServer, stack: AsyncExitStack) -> None:
+    async def _listen(self, server: HttpServer) -> None:
         await server.start()
-        stack.push_async_callback(server.stop, ANSWER_SECONDS)
+        self._listeners.append(server)
 
-    def _drain(self) -> None:
+    async def _stop_listening(self) -> None:
+        """Not ready from now on; what is in flight is answered, on all ports at once."""
         self._state = "draining: the server is stopping"
+        await asyncio.gather(*(listener.stop(ANSWER_SECONDS) for listener in self._listeners))
 
     def _readiness(self, event_log: SqliteLog, tracker: Tracker) -> Readiness:
         reasons = (self._state, event_log.refusing(), tracker.failing)
@@ -213,11 +220,7 @@ class Service:
         own = self.data_dir / "keys"
         # Keys of one's own making bind to one embedded store; subject keys from elsewhere still need an event key.
         if privacy.key_file is None and not own.exists():
-            made = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(made, "w") as file:
-                file.write(new_keys())
-                file.flush()
-                os.fsync(made)
+            _make_keys(own)
             log.warning(
                 "made keys for pseudonyms: keep a copy, without them nobody can be found again", file=str(own)
             )
@@ -257,6 +260,22 @@ class Service:
             ]
         lines.append("Ctrl-C stops it; nothing that was answered OK is lost.")
         print("\n".join(lines), flush=True)
+
+
+def _make_keys(path: Path) -> None:
+    """Writes a new key file, mode 0600: the whole of it or, after a crash, nothing."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(new_keys())
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _name_once(telemetry: Telemetry) -> Callable[[str], None]:
