@@ -1,49 +1,68 @@
 """A request on its way: bytes in, bytes out, and what is read of it in between.
 
-Records without a hit stay the bytes that came; changed ones are encoded again and put back. `everything=True`
-takes the plain way instead (every piece counts as hit), which is the reference that tests compare with.
+The request is cut into slices. What nobody changes stays the bytes that came; what is changed is put back, and one
+serialisation at the end splices. What our protobuf classes do not know nobody could mask, so it does not stay where
+the scan has found something, nor beside resources, scopes and records.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Mapping, Sequence
-from typing import Any
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, Literal
 
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-
-from otel_ttf.otlp.events import Extract, Reading, Rules, Source, event_name, milliseconds, pack_ids
-from otel_ttf.otlp.subject import subject_of
-from otel_ttf.otlp.values import mapping
-from otel_ttf.otlp.wire import SHAPES, Signal, decode
-from otel_ttf.pii.pseudonym import Hmac
-from otel_ttf.pii.scanner import EVERYTHING, NAME, Scanner
-
-EVENT_ID_ATTRIBUTE = "ttf.event.id"
-_POINTS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
+from otel_ttf.otlp.events import Extract, Reading, Rules, Source, pack_ids
+from otel_ttf.otlp.wire import SHAPES, Signal, contents, decode
+from otel_ttf.pii.scanner import EVERYTHING, Scanner
 
 
-class Piece:
-    """A part of the request: a resource, a scope, or a record. `message` is the decoded one, to be changed."""
+@dataclass(slots=True, eq=False)
+class Head:
+    """A resource or a scope, with the slices that stand below it.
 
-    __slots__ = ("changed", "hits", "message", "place", "resource", "slot")
+    data, url   its bytes as they are now, of whatever type; received: as they came
+    first, end  its slices
+    subject     the subject that a resource names, as it came
+    """
 
-    def __init__(self, message: Any, slot: tuple[Any, int] | None, resource: int, place: int) -> None:
-        self.message = message
-        self.slot = slot  # (repeated bytes field, index) that holds it
-        self.resource = resource
-        self.place = place  # number of the record; -1 for a resource, -2 for a scope
-        self.hits = 0
-        self.changed = False
+    kind: Literal["resource", "scope"]
+    container: Any
+    data: bytes
+    url: bytes
+    received: bytes
+    first: int
+    end: int
+    present: bool
+    changed: bool = False
+    subject: str | None = None
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """What the checked request holds. names: of logs that have one, of all spans; sizes: events of a span, or
+    data points of a metric, where there are any."""
+
+    shallow: Any
+    resources: list[Head] = field(default_factory=list)
+    scopes: list[Head] = field(default_factory=list)
+    slices: list[bytes] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)  # first slice of each resource
+    names: dict[int, str] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
+    changed: bool = False
 
 
 class Batch:
-    """One request. Raises Malformed when it cannot be read.
+    """One request. A Malformed one says so on first use.
 
     raw        OTLP protobuf
     arrival    unix ns
     trusted    subjects in token form stay as they are, and records may bring their event id
-    event_ids  record number -> REST event_id
+    event_ids  place of a record -> REST event_id
+    plain      the reference: everything is decoded and looked at, the scan is not believed
+    rejected   place -> record, rule and what was found, without a value
     """
 
     def __init__(
@@ -54,319 +73,297 @@ class Batch:
         *,
         trusted: bool = False,
         event_ids: Mapping[int, str] | None = None,
-        everything: bool = False,
+        plain: bool = False,
     ) -> None:
         self.signal = signal
         self.raw = raw
         self.arrival = arrival
         self.trusted = trusted
         self.event_ids = event_ids or {}
+        self.plain = plain
         self.rejected: dict[int, str] = {}
         self.warnings: list[str] = []
-        self.message = decode(signal, raw)
-        self._everything = everything
-        self._shape = SHAPES[signal]
-        self._shallow = self._shape.shallow.FromString(raw)
-        self._ids: dict[int, bytes] = {}
-        self._names: dict[int, str] = {}
-        self._services: dict[int, bytes] = {}
-        self._cut()
+        self.shape = SHAPES[signal]
+        self._decoded: _Decoded | None = None
+        self._views: dict[int, Any] = {}
+        self._changed: set[int] = set()
+        self._tokens: dict[int, str] = {}
+        self._dropped: set[int] = set()
+        self._ids: dict[int, list[tuple[int, bytes]]] = {}
+        self._hits: tuple[dict[int, int], list[tuple[Head, int]]] | None = None
+        self._points: dict[int, int] | None = None  # metric -> place of its first data point
+        self._finished: bytes | None = None
 
-    def _cut(self) -> None:
-        """Lists resources, scopes and records beside their slices."""
-        shape = self._shape
-        self.resources: list[Piece] = []
-        self.scopes: list[Piece] = []
-        self._messages: list[Any] = []
-        self._slots: list[tuple[Any, int, int]] = []  # (slices, index in them, resource)
-        self._pieces: list[bytes] = []
-        # A part that comes in several pieces is merged by protobuf; then nothing can be put back in place.
-        self._whole = self._everything
-        for number, (full, cut) in enumerate(
-            zip(getattr(self.message, shape.resources), getattr(self._shallow, shape.resources), strict=True)
-        ):
-            self._whole |= len(cut.resource) > 1
-            self.resources.append(Piece(full, (cut, 0), number, -1))
-            for full_scope, cut_scope in zip(
-                getattr(full, shape.scopes), getattr(cut, shape.scopes), strict=True
-            ):
-                self._whole |= len(cut_scope.scope) > 1
-                self.scopes.append(Piece(full_scope, (cut_scope, 0), number, -2))
-                slices = getattr(cut_scope, shape.records)
-                self._messages += getattr(full_scope, shape.records)
-                self._slots += [(slices, index, number) for index in range(len(slices))]
-                self._pieces += slices
-        self._hit: dict[int, Piece] | None = None
+    # Reading.
+
+    @property
+    def _all(self) -> _Decoded:
+        if self._decoded is None:
+            self._decoded = self._read()
+        return self._decoded
+
+    def _read(self) -> _Decoded:
+        shape = self.shape
+        # Decoded as a whole to check it: UTF-8 and all that the shallow messages take as bytes.
+        names, sizes = contents(self.signal, decode(self.signal, self.raw))
+        shallow = shape.shallow.FromString(self.raw)
+        shallow.DiscardUnknownFields()
+        known = _Decoded(shallow, names=names, sizes=sizes, changed=shallow.ByteSize() != len(self.raw))
+        slices = known.slices
+        for by_resource in shallow.resources:
+            first = len(slices)
+            for by_scope in by_resource.scopes:
+                start = len(slices)
+                slices += by_scope.records
+                known.scopes.append(_head("scope", by_scope, by_scope.scope, start, len(slices)))
+            known.resources.append(_head("resource", by_resource, by_resource.resource, first, len(slices)))
+            known.owners.append(first)
+        return known
 
     @property
     def records(self) -> int:
-        """Log records, spans or data points that came."""
-        if self.signal != "metrics":
-            return len(self._messages)
-        return sum(_points(metric) for metric in self._messages)
+        """Log records, spans or data points that came. Raises Malformed."""
+        known = self._all
+        return sum(known.sizes.values()) if self.signal == "metrics" else len(known.slices)
 
     @property
     def kept(self) -> int:
         """Those that are left."""
-        if self.signal != "metrics":
-            return len(self._messages) - len(self.rejected)
-        return sum(_points(m) for place, m in enumerate(self._messages) if place not in self.rejected)
+        return self.records - len(self.rejected)
 
-    def piece(self, place: int) -> Piece:
-        """The piece of a record."""
-        assert self._hit is not None
-        known = self._hit.get(place)
-        if known is None:
-            slices, index, resource = self._slots[place]
-            known = self._hit[place] = Piece(self._messages[place], (slices, index), resource, place)
-        return known
+    @property
+    def resources(self) -> Sequence[Head]:
+        """All resources, in order."""
+        return self._all.resources
+
+    @property
+    def heads(self) -> Sequence[Head]:
+        """Resources, then scopes."""
+        return [*self._all.resources, *self._all.scopes]
+
+    @property
+    def named(self) -> Mapping[int, str]:
+        """Slice -> name as it came: of log records with an `event_name`, of all spans."""
+        return self._all.names
+
+    @property
+    def sizes(self) -> Mapping[int, int]:
+        """Slice -> how many span events, or data points, it came with; none is left out."""
+        return self._all.sizes
+
+    def __len__(self) -> int:
+        return len(self._all.slices)
+
+    def slice(self, number: int) -> bytes:
+        """A record as it is now."""
+        view = self._views.get(number)
+        if view is not None and number in self._changed:
+            view.DiscardUnknownFields()
+            self._all.slices[number] = view.SerializeToString()
+        return self._all.slices[number]
+
+    def view(self, number: int) -> Any:
+        """A record's shallow message; whoever changes it calls `touch`."""
+        view = self._views.get(number)
+        if view is None:
+            view = self._views[number] = self.shape.view.FromString(self._all.slices[number])
+        return view
+
+    def resource_of(self, number: int) -> Head:
+        """The resource of a slice."""
+        known = self._all
+        if len(known.resources) == 1:
+            return known.resources[0]
+        # The last that begins here or before; those without slices begin where the next one does.
+        return known.resources[bisect_right(known.owners, number) - 1]
+
+    # The one scan.
 
     def scan(self, scanner: Scanner) -> None:
-        """The one scan; later calls do nothing."""
-        if self._hit is not None:
+        """Looks at everything as it is now, once: later calls do nothing."""
+        if self._hits is not None:
             return
-        self._hit = {}
-        if self._everything:
-            for piece in (*self.resources, *self.scopes):
-                piece.hits = EVERYTHING
-            for place in range(len(self._messages)):
-                self.piece(place).hits = EVERYTHING
+        heads = self.heads
+        if self.plain:
+            self._hits = (dict.fromkeys(range(len(self)), EVERYTHING), [(head, EVERYTHING) for head in heads])
             return
-        around = []
-        for piece in self.resources:
-            assert piece.slot is not None
-            cut = piece.slot[0]
-            around.append(b"".join(cut.resource) + cut.schema_url.encode())
-        for piece in self.scopes:
-            assert piece.slot is not None
-            cut = piece.slot[0]
-            around.append(b"".join(cut.scope) + cut.schema_url.encode())
-        first = len(around)
-        outer = (*self.resources, *self.scopes)
-        for place, hits in scanner.hits(around + self._pieces).items():
-            piece = outer[place] if place < first else self.piece(place - first)
-            piece.hits |= hits
+        pieces = [part for head in heads for part in (head.data, head.url)]
+        first = len(pieces)
+        found = scanner.hits(pieces + self._all.slices)
+        around: dict[int, int] = {}
+        records: dict[int, int] = {}
+        for place in sorted(found):
+            if place < first:
+                around[place // 2] = around.get(place // 2, 0) | found[place]
+            else:
+                records[place - first] = found[place]
+        self._hits = (records, [(heads[place], groups) for place, groups in around.items()])
 
-    def hit(self, groups: int) -> list[Piece]:
-        """Pieces with a hit in one of the groups: resources, scopes, then records in order."""
-        assert self._hit is not None
-        records = [self._hit[place] for place in sorted(self._hit) if place not in self.rejected]
-        return [piece for piece in (*self.resources, *self.scopes, *records) if piece.hits & groups]
+    def hits(self, groups: int) -> list[tuple[int, int]]:
+        """(slice, groups) of slices in which one of the groups was found, in order; not of rejected ones."""
+        assert self._hits is not None
+        return [
+            (number, found)
+            for number, found in self._hits[0].items()
+            if found & groups and number not in self._dropped
+        ]
 
-    def reject(self, place: int, rule: str) -> None:
-        """A record is not taken; `rule` says which one it breaks, without the value."""
-        self.rejected[place] = f"{self._shape.records}[{place}]: {rule}"
+    def head_hits(self, groups: int) -> list[tuple[Head, int]]:
+        """The same of resources and scopes."""
+        assert self._hits is not None
+        return [(head, found) for head, found in self._hits[1] if found & groups]
 
-    def records_of(self, resource: int) -> list[int]:
-        """Numbers of the records of a resource."""
-        return [place for place, slot in enumerate(self._slots) if slot[2] == resource]
+    # Changing.
 
-    # Events.
+    def touch(self, number: int, token: str | None = None) -> None:
+        """The view of a slice was changed. Fields of the record that we don't know go with it.
 
-    def identify(self, hmac: Hmac, subject_from: Sequence[str], normalise: str) -> None:
-        """Makes the event ids, from the records as they were received (journeys.md, Event id)."""
-        if self.signal == "logs":
-            hits = self._hit or {}
-            for place, record in enumerate(self._messages):
-                name = record.event_name
-                if not name:
-                    piece = hits.get(place)
-                    if piece is None or not piece.hits & NAME:
-                        continue
-                    name = event_name(record)
-                    if not name:
-                        continue
-                self._names[place] = name
-                time = record.time_unix_nano or record.observed_time_unix_nano
-                if self.trusted and (own := _own_id(record.attributes)):
-                    self._ids[place] = own
-                    continue
-                slices, index, resource = self._slots[place]
-                source = self.resources[resource].message.resource.attributes
-                subject = subject_of((record.attributes, source), subject_from, normalise) or ""
-                given = self.event_ids.get(place)
-                if given is not None:
-                    told = _joined(
-                        b"event_id", subject.encode("utf-8", "replace"), given.encode("utf-8", "replace")
-                    )
-                elif not time:
-                    self._ids[place] = milliseconds(0) + secrets.token_bytes(10)
-                    continue
-                else:
-                    pairs = self._shape.record.FromString(slices[index]).attributes
-                    told = self._told(name, time, subject, record.trace_id, record.span_id, resource, pairs)
-                self._ids[place] = milliseconds(time) + hmac.digest(told)[:10]
-        elif self.signal == "traces":
-            number = 0
-            for place, span in enumerate(self._messages):
-                if not span.events:
-                    continue
-                slices, index, resource = self._slots[place]
-                cut = self._shape.record.FromString(slices[index]).events
-                source = self.resources[resource].message.resource.attributes
-                for event, data in zip(span.events, cut, strict=True):
-                    time = event.time_unix_nano
-                    if self.trusted and (own := _own_id(event.attributes)):
-                        self._ids[number] = own
-                    elif not time:
-                        self._ids[number] = milliseconds(0) + secrets.token_bytes(10)
-                    else:
-                        subject = (
-                            subject_of((event.attributes, span.attributes, source), subject_from, normalise)
-                            or ""
-                        )
-                        pairs = self._shape.nested.FromString(data).attributes
-                        told = self._told(
-                            event.name, time, subject, span.trace_id, span.span_id, resource, pairs
-                        )
-                        self._ids[number] = milliseconds(time) + hmac.digest(told)[:10]
-                    number += 1
+        token  of the subject that the record itself names now, if the caller knows it
+        """
+        self._changed.add(number)
+        if token is not None:
+            self._tokens[number] = token
+        elif self._tokens:
+            self._tokens.pop(number, None)
 
-    def _told(
-        self,
-        name: str,
-        time: int,
-        subject: str,
-        trace_id: bytes,
-        span_id: bytes,
-        resource: int,
-        pairs: Sequence[bytes],
-    ) -> bytes:
-        where = _joined(trace_id, span_id) if trace_id or span_id else self._service(resource)
-        return _joined(
-            name.encode("utf-8", "replace"),
-            time.to_bytes(8, "big"),
-            subject.encode("utf-8", "replace"),
-            where,
-            *pairs,
-        )
+    def strip(self, number: int) -> None:
+        """Fields of the record that we don't know go, if there are any: the scan has found something there."""
+        if number not in self._changed:
+            view = self.view(number)
+            view.DiscardUnknownFields()
+            if view.ByteSize() != len(self._all.slices[number]):
+                self._changed.add(number)
 
-    def _service(self, resource: int) -> bytes:
-        """service.name as received: enrich may have changed the message since."""
-        known = self._services.get(resource)
-        if known is None:
-            cut = getattr(self._shallow, self._shape.resources)[resource].resource
-            attributes = mapping(Resource.FromString(b"".join(cut)).attributes)
-            known = self._services[resource] = str(attributes.get("service.name", "")).encode(
-                "utf-8", "replace"
-            )
-        return known
+    def replace(self, number: int, data: bytes) -> None:
+        """A slice becomes other bytes."""
+        self._all.slices[number] = data
+        self._views.pop(number, None)
+        self._tokens.pop(number, None)
+        self._changed.add(number)
+
+    def identify(self, number: int, ids: list[tuple[int, bytes]]) -> None:
+        """Event ids of a slice: (number of the span event in its span, or 0; id)."""
+        self._ids[number] = ids
+
+    def reject(self, number: int, rule: str, point: int | None = None) -> None:
+        """A record is not taken; `rule` says which one it breaks, without the value.
+
+        point  of a metric, the data point; None: all of them
+        """
+        if self.signal != "metrics":
+            self._dropped.add(number)
+            self.rejected.setdefault(number, f"{self.shape.records}[{number}]: {rule}")
+            return
+        if self._points is None:
+            sizes = self._all.sizes
+            self._points = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
+        if point is None:
+            self._dropped.add(number)
+        for at in range(self._all.sizes.get(number, 0)) if point is None else (point,):
+            place = self._points[number] + at
+            self.rejected.setdefault(place, f"data_points[{place}]: {rule}")
+
+    # Results.
+
+    def finish(self) -> bytes:
+        """The request as it goes on: what was changed put back, rejected records gone, the rest as it came."""
+        if self._finished is None:
+            self._finished = self._splice()
+        return self._finished
+
+    def _splice(self) -> bytes:
+        known = self._all
+        heads = [head for head in self.heads if head.changed]
+        if not (known.changed or heads or self._changed or self._dropped):
+            return self.raw
+        for head in heads:
+            occurrences = getattr(head.container, head.kind)
+            del occurrences[:]
+            if head.present:
+                occurrences.append(head.data)
+            head.container.schema_url = head.url
+        changed = sorted(self._changed)
+        at = 0
+        for scope in known.scopes:
+            records = scope.container.records
+            while at < len(changed) and changed[at] < scope.end:
+                records[changed[at] - scope.first] = self.slice(changed[at])
+                at += 1
+        if self._dropped:
+            for scope in known.scopes:
+                gone = [number for number in range(scope.first, scope.end) if number in self._dropped]
+                if gone:
+                    kept = [
+                        s
+                        for n, s in enumerate(scope.container.records, scope.first)
+                        if n not in self._dropped
+                    ]
+                    del scope.container.records[:]
+                    scope.container.records.extend(kept)
+        return bytes(known.shallow.SerializeToString())
 
     @property
     def ids(self) -> bytes:
-        """Event ids by place in the finished request, packed."""
-        return pack_ids(self._final_ids())
+        """Event ids by place in the finished request, packed: see `events.unpack_ids`."""
+        return pack_ids(
+            {first + at: id_ for number, first in self._places() for at, id_ in self._ids[number]}
+        )
 
-    def _final_ids(self) -> dict[int, bytes]:
-        if not self.rejected:
-            return self._ids
-        final: dict[int, bytes] = {}
-        old = new = 0
-        for place, record in enumerate(self._messages):
-            count = 1 if self.signal == "logs" else len(record.events)
-            if place not in self.rejected:
-                for offset in range(count):
-                    if old + offset in self._ids:
-                        final[new + offset] = self._ids[old + offset]
-                new += count
-            old += count
-        return final
+    def _places(self) -> Iterator[tuple[int, int]]:
+        """(slice, place of its first id in the finished request) of the slices that have ids."""
+        numbers = sorted(number for number in self._ids if number not in self._dropped)
+        if self.signal == "logs":
+            gone = sorted(self._dropped)
+            yield from ((number, number - bisect_right(gone, number)) for number in numbers)
+            return
+        first = 0
+        for number, size in self._all.sizes.items():
+            if number not in self._dropped:
+                if number in self._ids:
+                    yield number, first
+                first += size
 
     def extract(self, rules: Rules) -> Extract:
         """The events of the finished request; the same as `events.extract` reads from its bytes."""
-        reading = Reading(rules, self.arrival, self._final_ids())
+        reading = Reading(rules, self.arrival)
         if self.signal == "metrics":
             return reading.found
         sources: dict[int, Source] = {}
-        named = self._names
-        final = 0
-        for place, record in enumerate(self._messages):
-            if place in self.rejected:
-                continue
-            if self.signal == "logs" and place not in named and not rules.lines:
-                final += 1
-                continue
-            number = self._slots[place][2]
-            resource = self.resources[number].message.resource
-            source = sources.get(number)
+        for number in self._candidates(rules, reading.found):
+            head = self.resource_of(number)
+            source = sources.get(id(head))
             if source is None:
-                source = sources[number] = Source(resource)
+                source = sources[id(head)] = Source(head.data, reading.keys)
+            ids = self._ids.get(number, [])
             if self.signal == "logs":
-                reading.log(final, record, resource, source)
-                final += 1
+                token = self._tokens.get(number)
+                reading.log(ids[0][1] if ids else None, self.view(number), source, token=token)
             else:
-                final += reading.span(final, record, resource, source)
+                reading.span(dict(ids), 0, self.view(number), source)
         return reading.found
 
-    # Bytes out.
-
-    def finish(self) -> bytes:
-        """The request as it goes on: changed pieces encoded again, rejected records gone, the rest as it came."""
-        hit = self._hit or {}
-        records = [piece for piece in hit.values() if piece.changed]
-        around = [piece for piece in (*self.resources, *self.scopes) if piece.changed]
-        if self._whole and (records or around or self.rejected or self._everything):
-            return self._finish_whole()
-        if not records and not around and not self.rejected:
-            return self.raw
-        for piece in around:
-            assert piece.slot is not None
-            cut, field = piece.slot[0], "resource" if piece.place == -1 else "scope"
-            cut.schema_url = piece.message.schema_url
-            part = getattr(piece.message, field)
-            slices = getattr(cut, field)
-            del slices[:]
-            if piece.message.HasField(field):
-                slices.append(part.SerializeToString())
-        for piece in records:
-            assert piece.slot is not None
-            slices, index = piece.slot
-            slices[index] = piece.message.SerializeToString()
-        for place in sorted(self.rejected, reverse=True):
-            slices, index, _ = self._slots[place]
-            del slices[index]
-        return bytes(self._shallow.SerializeToString())
-
-    def _finish_whole(self) -> bytes:
-        shape = self._shape
-        gone = sorted(self.rejected, reverse=True)
-        spots = [
-            (getattr(by_scope, shape.records), index)
-            for by_resource in getattr(self.message, shape.resources)
-            for by_scope in getattr(by_resource, shape.scopes)
-            for index in range(len(getattr(by_scope, shape.records)))
-        ]
-        copy = self.message
-        if gone:
-            # The messages themselves are still read by `extract`.
-            copy = shape.request.FromString(self.message.SerializeToString())
-            spots = [
-                (getattr(by_scope, shape.records), index)
-                for by_resource in getattr(copy, shape.resources)
-                for by_scope in getattr(by_resource, shape.scopes)
-                for index in range(len(getattr(by_scope, shape.records)))
-            ]
-        for place in gone:
-            container, index = spots[place]
-            del container[index]
-        return bytes(copy.SerializeToString())
+    def _candidates(self, rules: Rules, found: Extract) -> Iterator[int]:
+        """Slices that may hold an event; names of other spans are counted here."""
+        known = self._all
+        if self.signal == "logs" and not rules.lines:
+            # Only what was looked at may have a name from elsewhere than the field.
+            yield from sorted((known.names.keys() | self._ids.keys() | self._changed) - self._dropped)
+            return
+        for number in range(len(self)):
+            if number in self._dropped:
+                continue
+            if (
+                self.signal == "logs"
+                or rules.lines
+                or number in self._changed
+                or number in known.sizes
+                or rules.wants_span(known.names[number])
+            ):
+                yield number
+            else:
+                found.count("span", known.names[number])
 
 
-def _joined(*parts: bytes) -> bytes:
-    """Parts with their lengths in front: no two lists of parts give the same bytes."""
-    return b"".join([b"%d:%b" % (len(part), part) for part in parts])
-
-
-def _own_id(attributes: Any) -> bytes | None:
-    for pair in attributes:
-        if pair.key == EVENT_ID_ATTRIBUTE and len(pair.value.string_value) == 32:
-            try:
-                return bytes.fromhex(pair.value.string_value)
-            except ValueError:
-                return None
-    return None
-
-
-def _points(metric: Any) -> int:
-    kind = metric.WhichOneof("data")
-    return len(getattr(metric, kind).data_points) if kind in _POINTS else 0
+def _head(kind: Literal["resource", "scope"], container: Any, data: Any, first: int, end: int) -> Head:
+    joined = b"".join(data)
+    return Head(kind, container, joined, container.schema_url, joined, first, end, len(data) > 0)

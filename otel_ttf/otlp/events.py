@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from pydantic import BaseModel, ConfigDict, Field
 
 from otel_ttf.journey.values import Value
-from otel_ttf.otlp.subject import subject_of
-from otel_ttf.otlp.values import decoded, encoded, mapping
-from otel_ttf.otlp.wire import SHAPES, Signal, decode
-from otel_ttf.pii.pseudonym import is_token
+from otel_ttf.otlp.subject import SubjectKeys, subject_keys
+from otel_ttf.otlp.values import decoded, mapping
+from otel_ttf.otlp.wire import PAIRS, SHAPES, SPAN_EVENT, Signal, contents, decode
 from otel_ttf.units import DAY, MINUTE, SECOND, Duration
 
 FLAG_TIME_IMPLAUSIBLE = 1
@@ -33,8 +34,17 @@ FLAG_NAMES = {
 
 LIMIT = 2**63
 NAME_ATTRIBUTES = ("otel.event.name", "event.name")
-SPAN_KINDS = ("", "internal", "server", "client", "producer", "consumer")
+NAME_LITERAL = b"event.name"  # in all of them
+SPAN_KINDS = (
+    "internal",
+    "internal",
+    "server",
+    "client",
+    "producer",
+    "consumer",
+)  # unspecified means internal
 STATUSES = ("unset", "ok", "error")
+PLACE_BYTES, ID_BYTES = 4, 16
 
 
 class TimeConfig(BaseModel):
@@ -58,6 +68,7 @@ class Rules:
     subject_from  attributes that may hold the subject, in order
     wants_span    whether a span of that name may match a milestone: others are counted, no more
     lines         whether plain log lines and all spans are events, too (storage.events: all)
+    not_before    the same as in `time`, unix ns
     """
 
     time: TimeConfig
@@ -85,21 +96,29 @@ class Rules:
             if time < arrival - self.time.max_event_age:
                 flags |= FLAG_TOO_OLD
             return time, flags
-        return arrival, flags | FLAG_TIME_MISSING
+        return arrival, flags or FLAG_TIME_MISSING
 
 
 class Source:
-    """A masked resource, decoded when somebody asks; all its events share it."""
+    """A masked resource, decoded when somebody asks; all its events share it.
 
-    __slots__ = ("_attributes", "encoded")
+    encoded  OTLP Resource
+    subject  token, or None
+    """
 
-    def __init__(self, message: Resource) -> None:
-        # The message itself would keep its whole request in memory.
-        self.encoded: bytes = message.SerializeToString()
+    __slots__ = ("_attributes", "encoded", "subject")
+
+    def __init__(self, encoded: bytes, keys: SubjectKeys) -> None:
+        self.encoded = encoded
+        self.subject: str | None = None
+        if keys.in_(encoded):
+            pairs = Resource.FromString(encoded).attributes
+            self.subject = keys.token([pair.SerializeToString() for pair in pairs])
         self._attributes: dict[str, Value] | None = None
 
     @property
     def attributes(self) -> Mapping[str, Value]:
+        """By key; of a key that comes twice the last one counts."""
         if self._attributes is None:
             self._attributes = mapping(Resource.FromString(self.encoded).attributes)
         return self._attributes
@@ -108,7 +127,7 @@ class Source:
 class Event:
     """A masked event (journey.match.Record).
 
-    id        16 bytes (journeys.md, Event id); None for plain lines
+    id        16 bytes (journeys.md, Event id); None for what has none, such as plain lines
     kind      log, span_event, span or line
     subject   token, or None
     at        effective time, unix ns; arrival: by our clock
@@ -160,33 +179,25 @@ class Event:
 
     @property
     def attributes(self) -> Mapping[str, Value]:
+        """The record's own, by key."""
         if self._attributes is None:
             self._attributes = decoded(self.attributes_bytes)
         return self._attributes
 
     @property
     def resource(self) -> Mapping[str, Value]:
+        """The resource's attributes, by key."""
         return self.source.attributes
 
     @property
     def resource_bytes(self) -> bytes:
+        """OTLP Resource."""
         return self.source.encoded
 
     def facts(self) -> tuple[object, ...]:
         """Everything, for comparing."""
-        return (
-            self.id,
-            self.kind,
-            self.name,
-            self.span_kind,
-            self.status,
-            self.subject,
-            self.at,
-            self.arrival,
-            self.flags,
-            self.attributes,
-            self.resource,
-        )
+        told = (self.id, self.kind, self.name, self.span_kind, self.status, self.subject)
+        return (*told, self.at, self.arrival, self.flags, self.attributes_bytes, self.resource_bytes)
 
 
 @dataclass(slots=True)
@@ -197,24 +208,35 @@ class Extract:
     names: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def count(self, kind: str, name: str) -> None:
+        """One more of that name."""
         self.names[kind, name] = self.names.get((kind, name), 0) + 1
 
 
-def event_name(record: Any) -> str:
-    """The name of a log record: its field, else an attribute; "" for a plain line."""
+def event_name(record: Any, pairs: Sequence[bytes]) -> str:
+    """The name of a log record: its field, else an attribute; "" for a plain line.
+
+    record  shallow; pairs  its attributes, encoded; of a key that comes twice the last one counts
+    """
     if record.event_name:
-        return str(record.event_name)
-    attributes = record.attributes
-    if attributes:
-        for wanted in NAME_ATTRIBUTES:
-            for pair in attributes:
-                if pair.key == wanted and pair.value.string_value:
-                    return str(pair.value.string_value)
-    return ""
+        return str(record.event_name, "utf-8")
+    best, best_rank = "", len(NAME_ATTRIBUTES)
+    for data in pairs:
+        if NAME_LITERAL in data:
+            pair = KeyValue.FromString(data)
+            if pair.key in NAME_ATTRIBUTES and pair.value.string_value:
+                rank = NAME_ATTRIBUTES.index(pair.key)
+                if rank <= best_rank:
+                    best, best_rank = pair.value.string_value, rank
+    return best
 
 
-def span_id(span: Any) -> bytes:
-    """The event id of a span: from its end, trace id and span id alone, so that it needs no key."""
+def span_id(span: Any) -> bytes | None:
+    """The event id of a span: from its end, trace id and span id alone, so that it needs no key.
+
+    None for a span without these ids, which could not be told from others.
+    """
+    if not span.trace_id or not span.span_id:
+        return None
     end = span.end_time_unix_nano
     told = end.to_bytes(8, "big") + len(span.trace_id).to_bytes(2, "big") + span.trace_id + span.span_id
     return milliseconds(end) + hashlib.sha256(told).digest()[:10]
@@ -225,124 +247,147 @@ def milliseconds(time: int) -> bytes:
     return (time // 1_000_000 % 2**48).to_bytes(6, "big")
 
 
+# What stands before an attribute of so many bytes in a KeyValueList; longer ones are left to protobuf.
+_BEFORE = [PAIRS(values=[bytes(size)]).SerializeToString()[: -size or None] for size in range(512)]
+
+
+def encoded(pairs: Sequence[bytes]) -> bytes:
+    """Encoded attributes as an OTLP KeyValueList."""
+    try:
+        return b"".join([_BEFORE[len(data)] + data for data in pairs])
+    except IndexError:
+        return bytes(PAIRS(values=pairs).SerializeToString())
+
+
 class Reading:
-    """Reads the events of one masked request, record by record."""
+    """Reads the events of a masked request from its shallow records."""
 
-    def __init__(self, rules: Rules, arrival: int, ids: Mapping[int, bytes]) -> None:
-        self.rules = rules
-        self.arrival = arrival
-        self.ids = ids
+    def __init__(self, rules: Rules, arrival: int) -> None:
+        self.keys = subject_keys(tuple(rules.subject_from))
         self.found = Extract()
+        self._rules = rules
+        self._arrival = arrival
 
-    def log(self, place: int, record: Any, resource: Resource, source: Source) -> None:
-        """A log record."""
-        rules = self.rules
-        name = event_name(record)
+    def log(
+        self,
+        id_: bytes | None,
+        record: Any,
+        source: Source,
+        data: bytes | None = None,
+        token: str | None = None,
+    ) -> None:
+        """A log record, and its event id if it has one.
+
+        data   the record's bytes; token: its own subject; if at hand
+        """
+        pairs = record.attributes[:]
+        name = event_name(record, pairs)
         if name:
             self.found.count("event", name)
-        elif not rules.lines:
+        elif not self._rules.lines:
             return
-        at, flags = rules.at((record.time_unix_nano, record.observed_time_unix_nano), self.arrival)
+        at, flags = self._rules.at((record.time_unix_nano, record.observed_time_unix_nano), self._arrival)
         self.found.events.append(
             Event(
-                self.ids.get(place) if name else None,
+                id_ if name else None,
                 "log" if name else "line",
                 name,
-                self._subject(record.attributes, resource.attributes),
+                token or self.keys.token(pairs, data) or source.subject,
                 at,
-                self.arrival,
+                self._arrival,
                 flags,
-                encoded(record.attributes),
+                encoded(pairs),
                 source,
             )
         )
 
-    def span(self, first: int, span: Any, resource: Resource, source: Source) -> int:
-        """A span and its events, the first of which is number `first` of the request; how many there are."""
-        rules = self.rules
-        name = span.name
+    def span(self, ids: Mapping[int, bytes], first: int, span: Any, source: Source) -> int:
+        """A span with its events, the first of which has number `first` in `ids`; how many these are."""
+        rules, arrival = self._rules, self._arrival
+        name = str(span.name, "utf-8")
         self.found.count("span", name)
-        if rules.lines or rules.wants_span(name):
-            at, flags = rules.at((span.end_time_unix_nano,), self.arrival)
-            kind, status = span.kind, span.status.code
+        wanted = rules.lines or rules.wants_span(name)
+        if not wanted and not span.events:
+            return 0
+        pairs = span.attributes[:]
+        subject = self.keys.token(pairs) or source.subject
+        if wanted:
+            at, flags = rules.at((span.end_time_unix_nano,), arrival)
+            status = Status.FromString(b"".join(span.status)).code
             self.found.events.append(
                 Event(
                     span_id(span),
                     "span",
                     name,
-                    self._subject(span.attributes, resource.attributes),
+                    subject,
                     at,
-                    self.arrival,
+                    arrival,
                     flags,
-                    encoded(span.attributes),
+                    encoded(pairs),
                     source,
-                    SPAN_KINDS[kind] if 0 <= kind < len(SPAN_KINDS) else "",
+                    SPAN_KINDS[span.kind] if 0 <= span.kind < len(SPAN_KINDS) else "",
                     STATUSES[status] if 0 <= status < len(STATUSES) else "unset",
                 )
             )
-        for place, event in enumerate(span.events, first):
-            self.found.count("event", event.name)
-            at, flags = rules.at((event.time_unix_nano,), self.arrival)
+        for place, data in enumerate(span.events, first):
+            event = SPAN_EVENT.FromString(data)
+            if not event.name:
+                continue
+            name = str(event.name, "utf-8")
+            self.found.count("event", name)
+            at, flags = rules.at((event.time_unix_nano,), arrival)
+            pairs = event.attributes[:]
             self.found.events.append(
                 Event(
-                    self.ids.get(place),
+                    ids.get(place),
                     "span_event",
-                    event.name,
-                    self._subject(event.attributes, span.attributes, resource.attributes),
+                    name,
+                    self.keys.token(pairs) or subject,
                     at,
-                    self.arrival,
+                    arrival,
                     flags,
-                    encoded(event.attributes),
+                    encoded(pairs),
                     source,
                 )
             )
         return len(span.events)
 
-    def _subject(self, *levels: Any) -> str | None:
-        found = subject_of(levels, self.rules.subject_from, "none")
-        return found if found is not None and is_token(found) else None
-
 
 def unpack_ids(ids: bytes) -> dict[int, bytes]:
     """place -> id of the packed form."""
-    return {int.from_bytes(ids[at : at + 4], "big"): ids[at + 4 : at + 20] for at in range(0, len(ids), 20)}
+    size = PLACE_BYTES + ID_BYTES
+    return {
+        int.from_bytes(ids[at : at + PLACE_BYTES], "big"): ids[at + PLACE_BYTES : at + size]
+        for at in range(0, len(ids), size)
+    }
 
 
 def pack_ids(ids: Mapping[int, bytes]) -> bytes:
     """Place (4 bytes, big-endian) and id (16 bytes) one after the other."""
-    return b"".join(place.to_bytes(4, "big") + ids[place] for place in sorted(ids))
-
-
-def walk(signal: Signal, message: Any) -> Iterator[tuple[int, Any, Any]]:
-    """(number of the resource, its message, record) of every record in order."""
-    shape = SHAPES[signal]
-    for number, by_resource in enumerate(getattr(message, shape.resources)):
-        resource = by_resource.resource
-        for by_scope in getattr(by_resource, shape.scopes):
-            for record in getattr(by_scope, shape.records):
-                yield number, resource, record
+    return b"".join([place.to_bytes(PLACE_BYTES, "big") + ids[place] for place in sorted(ids)])
 
 
 def extract(signal: Signal, payload: bytes, ids: bytes, arrival: int, rules: Rules) -> Extract:
-    """The events of a row of the log: everything is decoded. Raises Malformed."""
-    reading = Reading(rules, arrival, unpack_ids(ids))
+    """The events of a row of the log: every record is decoded. Raises Malformed."""
+    reading = Reading(rules, arrival)
+    names, sizes = contents(signal, decode(signal, payload))
     if signal == "metrics":
         return reading.found
-    sources: dict[int, Source] = {}
-    kept = decode(signal, payload)
-    place = 0
-    # Looking for a name among the attributes of every plain line would cost more than all the rest.
-    names_in_attributes = any(name.encode() in payload for name in NAME_ATTRIBUTES)
-    for number, resource, record in walk(signal, kept):
-        if signal == "logs" and not (record.event_name or names_in_attributes or rules.lines):
-            place += 1
-            continue
-        source = sources.get(number)
-        if source is None:
-            source = sources[number] = Source(resource)
-        if signal == "logs":
-            reading.log(place, record, resource, source)
-            place += 1
-        else:
-            place += reading.span(place, record, resource, source)
+    known = unpack_ids(ids)
+    view = SHAPES[signal].view
+    # Most records are plain lines; those with a name in an attribute are rare.
+    name_within = NAME_LITERAL in payload
+    number = place = 0
+    for by_resource in SHAPES[signal].shallow.FromString(payload).resources:
+        source = Source(b"".join(by_resource.resource), reading.keys)
+        for by_scope in by_resource.scopes:
+            for data in by_scope.records:
+                if signal == "logs":
+                    if number in names or rules.lines or (name_within and NAME_LITERAL in data):
+                        reading.log(known.get(number), view.FromString(data), source, data)
+                elif number in sizes or rules.lines or rules.wants_span(names[number]):
+                    place += reading.span(known, place, view.FromString(data), source)
+                else:
+                    reading.found.count("span", names[number])
+                number += 1
     return reading.found

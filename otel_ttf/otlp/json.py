@@ -10,10 +10,13 @@ import base64
 import binascii
 import json
 import math
+import re
 from functools import cache
 from typing import Any
 
+from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 from otel_ttf.otlp.wire import SHAPES, Malformed, Signal
 
@@ -29,22 +32,44 @@ _SIGNED = {
     _F.TYPE_SFIXED64: 64,
 }
 _HEX = frozenset({"trace_id", "span_id", "parent_span_id"})
-_DEPTH = 200
+MAX_CONTAINERS = 4_000_000
+# protobuf takes 100 messages within each other.
+_DEPTH = 100
+_TOO_DEEP = f"expected at most {_DEPTH} objects within each other"
+_MOST_DIGITS = 40
+_INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def decode(signal: Signal, body: bytes) -> bytes:
     """The protobuf bytes of a JSON request. Raises Malformed; its text names the place, never a value."""
+    # json makes an object of each; 64 MiB of `{},` would be more than a gigabyte.
+    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
+        raise Malformed(f"expected at most {MAX_CONTAINERS} objects and arrays")
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
+        data = json.loads(body.decode("utf-8-sig"), parse_int=_digits, parse_constant=_no_constant)
+    except RecursionError:
+        raise Malformed(_TOO_DEEP) from None
+    except ValueError:
         raise Malformed(f"expected an OTLP {signal} request in JSON (UTF-8)") from None
     message = SHAPES[signal].request()
-    try:
-        _fill(message, data, "", 0)
-        return bytes(message.SerializeToString())
-    except RecursionError:
-        raise Malformed("expected less nesting") from None
+    _fill(message, data, "", 0)
+    return bytes(message.SerializeToString())
+
+
+def encode(message: Message) -> bytes:
+    """A response, or a google.rpc.Status, as JSON."""
+    return json_format.MessageToJson(message, indent=None, ensure_ascii=False).encode()
+
+
+def _digits(text: str) -> int | float:
+    # Python refuses to read thousands of digits; whatever is that long is at most a double.
+    return int(text) if len(text) <= _MOST_DIGITS else float(text)
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError("NaN and Infinity are strings in JSON")
 
 
 @cache
@@ -56,7 +81,7 @@ def _fill(message: Any, data: object, where: str, depth: int) -> None:
     if not isinstance(data, dict):
         raise Malformed(f"{where or 'request'}: expected an object, found {_kind(data)}")
     if depth > _DEPTH:
-        raise Malformed("expected less nesting")
+        raise Malformed(_TOO_DEEP)
     fields = _fields(message.DESCRIPTOR)
     for key, value in data.items():
         field = fields.get(key)
@@ -98,9 +123,12 @@ def _scalar(field: FieldDescriptor, value: object, where: str) -> object:
             return value
         raise Malformed(f"{where}: expected true or false, found {_kind(value)}")
     if kind in (_F.TYPE_DOUBLE, _F.TYPE_FLOAT):
+        told_as_number = not isinstance(value, str)
         if isinstance(value, str):
-            value = _FLOATS.get(value, value)
+            value = _float(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
+            if told_as_number and math.isinf(value):
+                raise Malformed(f"{where}: expected a double, found a larger number")
             return float(value)
         raise Malformed(f"{where}: expected a number, found {_kind(value)}")
     if kind == _F.TYPE_ENUM and isinstance(value, str):
@@ -108,13 +136,16 @@ def _scalar(field: FieldDescriptor, value: object, where: str) -> object:
     return _integer(kind, value, where)
 
 
+def _float(text: str) -> float | str:
+    if text in _FLOATS:
+        return _FLOATS[text]
+    return float(text) if len(text) <= _MOST_DIGITS and _NUMBER.fullmatch(text) else text
+
+
 def _integer(kind: int, value: object, where: str) -> int:
-    if (
-        isinstance(value, str)
-        and value.lstrip("-").isascii()
-        and value.lstrip("-").isdigit()
-        and len(value) < 32
-    ) or (isinstance(value, float) and value.is_integer()):
+    if (isinstance(value, str) and len(value) <= _MOST_DIGITS and _INTEGER.fullmatch(value)) or (
+        isinstance(value, float) and value.is_integer()
+    ):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise Malformed(f"{where}: expected an integer, found {_kind(value)}")
@@ -130,7 +161,7 @@ def _bytes(field: FieldDescriptor, value: object, where: str) -> bytes:
     if isinstance(value, str):
         try:
             if field.name in _HEX:
-                return bytes.fromhex(value)
+                return binascii.unhexlify(value)
             padded = value.replace("-", "+").replace("_", "/")
             return base64.b64decode(padded + "=" * (-len(padded) % 4), validate=True)
         except (ValueError, binascii.Error):

@@ -2,100 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-_STRING = FieldDescriptor.TYPE_STRING
-_MESSAGE = FieldDescriptor.TYPE_MESSAGE
-
 
 class Plan:
-    """Where a message type holds strings, values, attributes, and messages with any of these below."""
+    """Where a message type holds texts, values, attribute lists, and messages with any of these below."""
 
-    __slots__ = ("children", "pairs", "strings", "values")
+    __slots__ = ("lists", "messages", "texts", "values")
 
     def __init__(self) -> None:
-        self.strings: list[tuple[str, bool]] = []
+        self.texts: list[tuple[str, bool]] = []  # field, repeated
         self.values: list[str] = []
-        self.pairs: list[str] = []
-        self.children: list[tuple[str, bool, Plan]] = []
+        self.lists: list[str] = []
+        self.messages: list[tuple[str, bool, Plan]] = []
 
 
 @cache
 def plan(descriptor: Descriptor) -> Plan:
-    """The plan of a message type. AnyValue and KeyValue are the walker's own matter."""
+    """The plan of a message type. Ids are bytes and never looked at; AnyValue is the walker's own matter."""
     made = Plan()
     for field in descriptor.fields:
-        repeated = field.is_repeated
-        if field.type == _STRING:
-            made.strings.append((field.name, repeated))
-        elif field.type == _MESSAGE:
-            below_type = field.message_type
-            assert below_type is not None
-            kind = below_type.name
+        if field.type == FieldDescriptor.TYPE_STRING:
+            made.texts.append((field.name, field.is_repeated))
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            below = field.message_type
+            assert below is not None
+            kind = below.name
             if kind == "KeyValue":
-                made.pairs.append(field.name)
+                made.lists.append(field.name)
             elif kind == "AnyValue":
                 made.values.append(field.name)
             else:
-                below = plan(below_type)
-                if below.strings or below.values or below.pairs or below.children:
-                    made.children.append((field.name, repeated, below))
+                made.messages.append((field.name, field.is_repeated, plan(below)))
     return made
 
 
-def pair_lists(message: Any) -> Iterator[Any]:
-    """Every attribute list in a message: its own, and those of the messages in it."""
-    yield from _pair_lists(message, plan(message.DESCRIPTOR))
+class Walker:
+    """Visits all that a message holds and rewrites it in place. Methods tell whether something was changed."""
 
+    looks_at_texts = True
 
-def _pair_lists(message: Any, by: Plan) -> Iterator[Any]:
-    for name in by.pairs:
-        yield getattr(message, name)
-    for name, repeated, below in by.children:
-        if repeated:
-            for child in getattr(message, name):
-                yield from _pair_lists(child, below)
-        elif message.HasField(name):
-            yield from _pair_lists(getattr(message, name), below)
+    def pair(self, pair: Any) -> bool | None:
+        """A key with its value. None: nothing is to be done for the key; the value is looked into."""
+        return None
 
+    def text(self, text: str) -> str:
+        """What takes the place of a text."""
+        return text
 
-class Rewriter:
-    """Rewrites every string of a message in place.
+    def number(self, number: int) -> str | None:
+        """The text that takes the place of an integer; None: it stays."""
+        return None
 
-    text   new text of a text
-    value  what replaces the value of a key, whatever its type; None where the value is to be looked into
-    """
+    def message(self, message: Any, *, without: Iterable[str] = ()) -> bool:
+        """Any message of OTLP but AnyValue and KeyValue; `without` names fields that are passed over."""
+        return self._message(message, plan(message.DESCRIPTOR), frozenset(without))
 
-    def __init__(self, text: Callable[[str], str], value: Callable[[str], str | None]) -> None:
-        self._text = text
-        self._value = value
-
-    def message(self, message: Any) -> bool:
-        """Whether something was changed."""
-        return self._message(message, plan(message.DESCRIPTOR))
-
-    def _message(self, message: Any, by: Plan) -> bool:
+    def _message(self, message: Any, by: Plan, without: frozenset[str] = frozenset()) -> bool:
         changed = False
-        for name, repeated in by.strings:
-            old = getattr(message, name)
-            if repeated:
-                for index, text in enumerate(old):
-                    if (new := self._text(text)) != text:
-                        old[index] = new
-                        changed = True
-            elif old and (new := self._text(old)) != old:
-                setattr(message, name, new)
-                changed = True
+        if self.looks_at_texts:
+            for name, repeated in by.texts:
+                changed |= self._texts(message, name, repeated)
         for name in by.values:
             if message.HasField(name):
-                changed |= self.any(getattr(message, name))
-        for name in by.pairs:
-            changed |= self.attributes(getattr(message, name))
-        for name, repeated, below in by.children:
+                changed |= self.value(getattr(message, name))
+        for name in by.lists:
+            changed |= self.pairs(getattr(message, name))
+        for name, repeated, below in by.messages:
+            if name in without:
+                continue
             if repeated:
                 for child in getattr(message, name):
                     changed |= self._message(child, below)
@@ -103,41 +82,67 @@ class Rewriter:
                 changed |= self._message(getattr(message, name), below)
         return changed
 
-    def attributes(self, pairs: Any) -> bool:
+    def _texts(self, message: Any, name: str, repeated: bool) -> bool:
+        changed = False
+        old = getattr(message, name)
+        if repeated:
+            for index, text in enumerate(old):
+                if (new := self.text(text)) != text:
+                    old[index] = new
+                    changed = True
+        elif old and (new := self.text(old)) != old:
+            setattr(message, name, new)
+            changed = True
+        return changed
+
+    def pairs(self, pairs: Any) -> bool:
         """A list of KeyValue."""
         changed = False
         for pair in pairs:
-            replacement = self._value(pair.key)
-            if replacement is None:
-                changed |= self.any(pair.value)
-            elif pair.value.WhichOneof("value") is not None and pair.value.string_value != replacement:
-                pair.value.string_value = replacement
-                changed = True
-            if (new := self._text(pair.key)) != pair.key:
+            changed |= self.one(pair)
+        return changed
+
+    def one(self, pair: Any) -> bool:
+        """A KeyValue."""
+        done = self.pair(pair)
+        changed = bool(done)
+        if done is None and pair.HasField("value"):
+            changed = self.value(pair.value)
+        if self.looks_at_texts:
+            key = pair.key
+            if (new := self.text(key)) != key:
                 pair.key = new
                 changed = True
         return changed
 
-    def any(self, value: Any) -> bool:
+    def value(self, value: Any) -> bool:
         """An AnyValue. Bytes are text where they are UTF-8."""
         kind = value.WhichOneof("value")
-        if kind == "string_value":
-            if (new := self._text(value.string_value)) != value.string_value:
-                value.string_value = new
-                return True
-        elif kind == "kvlist_value":
-            return self.attributes(value.kvlist_value.values)
-        elif kind == "array_value":
+        if kind == "kvlist_value":
+            return self.pairs(value.kvlist_value.values)
+        if kind == "array_value":
             changed = False
             for element in value.array_value.values:
-                changed |= self.any(element)
+                changed |= self.value(element)
             return changed
+        if not self.looks_at_texts:
+            return False
+        if kind == "string_value":
+            old = value.string_value
+            if (new := self.text(old)) != old:
+                value.string_value = new
+                return True
         elif kind == "bytes_value":
             try:
                 old = value.bytes_value.decode()
             except UnicodeDecodeError:
                 return False
-            if (new := self._text(old)) != old:
+            if (new := self.text(old)) != old:
                 value.bytes_value = new.encode()
+                return True
+        elif kind == "int_value":
+            text = self.number(value.int_value)
+            if text is not None:
+                value.string_value = text
                 return True
         return False

@@ -1,8 +1,9 @@
-"""OTLP requests as protobuf: whole, and shallow, with records as slices.
+"""OTLP requests as protobuf: whole, and shallow, with everything below a scope as slices.
 
-In the shallow messages resources, scopes and records are `repeated bytes`: protobuf cuts a request into records
-in C, and a changed record is put back by setting an element. A singular message declared as repeated bytes keeps
-all its occurrences, so nothing of an oddly encoded request is lost; unknown fields are kept by protobuf itself.
+In the shallow messages every resource, scope and record is `bytes`: protobuf cuts a request into records in C,
+a changed record is put back by setting an element, and one serialisation splices. A singular message becomes
+*repeated* bytes, since protobuf merges the occurrences of one that comes twice, and that is the same as joining
+their bytes.
 """
 
 from __future__ import annotations
@@ -11,13 +12,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from opentelemetry.proto.common.v1.common_pb2 import KeyValueList
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 Signal = Literal["logs", "traces", "metrics"]
 SIGNALS: tuple[Signal, ...] = ("logs", "traces", "metrics")
+
+_PACKAGE = "otel_ttf.shallow"
+_POINTS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
+_Field = descriptor_pb2.FieldDescriptorProto
 
 
 class Malformed(ValueError):
@@ -28,132 +38,112 @@ class Malformed(ValueError):
 class Shape:
     """How a signal's requests are built.
 
-    request, response  the official messages
-    shallow            the request with slices; `records` parses the fields of one slice that event ids need
-    resources, scopes, records, rejected   field names
-    record, nested     shallow messages of a record, and of a span event in it
+    request, response             the official messages
+    resources, scopes, records    names of their fields
+    rejected                      field of the response that counts what was not taken
+    record                        the official message of a slice: LogRecord, Span, Metric
+    shallow                       the request as `resources` of `scopes` of `records`, see above
+    view                          shallow message of a slice
     """
 
     request: type[Any]
     response: type[Any]
-    shallow: type[Any]
-    record: type[Any]
-    nested: type[Any]
     resources: str
     scopes: str
     records: str
     rejected: str
+    record: type[Any]
+    shallow: type[Any]
+    view: type[Any]
 
 
-_PACKAGE = "otel_ttf.shallow"
-_Field = descriptor_pb2.FieldDescriptorProto
-_TYPES = {
-    "bytes": _Field.TYPE_BYTES,
-    "string": _Field.TYPE_STRING,
-    "fixed64": _Field.TYPE_FIXED64,
-}
-# Message -> (field, number, type, repeated). Numbers are those of opentelemetry-proto.
-_MESSAGES: dict[str, list[tuple[str, int, str, bool]]] = {
-    "ScopeLogs": [
-        ("scope", 1, "bytes", True),
-        ("log_records", 2, "bytes", True),
-        ("schema_url", 3, "string", False),
-    ],
-    "ResourceLogs": [
-        ("resource", 1, "bytes", True),
-        ("scope_logs", 2, "ScopeLogs", True),
-        ("schema_url", 3, "string", False),
-    ],
-    "Logs": [("resource_logs", 1, "ResourceLogs", True)],
-    "ScopeSpans": [
-        ("scope", 1, "bytes", True),
-        ("spans", 2, "bytes", True),
-        ("schema_url", 3, "string", False),
-    ],
-    "ResourceSpans": [
-        ("resource", 1, "bytes", True),
-        ("scope_spans", 2, "ScopeSpans", True),
-        ("schema_url", 3, "string", False),
-    ],
-    "Traces": [("resource_spans", 1, "ResourceSpans", True)],
-    "ScopeMetrics": [
-        ("scope", 1, "bytes", True),
-        ("metrics", 2, "bytes", True),
-        ("schema_url", 3, "string", False),
-    ],
-    "ResourceMetrics": [
-        ("resource", 1, "bytes", True),
-        ("scope_metrics", 2, "ScopeMetrics", True),
-        ("schema_url", 3, "string", False),
-    ],
-    "Metrics": [("resource_metrics", 1, "ResourceMetrics", True)],
-    "LogRecord": [("attributes", 6, "bytes", True)],
-    "Span": [("events", 11, "bytes", True)],
-    "SpanEvent": [("attributes", 3, "bytes", True)],
-}
+def _add_view(file: Any, official: Descriptor, name: str) -> None:
+    """A message with all fields of the official one: messages are repeated bytes, strings bytes."""
+    scalars = {FieldDescriptor.TYPE_STRING: _Field.TYPE_BYTES, FieldDescriptor.TYPE_ENUM: _Field.TYPE_INT32}
+    view = file.message_type.add(name=name)
+    for field in official.fields:
+        message = field.type == FieldDescriptor.TYPE_MESSAGE
+        view.field.add(
+            name=field.name,
+            number=field.number,
+            type=_Field.TYPE_BYTES if message else scalars.get(field.type, field.type),
+            label=_Field.LABEL_REPEATED if message or field.is_repeated else _Field.LABEL_OPTIONAL,
+        )
+
+
+def _add_container(file: Any, name: str, *fields: tuple[str, int, str]) -> None:
+    """A message of slices and of containers; a kind is a message's name, "slices" or "text"."""
+    container = file.message_type.add(name=name)
+    for field, number, kind in fields:
+        label = _Field.LABEL_OPTIONAL if kind == "text" else _Field.LABEL_REPEATED
+        if kind in ("slices", "text"):
+            container.field.add(name=field, number=number, type=_Field.TYPE_BYTES, label=label)
+        else:
+            type_name = f".{_PACKAGE}.{kind}"
+            container.field.add(
+                name=field, number=number, type=_Field.TYPE_MESSAGE, type_name=type_name, label=label
+            )
 
 
 def _shallow() -> dict[str, type[Any]]:
     file = descriptor_pb2.FileDescriptorProto(
         name="otel_ttf/shallow.proto", package=_PACKAGE, syntax="proto3"
     )
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field, number, kind, repeated in fields:
-            label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
-            if kind in _TYPES:
-                message.field.add(name=field, number=number, type=_TYPES[kind], label=label)
-            else:
-                message.field.add(
-                    name=field,
-                    number=number,
-                    type=_Field.TYPE_MESSAGE,
-                    type_name=f".{_PACKAGE}.{kind}",
-                    label=label,
-                )
+    # The containers of all signals have the same numbers.
+    _add_container(file, "Scope", ("scope", 1, "slices"), ("records", 2, "slices"), ("schema_url", 3, "text"))
+    _add_container(
+        file, "Resource", ("resource", 1, "slices"), ("scopes", 2, "Scope"), ("schema_url", 3, "text")
+    )
+    _add_container(file, "Request", ("resources", 1, "Resource"))
+    for official in (LogRecord, Span, Span.Event, Metric, KeyValueList):
+        _add_view(file, official.DESCRIPTOR, official.DESCRIPTOR.name)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-        for name in _MESSAGES
+        message.name: message_factory.GetMessageClass(
+            pool.FindMessageTypeByName(f"{_PACKAGE}.{message.name}")
+        )
+        for message in file.message_type
     }
 
 
 _SHALLOW = _shallow()
+SPAN_EVENT: type[Any] = _SHALLOW["Event"]
+PAIRS: type[Any] = _SHALLOW["KeyValueList"]
 
 SHAPES: dict[Signal, Shape] = {
     "logs": Shape(
         logs_service_pb2.ExportLogsServiceRequest,
         logs_service_pb2.ExportLogsServiceResponse,
-        _SHALLOW["Logs"],
-        _SHALLOW["LogRecord"],
-        _SHALLOW["SpanEvent"],
         "resource_logs",
         "scope_logs",
         "log_records",
         "rejected_log_records",
+        LogRecord,
+        _SHALLOW["Request"],
+        _SHALLOW["LogRecord"],
     ),
     "traces": Shape(
         trace_service_pb2.ExportTraceServiceRequest,
         trace_service_pb2.ExportTraceServiceResponse,
-        _SHALLOW["Traces"],
-        _SHALLOW["Span"],
-        _SHALLOW["SpanEvent"],
         "resource_spans",
         "scope_spans",
         "spans",
         "rejected_spans",
+        Span,
+        _SHALLOW["Request"],
+        _SHALLOW["Span"],
     ),
     "metrics": Shape(
         metrics_service_pb2.ExportMetricsServiceRequest,
         metrics_service_pb2.ExportMetricsServiceResponse,
-        _SHALLOW["Metrics"],
-        _SHALLOW["LogRecord"],
-        _SHALLOW["SpanEvent"],
         "resource_metrics",
         "scope_metrics",
         "metrics",
         "rejected_data_points",
+        Metric,
+        _SHALLOW["Request"],
+        _SHALLOW["Metric"],
     ),
 }
 
@@ -163,4 +153,35 @@ def decode(signal: Signal, raw: bytes) -> Any:
     try:
         return SHAPES[signal].request.FromString(raw)
     except DecodeError:
-        raise Malformed(f"expected an OTLP {signal} request in protobuf") from None
+        raise Malformed(f"expected an OTLP {signal} request in protobuf, text in UTF-8") from None
+
+
+def contents(signal: Signal, request: Any) -> tuple[dict[int, str], dict[int, int]]:
+    """(names, sizes) by number of the record, of an official request message.
+
+    names  of log records that have an event_name, of all spans
+    sizes  events of a span, data points of a metric; those without any are left out
+    """
+    shape = SHAPES[signal]
+    names: dict[int, str] = {}
+    sizes: dict[int, int] = {}
+    number = 0
+    for by_resource in getattr(request, shape.resources):
+        for by_scope in getattr(by_resource, shape.scopes):
+            records = getattr(by_scope, shape.records)
+            if signal == "logs":
+                names.update([(n, r.event_name) for n, r in enumerate(records, number) if r.event_name])
+            elif signal == "traces":
+                for at, span in enumerate(records, number):
+                    names[at] = span.name
+                    if count := len(span.events):
+                        sizes[at] = count
+            else:
+                sizes.update([(n, count) for n, r in enumerate(records, number) if (count := _points(r))])
+            number += len(records)
+    return names, sizes
+
+
+def _points(metric: Any) -> int:
+    kind = metric.WhichOneof("data")
+    return len(getattr(metric, kind).data_points) if kind in _POINTS else 0

@@ -1,4 +1,4 @@
-"""The one scan: which pieces of a request can hold anything of interest, by groups of patterns.
+"""The one scan: which pieces of a request may hold something of interest, by groups of patterns.
 
 Patterns are supersets: in protobuf the neighbours of a string are length bytes, so they ask nothing of them. What
 a hit really is, the exact rules say, on the decoded strings. Engines are interchangeable: the same patterns, the
@@ -10,105 +10,163 @@ from __future__ import annotations
 import re
 import threading
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+Engine = Literal["hyperscan", "re2", "re"]
+ENGINES: tuple[Engine, ...] = ("hyperscan", "re2", "re")
 
 # Groups, as bits.
-SUBJECT = 1  # a subject attribute's key
-NAME = 2  # an attribute's key that names an event
+SUBJECT = 1  # the key of an attribute that names the subject
+NAME = 2  # the key of an attribute that names an event
 KEY = 4  # a key whose value is masked
-CONTENT = 8  # something that a detector may find
-EVENT_ID = 16  # a record that brings its own event id
-EVERYTHING = SUBJECT | NAME | KEY | CONTENT | EVENT_ID
+EMAIL, CARD, JWT, BEARER = 8, 16, 32, 64
+CONTENT = EMAIL | CARD | JWT | BEARER
+EVERYTHING = SUBJECT | NAME | KEY | CONTENT
 
-Patterns = Mapping[int, Sequence[str]]
-
-
-class Scanner(Protocol):
-    """Says which groups each piece may hold."""
-
-    def hits(self, pieces: Sequence[bytes]) -> dict[int, int]:
-        """piece -> groups; pieces without a hit are left out."""
+# Bytes that are joined for one pass; a larger piece is looked at alone, without a copy.
+_TOGETHER = 4 << 20
 
 
-class HyperscanScanner:
-    """All patterns in one pass over the joined pieces."""
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A regular expression over bytes, in ASCII, that all engines understand; the case of ASCII letters never
+    counts. No assertions, no back-references, and no unbounded run before something that runs over the same."""
 
-    def __init__(self, patterns: Patterns) -> None:
-        import hyperscan
-
-        expressions = [(group, pattern) for group, many in patterns.items() for pattern in many]
-        self._groups = [group for group, _ in expressions]
-        self._database = hyperscan.Database()
-        flags = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_DOTALL
-        self._database.compile(
-            expressions=[pattern.encode() for _, pattern in expressions],
-            ids=list(range(len(expressions))),
-            flags=[flags] * len(expressions),
-        )
-        self._scratch = hyperscan.Scratch(self._database)
-        self._local = threading.local()
-
-    def hits(self, pieces: Sequence[bytes]) -> dict[int, int]:
-        matches: list[tuple[int, int]] = []
-        collect = matches.append
-
-        def matched(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
-            collect((number, end))
-
-        # A scratch is for one scan at a time, and requests are prepared in several threads.
-        scratch = getattr(self._local, "scratch", None)
-        if scratch is None:
-            scratch = self._local.scratch = self._scratch.clone()
-        self._database.scan(b"".join(pieces), match_event_handler=matched, scratch=scratch)
-        if not matches:
-            return {}
-        ends = list(accumulate(map(len, pieces)))
-        groups = self._groups
-        found: dict[int, int] = {}
-        for number, end in matches:
-            piece = bisect_left(ends, end)
-            found[piece] = found.get(piece, 0) | groups[number]
-        return found
-
-
-class SearchScanner:
-    """One search a piece and group; for google-re2, or `re` where there is nothing better."""
-
-    def __init__(self, patterns: Patterns, engine: Any) -> None:
-        self._searches = [
-            (group, engine.compile("(?is)" + "|".join(f"(?:{pattern})" for pattern in many)).search)
-            for group, many in patterns.items()
-            if many
-        ]
-
-    def hits(self, pieces: Sequence[bytes]) -> dict[int, int]:
-        found: dict[int, int] = {}
-        for place, piece in enumerate(pieces):
-            text = piece.decode("latin-1")
-            groups = 0
-            for group, search in self._searches:
-                if search(text):
-                    groups |= group
-            if groups:
-                found[place] = groups
-        return found
-
-
-def scanner(patterns: Patterns) -> Scanner:
-    """The fastest engine that is installed."""
-    try:
-        return HyperscanScanner(patterns)
-    except ImportError:
-        pass
-    try:
-        import re2
-    except ImportError:
-        return SearchScanner(patterns, re)
-    return SearchScanner(patterns, re2)
+    group: int
+    expression: str
 
 
 def literal(text: str) -> str:
-    """A pattern for a text as it is."""
-    return re.sub(r"([^A-Za-z0-9_])", r"\\\1", text)
+    """An expression for a text as it is, in UTF-8."""
+    return "".join(f"\\x{byte:02x}" for byte in text.encode())
+
+
+class _Finder(Protocol):
+    def __call__(self, data: bytes, pieces: Sequence[bytes], first: int, found: dict[int, int]) -> None:
+        """Adds the groups of the pieces that `data` is made of; the first of them has this number."""
+
+
+class Scanner:
+    """Finds the groups of each piece. Threads may share one.
+
+    engine  by default the fastest that is installed
+    """
+
+    def __init__(self, patterns: Iterable[Pattern], engine: Engine | None = None) -> None:
+        unique = list(dict.fromkeys(patterns))
+        self.engine: Engine = engine if engine is not None else next(filter(_installed, ENGINES))
+        self._find: _Finder | None = None
+        if unique:
+            self._find = _Hyperscan(unique) if self.engine == "hyperscan" else _Searches(unique, self.engine)
+
+    def hits(self, pieces: Sequence[bytes]) -> dict[int, int]:
+        """Number of a piece -> bits of its groups; pieces without a hit are left out."""
+        found: dict[int, int] = {}
+        if self._find is not None:
+            for first, some in _portions(pieces):
+                self._find(some[0] if len(some) == 1 else b"".join(some), some, first, found)
+        return found
+
+
+def _portions(pieces: Sequence[bytes]) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """(number of the first, pieces) with not much more than _TOGETHER bytes each."""
+    first = size = 0
+    if sum(map(len, pieces)) <= _TOGETHER:
+        if pieces:
+            yield 0, pieces
+        return
+    for place, piece in enumerate(pieces):
+        if place > first and size + len(piece) > _TOGETHER:
+            yield first, pieces[first:place]
+            first, size = place, 0
+        size += len(piece)
+    yield first, pieces[first:]
+
+
+class _Hyperscan:
+    """All patterns in one pass; every end of a match is told."""
+
+    def __init__(self, patterns: Sequence[Pattern]) -> None:
+        self._hyperscan = import_module("hyperscan")
+        flags = self._hyperscan.HS_FLAG_CASELESS | self._hyperscan.HS_FLAG_DOTALL
+        self._groups = [pattern.group for pattern in patterns]
+        self._database = self._hyperscan.Database()
+        self._database.compile(
+            expressions=[pattern.expression.encode() for pattern in patterns],
+            ids=list(range(len(patterns))),
+            elements=len(patterns),
+            flags=[flags] * len(patterns),
+        )
+        self._own = threading.local()
+
+    def __call__(self, data: bytes, pieces: Sequence[bytes], first: int, found: dict[int, int]) -> None:
+        scratch = getattr(self._own, "scratch", None)
+        if scratch is None:  # one is for one scan at a time
+            scratch = self._own.scratch = self._hyperscan.Scratch(self._database)
+        matches: list[tuple[int, int]] = []
+
+        def matched(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
+            matches.append((end, number))
+
+        self._database.scan(data, matched, scratch=scratch)
+        if not matches:
+            return
+        groups = self._groups
+        if len(pieces) == 1:
+            found[first] = 0
+            for number in {number for _, number in matches}:
+                found[first] |= groups[number]
+            return
+        ends = list(accumulate(map(len, pieces)))
+        for end, number in matches:
+            place = first + bisect_left(ends, end)
+            found[place] = found.get(place, 0) | groups[number]
+
+
+class _Searches:
+    """One search for any pattern over everything; then by group, but only in the pieces that it touched."""
+
+    def __init__(self, patterns: Sequence[Pattern], engine: Engine) -> None:
+        by_group: dict[int, list[str]] = {}
+        for pattern in patterns:
+            by_group.setdefault(pattern.group, []).append(pattern.expression)
+        self._any = _compiled([pattern.expression for pattern in patterns], engine).finditer
+        self._groups = [(group, _compiled(some, engine).search) for group, some in by_group.items()]
+
+    def __call__(self, data: bytes, pieces: Sequence[bytes], first: int, found: dict[int, int]) -> None:
+        ends = list(accumulate(map(len, pieces)))
+        # A match that is not told overlaps one that is, so all pieces which that one touches are looked at.
+        touched: set[int] = set()
+        for match in self._any(data):
+            touched.update(range(bisect_left(ends, match.start() + 1), bisect_left(ends, match.end()) + 1))
+        for place in touched:
+            groups = 0
+            for group, search in self._groups:
+                if search(pieces[place]):
+                    groups |= group
+            if groups:
+                found[first + place] = groups
+
+
+def _compiled(expressions: Sequence[str], engine: Engine) -> Any:
+    either = "|".join(f"(?:{expression})" for expression in expressions).encode()
+    if engine == "re":
+        return re.compile(either, re.IGNORECASE | re.DOTALL)
+    re2 = import_module("re2")
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.case_sensitive = False
+    options.dot_nl = True
+    return re2.compile(either, options)
+
+
+def _installed(engine: Engine) -> bool:
+    try:
+        import_module(engine)
+    except ImportError:
+        return False
+    return True

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_ttf.otlp.batch import Batch
+from otel_ttf.otlp.subject import SubjectKeys
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import SubjectConfig
-from otel_ttf.pii.scanner import scanner
+from otel_ttf.pii.scanner import Engine, Scanner
 from otel_ttf.processors import enrich, mask, pseudonymise, validate
-from otel_ttf.processors.base import Processor, Setting
+from otel_ttf.processors.base import Built, Processor, Setting
 
-PROCESSORS: dict[str, Any] = {
-    "validate": validate,
-    "enrich": enrich,
-    "pseudonymise": pseudonymise,
-    "mask": mask,
+PROCESSORS: dict[str, Callable[[Any, Setting], Built]] = {
+    "validate": validate.build,
+    "enrich": enrich.build,
+    "pseudonymise": pseudonymise.build,
+    "mask": mask.build,
 }
 
 
-def pipeline(configs: Mapping[str, Any], keys: Keys, subject: SubjectConfig) -> Processor:
+def pipeline(
+    configs: Mapping[str, Any], keys: Keys, subject: SubjectConfig, *, engine: Engine | None = None
+) -> Processor:
     """The configured processors as one. What they look for goes into one scan.
 
     configs  name -> configuration, as in PROCESSORS
+    engine   of the scan; by default the fastest that is installed
     """
-    setting = Setting.of(keys, subject)
-    wanted: dict[int, list[str]] = {}
-    for name, config in configs.items():
-        for group, patterns in PROCESSORS[name].patterns(config, setting).items():
-            wanted.setdefault(group, []).extend(patterns)
-    one_scan = scanner(wanted)
-    steps = [
-        PROCESSORS[name].build(configs[name], setting, one_scan) for name in PROCESSORS if name in configs
-    ]
+    setting = Setting(keys, SubjectKeys(subject.from_), subject.normalise)
+    built = [build(configs[name], setting) for name, build in PROCESSORS.items() if name in configs]
+    scanner = Scanner([pattern for one in built for pattern in one.patterns], engine)
+    steps = [one.processor(scanner) for one in built]
 
     def process(batch: Batch) -> Batch:
         for step in steps:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from otel_ttf.otlp.batch import Batch
-from otel_ttf.otlp.subject import canonical
+from otel_ttf.otlp.subject import SubjectKeys
+from otel_ttf.otlp.tree import Walker
 from otel_ttf.pii.keys import Keys
-from otel_ttf.pii.pseudonym import SubjectConfig
+from otel_ttf.pii.scanner import Pattern, Scanner
 
 Processor = Callable[[Batch], Batch]
 """Takes a batch and returns it; raises Malformed to refuse the whole request."""
@@ -16,12 +18,32 @@ Processor = Callable[[Batch], Batch]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """keys and subject attributes, as configured; subject_from is canonical, see otlp.subject."""
+    """What all processors are told: keys, and which attributes name the subject."""
 
     keys: Keys
-    subject_from: tuple[str, ...]
+    subject: SubjectKeys
     normalise: str
 
-    @classmethod
-    def of(cls, keys: Keys, subject: SubjectConfig) -> Setting:
-        return cls(keys, tuple(map(canonical, subject.from_)), subject.normalise)
+
+class Built(Protocol):
+    """A processor before the one scan is made. patterns: what it looks for."""
+
+    @property
+    def patterns(self) -> Sequence[Pattern]: ...
+
+    def processor(self, scanner: Scanner) -> Processor:
+        """The processor, given the one scan of all."""
+
+
+def rewritten(kind: type[Any], data: bytes, walker: Walker) -> bytes | None:
+    """An encoded message of OTLP (or AnyValue, KeyValue) after the walker's visit; None: it stays as it is.
+
+    Fields that we don't know go: nobody could look into them.
+    """
+    message = kind.FromString(data)
+    message.DiscardUnknownFields()
+    name = message.DESCRIPTOR.name
+    visit = walker.one if name == "KeyValue" else walker.value if name == "AnyValue" else walker.message
+    if visit(message) or message.ByteSize() != len(data):
+        return bytes(message.SerializeToString())
+    return None

@@ -2,73 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
+from collections.abc import Sequence
+from typing import Any
 
+from google.protobuf.descriptor import FieldDescriptor
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from pydantic import BaseModel, ConfigDict, Field
 
-from otel_ttf.otlp.batch import Batch
-from otel_ttf.otlp.tree import Rewriter
-from otel_ttf.pii.detectors import DETECTORS, masked
-from otel_ttf.pii.scanner import CONTENT, KEY, Patterns, Scanner
-from otel_ttf.processors.base import Processor, Setting
+from otel_ttf.otlp.batch import Batch, Head
+from otel_ttf.otlp.tree import Walker
+from otel_ttf.otlp.wire import SHAPES
+from otel_ttf.pii.detectors import DETECTORS, Detector, is_card, masked
+from otel_ttf.pii.names import PHRASES, SecretNames
+from otel_ttf.pii.pseudonym import is_token
+from otel_ttf.pii.scanner import CONTENT, KEY, Pattern, Scanner
+from otel_ttf.processors.base import Processor, Setting, rewritten
 
 REDACTED = "[REDACTED]"
-# Words of a key, next to each other, whose value is masked whatever it is.
-KEYS = (
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "secret key",
-    "client secret",
-    "authorization",
-    "proxy authorization",
-    "cookie",
-    "set cookie",
-    "api key",
-    "apikey",
-    "access key",
-    "access token",
-    "refresh token",
-    "auth token",
-    "id token",
-    "bearer token",
-    "session token",
-    "private key",
-    "credential",
-    "credentials",
-    "credit card",
-    "card number",
-    "cvv",
-    "cvc",
-    "ssn",
-    "social security number",
-    "iban",
-)
-# A key that goes on like this tells about the thing; its value is not the thing.
-_ABOUT = frozenset(
-    (
-        *(
-            "count",
-            "counts",
-            "length",
-            "size",
-            "type",
-            "kind",
-            "name",
-            "names",
-            "id",
-            "ids",
-            "version",
-            "age",
-        ),
-        *("reset", "resets", "changed", "completed", "created", "deleted", "updated", "rotated", "used"),
-        *("enabled", "disabled", "required", "expired", "expires", "expiry", "status", "state", "present"),
-        *("result", "error", "errors", "hash", "policy", "provider", "attempts", "failed", "succeeded"),
-        *("strength", "valid"),
-    )
-)
 
 
 class Detectors(BaseModel):
@@ -95,65 +46,121 @@ class MaskConfig(BaseModel):
     detectors: Detectors = Field(Detectors(), description="What is looked for in texts.")
 
 
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
-
-
-@lru_cache(maxsize=8192)
-def _words(key: str) -> tuple[str, ...]:
-    return tuple(word.lower() for word in _WORDS.findall(key))
-
-
-def _is_secret(key: str, phrases: tuple[tuple[str, ...], ...]) -> bool:
-    words = _words(key)
-    for phrase in phrases:
-        size = len(phrase)
-        for start in range(len(words) - size + 1):
-            if words[start : start + size] == phrase and not _ABOUT.intersection(words[start + size :]):
-                return True
-    return False
-
-
-def _phrases(config: MaskConfig) -> tuple[tuple[str, ...], ...]:
-    return tuple(dict.fromkeys(_words(key) for key in (*KEYS, *config.keys) if _words(key)))
-
-
 def changes(config: MaskConfig, attribute: str) -> bool:
     """Whether the value of an attribute of that name is masked by its key."""
-    return _is_secret(attribute, _phrases(config))
+    return SecretNames((*PHRASES, *config.keys)).match(attribute)
 
 
-def patterns(config: MaskConfig, setting: Setting) -> Patterns:
-    """Words of the keys with anything short between them, and the detectors' supersets."""
-    return {
-        KEY: ["[^A-Za-z0-9]?".join(map(re.escape, phrase)) for phrase in _phrases(config)],
-        CONTENT: [detector.superset for detector in DETECTORS if getattr(config.detectors, detector.name)],
-    }
+class _Masker(Walker):
+    """Replaces values by their key, and what the detectors find in any text."""
+
+    def __init__(self, names: SecretNames, detectors: Sequence[Detector]) -> None:
+        self._names = names
+        self._detectors = detectors
+        self._cards = next((one.placeholder for one in detectors if one.name == "card"), None)
+
+    def pair(self, pair: Any) -> bool | None:
+        if not self._names.match(pair.key):
+            return None
+        kind = pair.value.WhichOneof("value")
+        text = pair.value.string_value
+        if kind is None or text == REDACTED or is_token(text):
+            return False
+        pair.value.string_value = REDACTED
+        return True
+
+    def text(self, text: str) -> str:
+        return masked(text, self._detectors)
+
+    def number(self, number: int) -> str | None:
+        return self._cards if number > 0 and is_card(str(number)) else None
 
 
-def build(config: MaskConfig, setting: Setting, scanner: Scanner) -> Processor:
-    """A processor that masks whatever the scan has found."""
-    phrases = _phrases(config)
-    detectors = tuple(detector for detector in DETECTORS if getattr(config.detectors, detector.name))
+class _Mask:
+    def __init__(self, names: SecretNames, detectors: Sequence[Detector]) -> None:
+        self._walker = _Masker(names, detectors)
+        self.patterns = [
+            *names.patterns,
+            *(Pattern(one.group, expression) for one in detectors for expression in one.supersets),
+        ]
 
-    @lru_cache(maxsize=8192)
-    def value(key: str) -> str | None:
-        return REDACTED if _is_secret(key, phrases) else None
+    def processor(self, scanner: Scanner) -> Processor:
+        def mask(batch: Batch) -> Batch:
+            batch.scan(scanner)
+            for head, _ in batch.head_hits(KEY | CONTENT):
+                self._head(head)
+            for number, _ in batch.hits(KEY | CONTENT):
+                if batch.plain or batch.signal == "metrics":
+                    data = batch.slice(number)
+                    new = rewritten(batch.shape.record, data, self._walker)
+                    if new is not None:
+                        batch.replace(number, new)
+                else:
+                    self._record(batch, number, scanner)
+            return batch
 
-    rewriter = Rewriter(lambda text: masked(text, detectors), value)
+        return mask
 
-    def mask(batch: Batch) -> Batch:
-        batch.scan(scanner)
-        for piece in batch.hit(KEY | CONTENT):
-            message = piece.message
-            if piece.place >= 0:
-                piece.changed |= rewriter.message(message)
-                continue
-            # Of what holds records only its own part: they are pieces themselves.
-            piece.changed |= rewriter.message(message.resource if piece.place == -1 else message.scope)
-            url = masked(message.schema_url, detectors)
-            if url != message.schema_url:
-                message.schema_url = url
-                piece.changed = True
-        return batch
+    def _head(self, head: Head) -> None:
+        new = rewritten(
+            Resource if head.kind == "resource" else InstrumentationScope, head.data, self._walker
+        )
+        if new is not None:
+            head.data, head.changed = new, True
+        url = head.url.decode()
+        if (new_url := self._walker.text(url)) != url:
+            head.url, head.changed = new_url.encode(), True
 
-    return mask
+    def _record(self, batch: Batch, number: int, scanner: Scanner) -> None:
+        """Only what the record's own scan says is decoded."""
+        view = batch.view(number)
+        places: list[tuple[str, type[Any] | None, int]] = []
+        parts: list[bytes] = []
+        for field, kind in _PARTS[batch.signal]:
+            value = getattr(view, field)
+            if kind is None:
+                places.append((field, None, 0))
+                parts.append(value)
+            elif value:
+                if len(value) > 1 and field in _SINGLE:
+                    value[:] = [b"".join(value)]
+                places += [(field, kind, index) for index in range(len(value))]
+                parts += value
+        changed = False
+        for place in scanner.hits(parts):
+            field, kind, index = places[place]
+            if kind is None:
+                text = parts[place].decode()
+                if (new_text := self._walker.text(text)) != text:
+                    setattr(view, field, new_text.encode())
+                    changed = True
+            else:
+                new = rewritten(kind, parts[place], self._walker)
+                if new is not None:
+                    getattr(view, field)[index] = new
+                    changed = True
+        if changed:
+            batch.touch(number)
+        else:
+            batch.strip(number)
+
+
+def _parts(record: Any) -> list[tuple[str, type[Any] | None]]:
+    """Fields of a record that hold text, with the message that they are; None: a text."""
+    found: list[tuple[str, type[Any] | None]] = []
+    for field in record.DESCRIPTOR.fields:
+        if field.type == FieldDescriptor.TYPE_STRING:
+            found.append((field.name, None))
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            found.append((field.name, field.message_type._concrete_class))
+    return found
+
+
+_PARTS = {signal: _parts(SHAPES[signal].record) for signal in ("logs", "traces")}
+_SINGLE = frozenset({"body", "status"})
+
+
+def build(config: MaskConfig, setting: Setting) -> _Mask:
+    """A processor that masks what the scan has found."""
+    detectors = [one for one in DETECTORS if getattr(config.detectors, one.name)]
+    return _Mask(SecretNames((*PHRASES, *config.keys)), detectors)

@@ -1,20 +1,31 @@
-"""User ids become tokens, in place, wherever an attribute list can stand (journeys.md, Identity)."""
+"""User ids become tokens, in place, wherever an attribute list can stand (journeys.md, Identity).
+
+Event ids are made here, too: from the subject as it came, and before anything of the record is changed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pydantic import BaseModel, ConfigDict
 
-from otel_ttf.otlp.batch import Batch
-from otel_ttf.otlp.subject import canonical
-from otel_ttf.otlp.tree import pair_lists
-from otel_ttf.otlp.values import plain
-from otel_ttf.pii.pseudonym import Hmac, Pseudonyms, is_token, subject_text
-from otel_ttf.pii.scanner import NAME, SUBJECT, Patterns, Scanner, literal
-from otel_ttf.processors.base import Processor, Setting
+from otel_ttf.otlp.batch import Batch, Head
+from otel_ttf.otlp.events import event_name
+from otel_ttf.otlp.identity import EventIds, own_id
+from otel_ttf.otlp.subject import SubjectKeys, with_text
+from otel_ttf.otlp.tree import Walker
+from otel_ttf.otlp.values import mapping
+from otel_ttf.otlp.wire import SPAN_EVENT
+from otel_ttf.pii.pseudonym import MAX_SUBJECT_BYTES, Pseudonyms, is_token, subject_text
+from otel_ttf.pii.scanner import NAME, SUBJECT, Pattern, Scanner, literal
+from otel_ttf.processors.base import Processor, Setting, rewritten
 
 REDACTED = "[REDACTED]"
+_NOBODY = 1 << 30
 
 
 class PseudonymiseConfig(BaseModel):
@@ -23,92 +34,347 @@ class PseudonymiseConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def patterns(config: PseudonymiseConfig, setting: Setting) -> Patterns:
-    """The subject attributes' keys, and those of attributes that name an event."""
-    keys = [
-        literal(name).replace(r"\-", "[-_]") if "http." in name else literal(name)
-        for name in setting.subject_from
-    ]
-    return {SUBJECT: keys, NAME: [literal("event.name")]}
+class _Replacer(Walker):
+    """Replaces subject attributes, at all depths.
 
+    subject, rank  of the uppermost ones of a list, the one that counts, as it came; token: its own
+    rule           what a subject breaks, if one does
+    """
 
-def build(config: PseudonymiseConfig, setting: Setting, scanner: Scanner) -> Processor:
-    """A processor that makes the event ids, then replaces every subject attribute."""
-    hmac = Hmac(setting.keys.event)
-    pseudonyms = Pseudonyms(setting.keys)
-    wanted, normalise = frozenset(setting.subject_from), setting.normalise
+    looks_at_texts = False
 
-    def replace(pairs: Any, trusted: bool) -> bool:
-        """Replaces the subject attributes of one list; whether there were any."""
-        changed = False
-        for pair in pairs:
-            if canonical(pair.key) in wanted:
-                changed |= _replace(pair.value, pseudonyms, normalise, trusted)
-            else:
-                kind = pair.value.WhichOneof("value")
-                if kind == "kvlist_value":
-                    changed |= replace(pair.value.kvlist_value.values, trusted)
-                elif kind == "array_value":
-                    changed |= replace_in(pair.value.array_value.values, trusted)
+    def __init__(self, keys: SubjectKeys, pseudonyms: Pseudonyms, normalise: str, *, trusted: bool) -> None:
+        self.subject: str | None = None
+        self.rank = _NOBODY
+        self.rule: str | None = None
+        self.token: str | None = None
+        self._keys = keys
+        self._pseudonyms = pseudonyms
+        self._normalise = normalise
+        self._trusted = trusted
+
+    def start(self) -> None:
+        """The next record begins."""
+        self.subject, self.rank, self.rule, self.token = None, _NOBODY, None, None
+
+    def pairs_of(
+        self, pairs: Sequence[bytes], likely: Sequence[tuple[int, bytes]] | None = None
+    ) -> list[tuple[int, bytes]]:
+        """(index, new bytes) of the attributes of an encoded list that change; also finds the subject.
+
+        likely  what SubjectKeys.likely says of them, if known
+        """
+        new = []
+        for index, data in self._keys.likely(pairs) if likely is None else likely:
+            plain = None if self._trusted else self._keys.text(data)
+            if plain is None:
+                pair = KeyValue.FromString(data)
+                pair.DiscardUnknownFields()
+                if self.top(pair) or pair.ByteSize() != len(data):
+                    new.append((index, pair.SerializeToString()))
+                continue
+            rank, text, start = plain
+            subject = subject_text(str(text, "utf-8"), self._normalise)
+            if subject is not None:
+                token = self._pseudonyms.token(subject)
+                new.append((index, with_text(start, token.encode())))
+                if rank <= self.rank:
+                    self.subject, self.rank, self.token = subject, rank, token
+        return new
+
+    def pair(self, pair: Any) -> bool | None:
+        rank = self._keys.rank(pair.key)
+        return None if rank is None else self._replace(pair.value, rank)[0]
+
+    def top(self, pair: Any) -> bool:
+        """A KeyValue of an attribute list."""
+        rank = self._keys.rank(pair.key)
+        if rank is None:
+            return self.one(pair)
+        changed, subject = self._replace(pair.value, rank)
+        if subject is not None and rank <= self.rank:
+            self.subject, self.rank, self.token = subject, rank, pair.value.string_value
         return changed
 
-    def replace_in(values: Any, trusted: bool) -> bool:
-        changed = False
-        for value in values:
-            kind = value.WhichOneof("value")
-            if kind == "kvlist_value":
-                changed |= replace(value.kvlist_value.values, trusted)
-            elif kind == "array_value":
-                changed |= replace_in(value.array_value.values, trusted)
-        return changed
-
-    def pseudonymise(batch: Batch) -> Batch:
-        batch.scan(scanner)
-        batch.identify(hmac, setting.subject_from, normalise)
-        for piece in batch.hit(SUBJECT):
-            part = (
-                piece.message.resource
-                if piece.place == -1
-                else piece.message.scope
-                if piece.place == -2
-                else piece.message
-            )
-            for pairs in pair_lists(part):
-                piece.changed |= replace(pairs, batch.trusted)
-            if piece.place >= 0 and part.DESCRIPTOR.name == "LogRecord":
-                kind = part.body.WhichOneof("value")
-                if kind == "kvlist_value":
-                    piece.changed |= replace(part.body.kvlist_value.values, batch.trusted)
-                elif kind == "array_value":
-                    piece.changed |= replace_in(part.body.array_value.values, batch.trusted)
-        return batch
-
-    return pseudonymise
-
-
-def _replace(value: Any, pseudonyms: Pseudonyms, normalise: str, trusted: bool) -> bool:
-    """Replaces one subject attribute's value; whether there was something to replace."""
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return False
-    if kind == "string_value":
-        text = value.string_value
-        if trusted and is_token(text):
-            return False
-        subject = subject_text(text, normalise)
+    def _replace(self, value: Any, rank: int) -> tuple[bool, str | None]:
+        """(whether the value was changed, the subject that it was)."""
+        kind = value.WhichOneof("value")
+        inner = value
+        if kind == "array_value" and len(value.array_value.values) == 1:
+            inner = value.array_value.values[0]
+            kind = inner.WhichOneof("value")
+        elif kind == "array_value" and not value.array_value.values:
+            return False, None
+        if kind is None:
+            return False, None
+        if kind == "string_value" and self._trusted:
+            text = inner.string_value
+            if is_token(text):
+                value.string_value = text
+                return True, text
+            if text == REDACTED:
+                return False, None
+        if kind not in ("string_value", "int_value"):
+            value.string_value = REDACTED
+            return True, None
+        subject = subject_text(getattr(inner, kind), self._normalise)
         if subject is None:
-            return False
-        value.string_value = pseudonyms.token(subject)
-        return True
-    subject = subject_text(plain(value), normalise)
-    if kind == "array_value" and subject is None:
-        if not value.array_value.values:
-            return False
-        for element in value.array_value.values:
-            _replace(element, pseudonyms, normalise, trusted)
-        return True
-    if subject is not None and trusted and is_token(subject):
-        return False
-    # What is no id is no subject either, but nothing of it may stay.
-    value.string_value = REDACTED if subject is None else pseudonyms.token(subject)
-    return True
+            return False, None
+        size = len(subject.encode())
+        if size > MAX_SUBJECT_BYTES:
+            self.rule = f"{self._keys.names[rank]}: expected at most {MAX_SUBJECT_BYTES} bytes, found {size}"
+            value.string_value = REDACTED
+            return True, None
+        value.string_value = self._pseudonyms.token(subject)
+        return True, subject
+
+
+class _Pseudonymise:
+    def __init__(self, setting: Setting) -> None:
+        self._keys = setting.subject
+        self._normalise = setting.normalise
+        self._pseudonyms = Pseudonyms(setting.keys)
+        self._ids = EventIds(setting.keys.event)
+        self.patterns = [
+            *(Pattern(SUBJECT, literal(text.decode())) for text in self._keys.literals),
+            Pattern(NAME, literal("event.name")),
+        ]
+
+    def processor(self, scanner: Scanner) -> Processor:
+        def pseudonymise(batch: Batch) -> Batch:
+            batch.scan(scanner)
+            for head in batch.resources:
+                self._name(batch, head)
+            for head, _ in batch.head_hits(SUBJECT):
+                self._head(batch, head)
+            if batch.signal == "logs":
+                self._logs(batch)
+            elif batch.signal == "traces":
+                self._spans(batch)
+            else:
+                for number, _ in batch.hits(SUBJECT):
+                    self._metric(batch, number)
+            return batch
+
+        return pseudonymise
+
+    def _replacer(self, batch: Batch) -> _Replacer:
+        return _Replacer(self._keys, self._pseudonyms, self._normalise, trusted=batch.trusted)
+
+    def _name(self, batch: Batch, head: Head) -> None:
+        """Finds the subject of a resource, as received: enrich may have changed it since."""
+        if self._keys.in_(head.received):
+            replacer = self._replacer(batch)
+            for pair in Resource.FromString(head.received).attributes:
+                replacer.top(pair)
+            head.subject = replacer.subject
+
+    def _head(self, batch: Batch, head: Head) -> None:
+        message = (Resource if head.kind == "resource" else InstrumentationScope).FromString(head.data)
+        replacer = self._replacer(batch)
+        message.DiscardUnknownFields()
+        changed = [replacer.top(pair) for pair in message.attributes]
+        if any(changed) or message.ByteSize() != len(head.data):
+            head.data, head.changed = message.SerializeToString(), True
+        if replacer.rule is not None:
+            for number in range(head.first, head.end):
+                batch.reject(number, f"{head.kind}: {replacer.rule}")
+
+    # Logs.
+
+    def _logs(self, batch: Batch) -> None:
+        hits = dict(batch.hits(SUBJECT | NAME))
+        services: dict[int, bytes] = {}
+        replacer = self._replacer(batch)
+        for number in sorted(hits.keys() | batch.named.keys()):
+            groups = hits.get(number, 0)
+            view = batch.view(number)
+            pairs = view.attributes[:]
+            replacer.start()
+            all_of_it = new = None
+            if groups & SUBJECT:
+                all_of_it = self._keys.all_in(pairs, batch.slice(number))
+                new = replacer.pairs_of(pairs, all_of_it)
+            if number in batch.named or groups & NAME:
+                self._identify(batch, number, view, pairs, replacer.subject, services)
+            if new is not None:
+                if batch.plain:
+                    self._whole(batch, number, replacer)
+                else:
+                    self._put(batch, number, view, new, replacer, look=all_of_it is None)
+            if replacer.rule is not None:
+                batch.reject(number, replacer.rule)
+
+    def _put(
+        self,
+        batch: Batch,
+        number: int,
+        view: Any,
+        new: Sequence[tuple[int, bytes]],
+        replacer: _Replacer,
+        *,
+        look: bool,
+    ) -> None:
+        """Puts changed attributes back. look: the body may hold a subject, too."""
+        changed = bool(new)
+        for index, data in new:
+            view.attributes[index] = data
+        if look:
+            body = b"".join(view.body)
+            other = rewritten(AnyValue, body, replacer) if self._keys.in_(body) else None
+            if other is not None:
+                view.body[:] = [other]
+                changed = True
+        if changed:
+            batch.touch(number, replacer.token)
+        else:
+            batch.strip(number)
+
+    def _whole(self, batch: Batch, number: int, replacer: _Replacer) -> None:
+        """The plain way: the record is decoded as a whole."""
+        new = rewritten(batch.shape.record, batch.slice(number), replacer)
+        if new is not None:
+            batch.replace(number, new)
+
+    def _identify(
+        self,
+        batch: Batch,
+        number: int,
+        view: Any,
+        pairs: Sequence[bytes],
+        subject: str | None,
+        services: dict[int, bytes],
+    ) -> None:
+        name = view.event_name or event_name(view, pairs).encode()
+        if not name:
+            return
+        head = batch.resource_of(number)
+        if subject is None:
+            subject = head.subject
+        own = own_id(pairs) if batch.trusted else None
+        given = batch.event_ids.get(number)
+        if own is None and given is not None:
+            own = self._ids.of_event_id(subject, given)
+        if own is None:
+            time = view.time_unix_nano or view.observed_time_unix_nano
+            where = _where(view, head, services)
+            own = self._ids.of_record(name, time, subject, where, pairs)
+        batch.identify(number, [(0, own)])
+
+    # Spans.
+
+    def _spans(self, batch: Batch) -> None:
+        hits = dict(batch.hits(SUBJECT))
+        services: dict[int, bytes] = {}
+        replacer = self._replacer(batch)
+        for number in sorted(hits.keys() | batch.sizes.keys()):
+            view = batch.view(number)
+            replacer.start()
+            hit = number in hits
+            new = replacer.pairs_of(view.attributes[:]) if hit else []
+            subject = replacer.subject
+            changed = self._span_events(batch, number, view, subject, replacer, services, hit=hit)
+            if hit:
+                if batch.plain:
+                    self._whole(batch, number, replacer)
+                else:
+                    for index, data in new:
+                        view.attributes[index] = data
+                    links = self._links(view, replacer)
+                    if new or links or changed:
+                        batch.touch(number)
+                    else:
+                        batch.strip(number)
+            if replacer.rule is not None:
+                batch.reject(number, replacer.rule)
+
+    def _span_events(
+        self,
+        batch: Batch,
+        number: int,
+        view: Any,
+        subject: str | None,
+        replacer: _Replacer,
+        services: dict[int, bytes],
+        *,
+        hit: bool,
+    ) -> bool:
+        """Identifies the events of a span and replaces the subjects in them; whether there were any."""
+        head = batch.resource_of(number)
+        ids = []
+        changed = False
+        for index, data in enumerate(view.events):
+            event = SPAN_EVENT.FromString(data)
+            pairs = event.attributes[:]
+            replacer.subject, replacer.rank = None, _NOBODY
+            new = replacer.pairs_of(pairs) if hit and self._keys.in_(data) else []
+            if event.name:
+                who = replacer.subject or subject or head.subject
+                own = own_id(pairs) if batch.trusted else None
+                ids.append(
+                    (
+                        index,
+                        own
+                        or self._ids.of_record(
+                            event.name, event.time_unix_nano, who, _where(view, head, services), pairs
+                        ),
+                    )
+                )
+            if hit and not batch.plain and self._keys.in_(data):
+                for at, other in new:
+                    event.attributes[at] = other
+                event.DiscardUnknownFields()
+                view.events[index] = event.SerializeToString()
+                changed = True
+        if ids:
+            batch.identify(number, ids)
+        return changed
+
+    def _links(self, view: Any, replacer: _Replacer) -> bool:
+        changed = False
+        for index, data in enumerate(view.links):
+            if self._keys.in_(data):
+                new = rewritten(Span.Link, data, replacer)
+                if new is not None:
+                    view.links[index] = new
+                    changed = True
+        return changed
+
+    # Metrics.
+
+    def _metric(self, batch: Batch, number: int) -> None:
+        data = batch.slice(number)
+        metric = batch.shape.record.FromString(data)
+        metric.DiscardUnknownFields()
+        kind = metric.WhichOneof("data")
+        replacer = self._replacer(batch)
+        changed = replacer.message(metric, without=() if kind is None else (kind,))
+        if replacer.rule is not None:
+            batch.reject(number, replacer.rule)
+            return
+        if kind is not None:
+            points = getattr(metric, kind).data_points
+            for place in range(len(points) - 1, -1, -1):
+                replacer = self._replacer(batch)
+                changed |= replacer.message(points[place])
+                if replacer.rule is not None:
+                    batch.reject(number, replacer.rule, place)
+                    del points[place]
+        if changed or metric.ByteSize() != len(data):
+            batch.replace(number, metric.SerializeToString())
+
+
+def _where(view: Any, head: Head, services: dict[int, bytes]) -> tuple[bytes, bytes] | tuple[bytes]:
+    """What tells records of one moment apart: the span, or without one the service that sent it, as received."""
+    if view.trace_id or view.span_id:
+        return view.trace_id, view.span_id
+    service = services.get(id(head))
+    if service is None:
+        told = mapping(Resource.FromString(head.received).attributes).get("service.name")
+        service = services[id(head)] = told.encode() if isinstance(told, str) else b""
+    return (service,)
+
+
+def build(config: PseudonymiseConfig, setting: Setting) -> _Pseudonymise:
+    """A processor that makes the event ids, then replaces every subject attribute."""
+    return _Pseudonymise(setting)

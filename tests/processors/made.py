@@ -1,0 +1,240 @@
+"""OTLP requests of all signals, made at random from the descriptors, and encoded as oddly as protobuf allows."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+from otel_ttf.otlp.wire import SHAPES, Signal
+
+NOW = 1_790_000_000_000_000_000
+EMAIL, CARD, INT_CARD = "jane.doe@example.com", "4111 1111 1111 1111", 4012888888881881
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJqYW5lIn0.c2lnbmF0dXJl"
+BEARER = "Bearer abcdef0123456789"
+# Must not come out, wherever they were.
+SECRETS = (EMAIL.encode(), CARD.encode(), JWT.encode(), b"abcdef0123456789", b"raw-user-")
+TEXTS = (
+    "",
+    "plain text",
+    "signup",
+    "naïve – 日本語 \x00 text",
+    f"mail {EMAIL} now",
+    EMAIL,
+    f"paid with {CARD}.",
+    f'{{"token": "{JWT}"}}',
+    f"Authorization: {BEARER}",
+    "1721379600000 1721379600000123",
+    "user.id",
+    "event.name",
+    "u1_abcd_" + "a2" * 16,
+    "see a cookie, a secret and a password",
+    "/api/v1/projects/7",
+)
+NAMES = (
+    "plan",
+    "http.request.method",
+    "url.path",
+    "event.name",
+    "otel.event.name",
+    "password",
+    "http.request.header.cookie",
+    "token_count",
+    EMAIL,
+    "ttf.event.id",
+)
+SUBJECTS = (
+    "user.id",
+    "enduser.id",
+    "user_id",
+    "http.request.header.x-user-id",
+    "http.request.header.x_user_id",
+)
+LONG_ID = "raw-user-" + "x" * 600
+
+
+def message(kind: Any, rng: random.Random, depth: int = 3) -> Any:
+    """A message of that class with some of its fields set."""
+    made = kind()
+    fill(made, rng, depth)
+    return made
+
+
+def fill(made: Any, rng: random.Random, depth: int) -> None:
+    name = made.DESCRIPTOR.name
+    if name == "AnyValue":
+        _value(made, rng, depth)
+        return
+    if name == "KeyValue":
+        _pair(made, rng, depth)
+        return
+    for field in made.DESCRIPTOR.fields:
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            container = field.name.startswith(("resource_", "scope_")) or field.name in (
+                "log_records",
+                "spans",
+                "metrics",
+            )
+            if field.is_repeated:
+                for _ in range(rng.choice((1, 1, 2, 3) if container else (0, 0, 1, 2))):
+                    fill(getattr(made, field.name).add(), rng, depth - 1 if name in _NESTING else depth)
+            elif rng.random() < 0.6:
+                child = getattr(made, field.name)
+                child.SetInParent()
+                fill(child, rng, depth)
+        elif rng.random() < 0.6:
+            value = _scalar(field, rng)
+            if field.is_repeated:
+                getattr(made, field.name).extend([value] * rng.randrange(3))
+            else:
+                setattr(made, field.name, value)
+
+
+_NESTING = ("ArrayValue", "KeyValueList")
+
+
+def _pair(pair: Any, rng: random.Random, depth: int) -> None:
+    if rng.random() < 0.35:
+        pair.key = rng.choice(SUBJECTS)
+        kind = rng.randrange(8)
+        if kind < 4:
+            pair.value.string_value = rng.choice(
+                ("raw-user-1", "raw-user-2", " raw-user-1 ", "", "raw-user-" + "y" * 130)
+            )
+        elif kind == 4:
+            pair.value.int_value = rng.randrange(10**6)
+        elif kind == 5:
+            for _ in range(rng.randrange(3)):
+                pair.value.array_value.values.add().string_value = "raw-user-3"
+        elif kind == 6 and rng.random() < 0.3:
+            pair.value.string_value = LONG_ID
+        else:
+            _value(pair.value, rng, depth)
+        return
+    pair.key = rng.choice(NAMES + TEXTS)
+    if rng.random() < 0.95:
+        pair.value.SetInParent()
+        _value(pair.value, rng, depth)
+
+
+def _value(value: Any, rng: random.Random, depth: int) -> None:
+    kind = rng.randrange(9 if depth > 0 else 6)
+    if kind <= 2:
+        value.string_value = rng.choice(TEXTS)
+    elif kind == 3:
+        value.int_value = rng.choice((0, 7, -1, INT_CARD, 1721379600000, 2**62))
+    elif kind == 4:
+        value.bytes_value = rng.choice((b"", b"\xff\xfe", EMAIL.encode(), CARD.encode(), b"\x00\x01"))
+    elif kind == 5:
+        rng.choice(
+            (
+                lambda: setattr(value, "bool_value", True),
+                lambda: setattr(value, "double_value", 1.5),
+                lambda: None,
+            )
+        )()
+    elif kind == 6:
+        value.array_value.SetInParent()
+        for _ in range(rng.randrange(3)):
+            _value(value.array_value.values.add(), rng, depth - 1)
+    else:
+        value.kvlist_value.SetInParent()
+        for _ in range(rng.randrange(3)):
+            _pair(value.kvlist_value.values.add(), rng, depth - 1)
+
+
+def _scalar(field: FieldDescriptor, rng: random.Random) -> Any:
+    match field.cpp_type:
+        case FieldDescriptor.CPPTYPE_STRING if field.type == FieldDescriptor.TYPE_BYTES:
+            return rng.choice((b"", bytes(range(16)), b"\xff" * 8))
+        case FieldDescriptor.CPPTYPE_STRING:
+            return rng.choice(TEXTS)
+        case FieldDescriptor.CPPTYPE_BOOL:
+            return True
+        case FieldDescriptor.CPPTYPE_DOUBLE:
+            return 2.5
+        case FieldDescriptor.CPPTYPE_UINT64:
+            return NOW + rng.choice((0, 10**9, -(10**18), 10**15)) if "time" in field.name else 3
+        case _:
+            return rng.randrange(4)
+
+
+def request(signal: Signal, rng: random.Random, *, odd: bool) -> bytes:
+    """An encoded request of that signal."""
+    made = message(SHAPES[signal].request, rng)
+    return oddly(made, rng) if odd else bytes(made.SerializeToString())
+
+
+def oddly(made: Any, rng: random.Random) -> bytes:
+    """The same message (but for unknown fields) in an encoding that no SDK would write."""
+    chunks: list[tuple[int, bytes]] = []
+    for field, value in made.ListFields():
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for one in value if field.is_repeated else [value]:
+                inner = oddly(one, rng)
+                if not field.is_repeated and rng.random() < 0.2 and not isinstance(one, AnyValue):
+                    first, second = _split(one, rng)
+                    chunks += [
+                        (field.number, _delimited(field.number, part, rng)) for part in (first, second)
+                    ]
+                else:
+                    chunks.append((field.number, _delimited(field.number, inner, rng)))
+        else:
+            alone = type(made)()
+            if field.is_repeated:
+                getattr(alone, field.name).extend(value)
+            else:
+                setattr(alone, field.name, value)
+            data = alone.SerializeToString()
+            if (
+                field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
+                and not field.is_repeated
+            ):
+                raw = value.encode() if isinstance(value, str) else value
+                data = _delimited(field.number, raw, rng)
+                if rng.random() < 0.1:
+                    # An earlier occurrence, which the last one overrides.
+                    data = _delimited(field.number, b"old", rng) + data
+            chunks.append((field.number, data))
+    if rng.random() < 0.1:
+        chunks.append((1000, _delimited(1000, rng.choice(TEXTS).encode(), rng)))
+    # Fields in any order; those of one number keep theirs, and so do the kinds of a oneof.
+    keyed = {number: rng.random() for number, _ in chunks}
+    if isinstance(made, AnyValue):
+        keyed = dict.fromkeys(keyed, 0.0)
+    return b"".join(data for _, data in sorted(chunks, key=lambda chunk: keyed[chunk[0]]))
+
+
+def _split(made: Any, rng: random.Random) -> tuple[bytes, bytes]:
+    """Two encodings that protobuf merges into the message."""
+    first, second = type(made)(), type(made)()
+    for field, value in made.ListFields():
+        if field.is_repeated:
+            at = rng.randrange(len(value) + 1)
+            getattr(first, field.name).extend(value[:at])
+            getattr(second, field.name).extend(value[at:])
+        else:
+            target = rng.choice((first, second))
+            if field.type == FieldDescriptor.TYPE_MESSAGE:
+                getattr(target, field.name).CopyFrom(value)
+            else:
+                setattr(target, field.name, value)
+    return first.SerializeToString(), second.SerializeToString()
+
+
+def _delimited(number: int, data: bytes, rng: random.Random) -> bytes:
+    return _varint(number << 3 | 2, rng) + _varint(len(data), rng) + data
+
+
+def _varint(value: int, rng: random.Random) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    if rng.random() < 0.05 and len(out) < 5:
+        out[-1] |= 128
+        out.append(0)
+    return bytes(out)

@@ -1,0 +1,147 @@
+"""The bytes-first path gives what decoding and visiting everything gives, whatever comes in."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made import NOW, SECRETS, request
+
+from otel_ttf.otlp.batch import Batch
+from otel_ttf.otlp.events import Event, Extract, Rules, TimeConfig, extract, unpack_ids
+from otel_ttf.otlp.wire import SHAPES, SIGNALS, Signal, decode
+from otel_ttf.pii.keys import Keys
+from otel_ttf.pii.pseudonym import SubjectConfig
+from otel_ttf.pii.scanner import ENGINES
+from otel_ttf.processors import pipeline
+from otel_ttf.processors.enrich import EnrichConfig
+from otel_ttf.processors.mask import MaskConfig
+from otel_ttf.processors.pseudonymise import PseudonymiseConfig
+from otel_ttf.processors.validate import ValidateConfig
+
+SUBJECT = SubjectConfig.model_validate(
+    {"from": ["user.id", "http.request.header.x-user-id", "enduser.id", "user_id"]}
+)
+KEYS = Keys(event=b"e" * 32, subjects=(b"s" * 32,))
+CONFIGS = {
+    "validate": ValidateConfig(),
+    "enrich": EnrichConfig(attributes={"deployment": "ops@example.com", "plan": "x"}),
+    "pseudonymise": PseudonymiseConfig(),
+    "mask": MaskConfig(keys=("tax id",)),
+}
+PIPELINES = {engine: pipeline(CONFIGS, KEYS, SUBJECT, engine=engine) for engine in ENGINES}
+RULES = [
+    Rules(TimeConfig(), SUBJECT.from_, "none", wants_span=lambda name: name == "signup", lines=lines)
+    for lines in (False, True)
+]
+quickly = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+requests = st.tuples(st.sampled_from(SIGNALS), st.integers(0, 2**32), st.booleans())
+
+
+def run(signal: Signal, raw: bytes, engine: str = "hyperscan", **options: Any) -> Batch:
+    return PIPELINES[engine](Batch(signal, raw, NOW, **options))
+
+
+def known(signal: Signal, data: bytes) -> Any:
+    """The message without fields that nobody knows."""
+    message = decode(signal, data)
+    message.DiscardUnknownFields()
+    return message
+
+
+def told(event: Event) -> tuple[object, ...]:
+    id_ = event.id if event.id is None or any(event.id[:6]) else "random"
+    facts = (event.kind, event.name, event.span_kind, event.status, event.subject, event.at, event.flags)
+    return (id_, *facts, dict(event.attributes), dict(event.resource))
+
+
+def everything(batch: Batch, rules: Rules) -> tuple[object, ...]:
+    found = batch.extract(rules)
+    ids = {place: id_ if any(id_[:6]) else "random" for place, id_ in unpack_ids(batch.ids).items()}
+    return batch.records, batch.kept, batch.rejected, ids, repr([told(e) for e in found.events]), found.names
+
+
+def same(one: Extract, other: Extract) -> bool:
+    return one.names == other.names and [e.facts() for e in one.events] == [e.facts() for e in other.events]
+
+
+@quickly
+@given(requests, st.sampled_from(RULES), st.booleans())
+def test_fast_is_plain(made, rules, trusted):
+    signal, seed, odd = made
+    raw = request(signal, random.Random(seed), odd=odd)
+    fast, plain = (run(signal, raw, trusted=trusted, plain=plain) for plain in (False, True))
+    assert known(signal, fast.finish()) == known(signal, plain.finish())
+    assert everything(fast, rules) == everything(plain, rules)
+
+
+@quickly
+@given(requests, st.sampled_from(RULES))
+def test_a_row_of_the_log_gives_the_events_of_the_batch(made, rules):
+    signal, seed, odd = made
+    batch = run(signal, request(signal, random.Random(seed), odd=odd))
+    assert same(extract(signal, batch.finish(), batch.ids, NOW, rules), batch.extract(rules))
+
+
+@quickly
+@given(requests)
+def test_nothing_raw_comes_out(made):
+    signal, seed, odd = made
+    batch = run(signal, request(signal, random.Random(seed), odd=odd))
+    out = batch.finish() + repr((batch.rejected, batch.warnings)).encode()
+    out += repr([e.facts() for e in batch.extract(RULES[1]).events]).encode()
+    assert not [secret for secret in SECRETS if secret in out]
+
+
+@quickly
+@given(requests)
+def test_masking_twice_is_masking_once_on_trusted_input(made):
+    signal, seed, odd = made
+    once = run(signal, request(signal, random.Random(seed), odd=odd)).finish()
+    twice = run(signal, once, trusted=True)
+    assert known(signal, twice.finish()) == known(signal, once)
+    assert not twice.rejected
+
+
+@settings(quickly, max_examples=40)
+@given(requests, st.sampled_from(["re2", "re"]))
+def test_engines_give_one_result(made, engine):
+    signal, seed, odd = made
+    raw = request(signal, random.Random(seed), odd=odd)
+    one, other = run(signal, raw), run(signal, raw, engine)
+    assert known(signal, one.finish()) == known(signal, other.finish())
+    assert everything(one, RULES[0]) == everything(other, RULES[0])
+
+
+@settings(quickly, max_examples=60)
+@given(requests)
+def test_records_that_are_left_are_those_that_were_not_rejected(made):
+    signal, seed, odd = made
+    batch = run(signal, request(signal, random.Random(seed), odd=odd))
+    shape = SHAPES[signal]
+    left = [
+        record
+        for by_resource in getattr(decode(signal, batch.finish()), shape.resources)
+        for by_scope in getattr(by_resource, shape.scopes)
+        for record in getattr(by_scope, shape.records)
+    ]
+    if signal == "metrics":
+        kinds = [(metric, metric.WhichOneof("data")) for metric in left]
+        assert sum(len(getattr(m, kind).data_points) for m, kind in kinds if kind) == batch.kept
+    else:
+        assert len(left) == batch.kept == batch.records - len(batch.rejected)
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_what_holds_nothing_stays_the_bytes_that_came(signal):
+    shape = SHAPES[signal]
+    made = shape.request()
+    record = getattr(getattr(getattr(made, shape.resources).add(), shape.scopes).add(), shape.records).add()
+    record.SetInParent()
+    raw = made.SerializeToString()
+    plainly = {name: config for name, config in CONFIGS.items() if name != "enrich"}
+    batch = pipeline(plainly, KEYS, SUBJECT)(Batch(signal, raw, NOW))
+    assert batch.finish() is raw
