@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 Answer = Mapping[str, Any]
 SECONDS = 10.0
+NO_MILESTONE = "urn:otel-ttf:problem:no-milestone"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 WIDE = 160  # columns of what does not go to a screen
 
 
@@ -37,7 +40,10 @@ def get(url: str, path: Sequence[str], query: Mapping[str, str | None]) -> Answe
     if not isinstance(answer, dict):
         raise Unanswered(f"{url} is no API of otel-ttf: give its address with --url.")
     if response.is_error:
-        raise Unanswered(str(answer.get("detail") or answer.get("title") or f"status {response.status_code}"))
+        said = str(answer.get("detail") or answer.get("title") or f"status {response.status_code}")
+        # Nobody knows by heart which events make a journey.
+        hint = "; 'otel-ttf seen' shows what came in" if answer.get("type") == NO_MILESTONE else ""
+        raise Unanswered(said + hint)
     return answer
 
 
@@ -61,6 +67,11 @@ def _second(time: str | None) -> str:
     return time[:19].replace("T", " ") + "Z" if time else "-"
 
 
+def _visible(text: str) -> str:
+    """Control characters as escapes: names come from outside, and a terminal obeys what is in them."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def _print(*parts: object) -> None:
     from rich.console import Console
 
@@ -69,6 +80,8 @@ def _print(*parts: object) -> None:
     if not console.is_terminal:
         console.width = WIDE
     for part in parts:
+        if isinstance(part, str):
+            part = "\n".join(map(_visible, part.split("\n")))
         console.print(part, soft_wrap=isinstance(part, str))
 
 
@@ -84,7 +97,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> object:
             Text(column.strip()), justify="right" if column.startswith(" ") else "left", overflow="fold"
         )
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(_visible(str(cell))) for cell in row))
     return table
 
 
@@ -104,7 +117,7 @@ def _user(answer: Answer) -> None:
         f"{answer['user_id'] or answer['subject']}: {answer['state']} in {answer['journey']}"
         + (f" ({segments})" if segments else ""),
         _table(("stage", "milestone", " minutes", " target", "reached"), reached),
-        f"total {_minutes(answer['ttf_complete_minutes'])} minutes, "
+        f"total minutes {_minutes(answer['ttf_complete_minutes'])}, "
         f"score {_minutes(answer['ttf_efficiency_score'])}, "
         f"started {_second(answer['started_at'])}",
         *([f"flags: {', '.join(answer['flags'])}"] if answer["flags"] else []),

@@ -85,6 +85,7 @@ def main() -> None:
 
 def _data_dir(path: Path) -> Path:
     """The directory, made if it isn't there; ends the command when it cannot be written."""
+    path = path.absolute()  # "data" alone does not tell an operator where that was
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -97,7 +98,7 @@ def _data_dir(path: Path) -> Path:
     return path
 
 
-@main.command()
+@main.command(short_help="Start the server.")
 @_configured
 @click.option(
     "--data-dir",
@@ -120,6 +121,7 @@ def run(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, demo:
       otel-ttf run --set api.endpoint=127.0.0.1:9090
     """
     config = _load(files, settings).config
+    os.umask(0o077)  # what is made from here on is nobody else's to read
     directory = _data_dir(data_dir)
     from otel_ttf import service
     from otel_ttf.config import CannotStart
@@ -131,7 +133,7 @@ def run(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, demo:
         raise Stop(str(error), error.exit_code) from None
 
 
-@main.command()
+@main.command(short_help="Check a configuration.")
 @_configured
 def validate(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Check a configuration: every error at once, as file, line, path, what was expected, what was found.
@@ -145,7 +147,7 @@ def validate(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
     click.echo(f"{', '.join(files) or 'the built-in configuration'}: valid")
 
 
-@main.command("print-config")
+@main.command("print-config", short_help="Print the configuration that results.")
 @_configured
 @click.option("--schema", is_flag=True, help="Print the JSON schema of configuration files, for editors.")
 def print_config(files: tuple[str, ...], settings: tuple[str, ...], schema: bool) -> None:
@@ -166,7 +168,7 @@ def print_config(files: tuple[str, ...], settings: tuple[str, ...], schema: bool
     click.echo(show.as_yaml(_load(files, settings)), nl=False)
 
 
-@main.command()
+@main.command(short_help="Send made-up users to a server that runs.")
 @click.option(
     "--users", default=200, show_default=True, type=click.IntRange(0, 9999), help="Users at the beginning."
 )
@@ -248,7 +250,7 @@ def _tell(url: str, shape: str, question: str, path: tuple[str, ...], **query: s
         ask.TABLES[question](answer)
 
 
-@main.command()
+@main.command(short_help="Tell how far a user is, or everybody.")
 @click.argument("user", required=False)
 @click.option("--summary", is_flag=True, help="Everybody's figures instead of one user's.")
 @click.option("--journey", help="Name of the journey, where there are several.")
@@ -270,7 +272,7 @@ def ttf(user: str | None, summary: bool, journey: str | None, url: str, shape: s
         _tell(url, shape, "user", ("ttf", user), journey=journey)
 
 
-@main.command()
+@main.command(short_help="List who is stuck where, longest first.")
 @click.option("--journey", help="Name of the journey, where there are several.")
 @click.option("--stage", help="Only those in this stage, e.g. agent.")
 @click.option(
@@ -289,7 +291,7 @@ def stuck(journey: str | None, stage: str | None, over: str | None, url: str, sh
     _tell(url, shape, "stuck", ("stuck",), journey=journey, stage=stage, over=over)
 
 
-@main.command()
+@main.command(short_help="List what came in and what it matched.")
 @_asking
 def seen(url: str, shape: str) -> None:
     """List event and span names that came in, and the milestones they matched.

@@ -297,7 +297,8 @@ def drive(options: DemoOptions, wait: float, *, with_parent: bool) -> bool:
             if progress.finished and options.rate > 0:
                 progress.stop()
                 console.print(f"Now live, {options.rate:g} events a second; Ctrl-C stops. Try:")
-                console.print("\n".join(what_to_try(options.users, "http://127.0.0.1:8080")), highlight=False)
+                tries = "\n".join(what_to_try(options.users, "http://127.0.0.1:8080"))
+                console.print(tries, highlight=False, soft_wrap=True)
 
         run(options, stop, on_user=on_user)
     return True

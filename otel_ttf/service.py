@@ -27,6 +27,7 @@ from otel_ttf.log.lock import DirectoryLocked, lock_directory
 from otel_ttf.log.sqlite import LogError, SqliteLog
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules
+from otel_ttf.otlp.subject import canonical
 from otel_ttf.pii.keys import KeyFileError, Keys, decode, fingerprint, parse
 from otel_ttf.pii.keys import new as new_keys
 from otel_ttf.pii.pseudonym import Pseudonyms
@@ -134,7 +135,7 @@ class Service:
         dispatch = Dispatch(journeys)
         rules = Rules(
             time=config.time,
-            subject_from=tuple(config.subject.from_),
+            subject_from=tuple(map(canonical, config.subject.from_)),
             normalise=config.subject.normalise,
             wants_span=dispatch.wants_span,
             lines=config.storage.events == "all",
@@ -220,6 +221,14 @@ class Service:
         own = self.data_dir / "keys"
         # Keys of one's own making bind to one embedded store; subject keys from elsewhere still need an event key.
         if privacy.key_file is None and not own.exists():
+            store = self.config.storage.file(self.data_dir)
+            if store.exists():
+                # New keys here could overwrite the right ones in a backup.
+                raise CannotStart(
+                    f"{own} is gone, and {store} was written with it: put it back from your copy, name its place "
+                    "by privacy.key_file, or start with another data directory",
+                    2,
+                )
             _make_keys(own)
             log.warning(
                 "made keys for pseudonyms: keep a copy, without them nobody can be found again", file=str(own)

@@ -7,7 +7,6 @@ from importlib import resources
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
-from swagger_ui_bundle import swagger_ui_path
 
 # Images inside the stylesheet are data: URLs; everything else comes from this server or not at all.
 _CSP = (
@@ -17,16 +16,18 @@ _CSP = (
 _HEADERS = {"Content-Security-Policy": _CSP, "Cache-Control": "public, max-age=3600"}
 
 _OURS = resources.files("otel_ttf.api") / "web"
+# Of Swagger UI 5: older ones don't draw OpenAPI 3.1, which FastAPI writes.
+_SWAGGER_UI = resources.files("fastapi_offline") / "static"
 
 # path -> (where it is, media type)
 ASSETS = {
     "/docs": (_OURS / "docs.html", "text/html; charset=utf-8"),
     "/docs/docs.js": (_OURS / "docs.js", "text/javascript; charset=utf-8"),
     "/docs/swagger-ui-bundle.js": (
-        swagger_ui_path / "swagger-ui-bundle.js",
+        _SWAGGER_UI / "swagger-ui-bundle.js",
         "text/javascript; charset=utf-8",
     ),
-    "/docs/swagger-ui.css": (swagger_ui_path / "swagger-ui.css", "text/css; charset=utf-8"),
+    "/docs/swagger-ui.css": (_SWAGGER_UI / "swagger-ui.css", "text/css; charset=utf-8"),
     "/favicon.svg": (_OURS / "favicon.svg", "image/svg+xml"),
     "/favicon.ico": (_OURS / "favicon.svg", "image/svg+xml"),
 }

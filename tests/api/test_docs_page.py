@@ -21,11 +21,13 @@ OPERATIONS = {
     ("/metrics", "get"): "getMetrics",
 }
 
-# Hosts that Swagger UI's script names without asking them: XML namespaces, links in texts, checks of URL
-# parsing, and the two defaults that docs.js overrides (url, validatorUrl).
+# Hosts that Swagger UI's script names without asking them: namespaces, identifiers of schema dialects, links in
+# texts, bases and patterns for parsing URLs, and the default that docs.js overrides (validatorUrl).
 NEVER_ASKED = re.compile(
-    r"www\.w3\.org|github\.com|reactjs\.org|redux\.js\.org|fb\.me|a|x|тест|petstore\.swagger\.io|validator\.swagger\.io"
-    r"|(?:www\.)?(?:facebook|instagram|twitter|soundcloud)\.com|"
+    r"www\.w3\.org|github\.com|reactjs\.org|redux\.js\.org|fb\.me|vladimirgorej\.com|example\.com|base"
+    r"|json-schema\.org|spec\.openapis\.org|swagger\.io|validator\.swagger\.io|spdx\.org"
+    r"|datatracker\.ietf\.org|www\.rfc-editor\.org"
+    r"|(?:www\.)?(?:facebook|instagram|twitter|soundcloud|tiktok|실례)\.com|"
 )
 
 
@@ -75,6 +77,15 @@ def test_the_script_from_the_package_names_only_hosts_that_are_never_asked(api):
     script = api.client.get("/docs/swagger-ui-bundle.js").text
     hosts = set(re.findall(r"(?:https?|wss?)://([\w.-]*)", script))
     assert [host for host in hosts if not NEVER_ASKED.fullmatch(host)] == []
+
+
+def test_the_page_can_draw_the_version_of_our_document(api):
+    """Swagger UI 4 shows nothing but an error for OpenAPI 3.1."""
+    script = api.client.get("/docs/swagger-ui-bundle.js").text
+    version = re.search(r'PACKAGE_VERSION:"(\d+)\.', script)
+    assert version is not None
+    assert int(version[1]) >= 5
+    assert api.get("/openapi.json")["openapi"].startswith("3.1.")
 
 
 @pytest.mark.parametrize("url", ASSETS)

@@ -124,9 +124,9 @@ class Api(BaseHTTPRequestHandler):
             return self.say(200, "<html>")
         if path in ANSWERS:
             return self.say(200, ANSWERS[path].model_dump_json())
-        return self.say(
-            404, json.dumps({"title": "Not Found", "detail": "no milestone of that user is known"})
-        )
+        problem = "urn:otel-ttf:problem:no-milestone" if path.endswith("/nobody") else "about:blank"
+        detail = "no milestone of that user is known"
+        return self.say(404, json.dumps({"type": problem, "title": "Not Found", "detail": detail}))
 
     def say(self, status: int, body: str) -> None:
         self.send_response(status)
@@ -195,8 +195,14 @@ def test_options_are_passed_on(api):
 
 
 def test_what_the_api_says_is_wrong_is_said(api):
-    result = ask(api, "ttf", "nobody")
+    result = ask(api, "ttf", "other")
     assert (result.exit_code, result.stderr) == (1, "otel-ttf: no milestone of that user is known\n")
+
+
+def test_who_asks_about_nobody_is_told_where_to_look(api):
+    assert ask(api, "ttf", "nobody").stderr == (
+        "otel-ttf: no milestone of that user is known; 'otel-ttf seen' shows what came in\n"
+    )
 
 
 def test_something_else_that_answers_is_no_api(api):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -104,6 +105,25 @@ def test_a_data_directory_that_cannot_be_made_is_said_in_one_sentence(tmp_path):
         f"otel-ttf: the data directory {tmp_path}/file/data cannot be made: not a directory; "
         "choose another with --data-dir.\n"
     )
+
+
+def test_a_port_in_use_is_said_in_one_sentence_and_no_file_is_for_others_to_read(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = subprocess.run(
+            [
+                *(sys.executable, "-m", "otel_ttf", "run", "--set", f"api.endpoint={endpoint}"),
+                *("--data-dir", str(tmp_path)),  # others may look into it, as umask has it
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(f"otel-ttf: api.endpoint: {endpoint} is in use; ")
+    files = list(tmp_path.iterdir())
+    assert {"keys", "store.db", "log.db"} <= {file.name for file in files}
+    assert [file.name for file in files if file.stat().st_mode & 0o077] == []
 
 
 def test_a_demo_without_a_server_says_what_to_do():

@@ -65,7 +65,7 @@ def test_a_missing_venv_module_is_said_in_one_sentence(checkout):
     result = checkout(python3_12=lacking, python3="exit 1")
     assert (result.returncode, result.stderr) == (
         1,
-        "setup: python3.12 has no venv module: install it, e.g. 'apt install python3-venv'.\n",
+        "setup: python3.12 has no venv module: install it, e.g. 'apt install python3.12-venv'.\n",
     )
 
 
