@@ -101,7 +101,8 @@ class SubjectKeys:
     def _masked(self, data: bytes) -> tuple[int, str] | None:
         """(rank, text) of a masked attribute; None for one of another name."""
         for rank, start in self._tokens:
-            if data.startswith(start):
+            # Something may stand behind the value: only this long it is the token and nothing else.
+            if len(data) == len(start) + TOKEN_LENGTH and data.startswith(start):
                 return rank, str(data[len(start) :], "utf-8")
         pair = KeyValue.FromString(data)
         known = self.rank(pair.key)

@@ -8,14 +8,18 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+# Ids of these sizes are never looked at; what is larger or smaller is none, and may hold anything.
+ID_SIZES = {"trace_id": 16, "span_id": 8, "parent_span_id": 8}
+
 
 class Plan:
     """Where a message type holds texts, values, attribute lists, and messages with any of these below."""
 
-    __slots__ = ("lists", "messages", "texts", "values")
+    __slots__ = ("ids", "lists", "messages", "texts", "values")
 
     def __init__(self) -> None:
         self.texts: list[tuple[str, bool]] = []  # field, repeated
+        self.ids: list[tuple[str, int]] = []  # field, size
         self.values: list[str] = []
         self.lists: list[str] = []
         self.messages: list[tuple[str, bool, Plan]] = []
@@ -23,9 +27,11 @@ class Plan:
 
 @cache
 def plan(descriptor: Descriptor) -> Plan:
-    """The plan of a message type. Ids are bytes and never looked at; AnyValue is the walker's own matter."""
+    """The plan of a message type. AnyValue is the walker's own matter."""
     made = Plan()
     for field in descriptor.fields:
+        if field.name in ID_SIZES:
+            made.ids.append((field.name, ID_SIZES[field.name]))
         if field.type == FieldDescriptor.TYPE_STRING:
             made.texts.append((field.name, field.is_repeated))
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
@@ -67,6 +73,8 @@ class Walker:
         if self.looks_at_texts:
             for name, repeated in by.texts:
                 changed |= self._texts(message, name, repeated)
+            for name, size in by.ids:
+                changed |= self.id(message, name, size)
         for name in by.values:
             if message.HasField(name):
                 changed |= self.value(getattr(message, name))
@@ -81,6 +89,17 @@ class Walker:
             elif message.HasField(name):
                 changed |= self._message(getattr(message, name), below)
         return changed
+
+    def id(self, message: Any, name: str, size: int) -> bool:
+        """An id. One of another size goes, if it holds what a text may not hold."""
+        data = getattr(message, name)
+        if len(data) == size or not data:
+            return False
+        told = data.decode("latin-1")
+        if self.text(told) == told:
+            return False
+        setattr(message, name, b"")
+        return True
 
     def _texts(self, message: Any, name: str, repeated: bool) -> bool:
         changed = False
@@ -116,7 +135,7 @@ class Walker:
         return changed
 
     def value(self, value: Any) -> bool:
-        """An AnyValue. Bytes are text where they are UTF-8."""
+        """An AnyValue. Bytes are text: UTF-8, or else one character a byte."""
         kind = value.WhichOneof("value")
         if kind == "kvlist_value":
             return self.pairs(value.kvlist_value.values)
@@ -133,12 +152,14 @@ class Walker:
                 value.string_value = new
                 return True
         elif kind == "bytes_value":
+            encoding = "utf-8"
             try:
                 old = value.bytes_value.decode()
             except UnicodeDecodeError:
-                return False
+                encoding = "latin-1"
+                old = value.bytes_value.decode(encoding)
             if (new := self.text(old)) != old:
-                value.bytes_value = new.encode()
+                value.bytes_value = new.encode(encoding)
                 return True
         elif kind == "int_value":
             text = self.number(value.int_value)

@@ -102,6 +102,7 @@ _ABOUT = frozenset(
         "version",
     ]
 )
+LONGEST_REMEMBERED = 256
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
@@ -118,7 +119,12 @@ class SecretNames:
         # Without phrases, a look-ahead that never holds.
         self._found = re.compile(f"(?<![^ ])(?:{alternatives})(?![^ ])" if told else "(?!)")
         self.patterns = [Pattern(KEY, "[^A-Za-z0-9]*".join(words)) for words in told]
-        self.match = lru_cache(maxsize=4096)(self._match)
+        self._remembered = lru_cache(maxsize=4096)(self._match)
+
+    def match(self, key: str) -> bool:
+        """Whether the value of a key is secret."""
+        # A sender's keys may be long, and 4,096 of them would be remembered.
+        return self._match(key) if len(key) > LONGEST_REMEMBERED else self._remembered(key)
 
     def _match(self, key: str) -> bool:
         words = _words(key)

@@ -107,24 +107,19 @@ class _Hyperscan:
         scratch = getattr(self._own, "scratch", None)
         if scratch is None:  # one is for one scan at a time
             scratch = self._own.scratch = self._hyperscan.Scratch(self._database)
-        matches: list[tuple[int, int]] = []
+        groups = self._groups
+        ends = list(accumulate(map(len, pieces)))
+        # Where the piece ends in which each pattern was last found: further finds there tell nothing new, and
+        # a text may be made of nothing but finds.
+        told = [0] * len(groups)
 
         def matched(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
-            matches.append((end, number))
+            if end > told[number]:
+                place = bisect_left(ends, end)
+                told[number] = ends[place]
+                found[first + place] = found.get(first + place, 0) | groups[number]
 
         self._database.scan(data, matched, scratch=scratch)
-        if not matches:
-            return
-        groups = self._groups
-        if len(pieces) == 1:
-            found[first] = 0
-            for number in {number for _, number in matches}:
-                found[first] |= groups[number]
-            return
-        ends = list(accumulate(map(len, pieces)))
-        for end, number in matches:
-            place = first + bisect_left(ends, end)
-            found[place] = found.get(place, 0) | groups[number]
 
 
 class _Searches:

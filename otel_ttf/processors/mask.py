@@ -11,7 +11,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from pydantic import BaseModel, ConfigDict, Field
 
 from otel_ttf.otlp.batch import Batch, Head
-from otel_ttf.otlp.tree import Walker
+from otel_ttf.otlp.tree import Walker, plan
 from otel_ttf.otlp.wire import SHAPES
 from otel_ttf.pii.detectors import DETECTORS, Detector, is_card, masked
 from otel_ttf.pii.names import PHRASES, SecretNames
@@ -139,6 +139,8 @@ class _Mask:
                 if new is not None:
                     getattr(view, field)[index] = new
                     changed = True
+        for field, size in _IDS[batch.signal]:
+            changed |= self._walker.id(view, field, size)
         if changed:
             batch.touch(number)
         else:
@@ -157,6 +159,7 @@ def _parts(record: Any) -> list[tuple[str, type[Any] | None]]:
 
 
 _PARTS = {signal: _parts(SHAPES[signal].record) for signal in ("logs", "traces")}
+_IDS = {signal: plan(SHAPES[signal].record.DESCRIPTOR).ids for signal in ("logs", "traces")}
 _SINGLE = frozenset({"body", "status"})
 
 

@@ -1,0 +1,39 @@
+"""OTLP/JSON that no sender can mend by coming again is answered 400, not 503.
+
+Each of these was an internal error (OverflowError, ValueError), so 503 with RetryInfo: the sender
+keeps the request and sends it for ever.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_ttf.otlp.json import decode
+from otel_ttf.otlp.wire import Malformed
+from otel_ttf.otlp.wire import decode as read
+
+
+def body(value: str) -> bytes:
+    return b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":%b}]}]}]}' % value.encode()
+
+
+def lists(levels: int) -> str:
+    return '{"arrayValue":{"values":[' * levels + '{"stringValue":"x"}' + "]}}" * levels
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param('{"doubleValue":' + "9" * 400 + "}", id="an integer that no double can hold"),
+        pytest.param('{"intValue":"--12"}', id="two signs"),
+        pytest.param('{"intValue":"1-2"}', id="a sign in the middle"),
+        pytest.param('{"intValue":1e400}', id="infinite"),
+        pytest.param('{"intValue":"\\u0663"}', id="another script's digit"),
+        pytest.param(lists(60), id="60 lists in each other"),
+        pytest.param(lists(90), id="90 lists in each other"),
+        pytest.param(lists(900), id="900 lists in each other"),
+    ],
+)
+def test_refused_for_good(value):
+    with pytest.raises(Malformed):
+        read("logs", decode("logs", body(value)))
