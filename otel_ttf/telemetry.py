@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -210,8 +211,17 @@ def configure_logs(level: str = "info", *, json: bool = False) -> None:
     root = logging.getLogger()
     root.handlers = [_Bridge()]
     root.setLevel(max(number, logging.WARNING))
+    # Python's own way prints the message, which may hold what was sent.
+    sys.excepthook = lambda _kind, error, _trace: _unhandled(error)
+    threading.excepthook = lambda told: _unhandled(told.exc_value)
+    sys.unraisablehook = lambda told: _unhandled(told.exc_value)
     # One warning for each piece of garbage that somebody sends would fill a disk; they are counted.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+
+
+def _unhandled(error: BaseException | None) -> None:
+    if error is not None and not isinstance(error, SystemExit):
+        structlog.get_logger().critical("an error that nobody handles", **failure(error))
 
 
 def _without_exception_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -23,6 +23,8 @@ _SIZE = {
     "MB": 10**6,
     "GB": 10**9,
 }
+# Reading a text takes the square of its length, and some texts come from strangers.
+_LONGEST = 100
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
 
 
@@ -30,6 +32,8 @@ def duration(text: object) -> int:
     """Nanoseconds of `90s`, `1h30m`, `0.5s`, `0`. Raises ValueError with what was expected."""
     if isinstance(text, str):
         stripped = text.strip()
+        if len(stripped) > _LONGEST:
+            raise ValueError(f"expected a duration of at most {_LONGEST} characters")
         if stripped == "0":
             return 0
         parts = _PART.findall(stripped)
@@ -44,7 +48,7 @@ def size(text: object) -> int:
     """Bytes of `512MiB`, `10 GiB`, or a plain number. Raises ValueError with what was expected."""
     if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
         return text
-    if isinstance(text, str):
+    if isinstance(text, str) and len(text) <= _LONGEST:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|[KMGT]iB|[kMG]B)?", text.strip())
         if match:
             return round(float(match[1]) * _SIZE[match[2] or "B"])

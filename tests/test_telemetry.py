@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -22,9 +24,11 @@ def telemetry() -> Telemetry:
 def logs(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
     root = logging.getLogger()
     before = root.handlers, root.level
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     configure_logs("info", json=True)
     yield capsys
     root.handlers, root.level = before
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
     structlog.reset_defaults()
 
 
@@ -110,6 +114,18 @@ def test_log_lines_never_hold_the_text_of_an_exception(logs):
     assert [line["event"] for line in lines] == ["failed", "Unexpected [%s]"]
     assert [line["error"] for line in lines] == ["ValueError", "ValueError"]
     assert "jane" not in str(lines)
+
+
+def test_an_error_that_nobody_handles_is_told_without_its_text(logs):
+    def fail() -> None:
+        raise ValueError("jane@example.com")
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    printed = logs.readouterr().err
+    assert json.loads(printed)["error"] == "ValueError"
+    assert "jane" not in printed
 
 
 def test_lines_below_the_level_are_not_written(logs):

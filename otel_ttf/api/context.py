@@ -108,7 +108,7 @@ class KnownQuery:
         seen = set()
         for name, _ in request.query_params.multi_items():
             if name not in self._names and not (self._prefix and name.startswith(self._prefix)):
-                known = sorted(self._names) + ([f"{self._prefix}..."] if self._prefix else [])
+                known = sorted(self._names) + ([f"{self._prefix}NAME"] if self._prefix else [])
                 raise Problem(400, "bad-query", f"unknown query parameter; known: {listed(known)}")
             if name in seen:
                 raise BadQuery(name, "expected once")

@@ -61,7 +61,9 @@ def routes(context: Context) -> APIRouter:
         places = _places(defined, stage)
         least = _over(over)
         after = None if cursor is None else read_cursor(cursor)
-        rows = _stuck_rows(context, defined, places, as_of.at, least=least, after=after, limit=limit + 1)
+        # One snapshot: who goes on to the next stage meanwhile is on the page once.
+        with context.reader.snapshot():
+            rows = _stuck_rows(context, defined, places, as_of.at, least=least, after=after, limit=limit + 1)
         page = rows[:limit]
         return as_of.answer(
             {
@@ -128,11 +130,15 @@ def _places(journey: Journey, stage: str | None) -> list[int]:
     raise BadQuery("stage", f"no such stage of {journey.name}; known: {listed([m.stage for _, m in stages])}")
 
 
+# No journey waits for longer, and an instant so long ago is still one for the store.
+_LONGEST = 2**62
+
+
 def _over(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        return duration(text)
+        return min(duration(text), _LONGEST)
     except ValueError as error:
         raise BadQuery("over", str(error)) from None
 

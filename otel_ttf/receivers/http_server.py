@@ -86,10 +86,11 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, with what it lacks: a deadline and a limit for the header block."""
+    """uvicorn's, with what it lacks: a deadline and a limit for the header block, and a limit for trailers."""
 
     _in_headers = True
     _header_bytes = 0
+    _bytes_without_body = 0
     _header_deadline: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -101,6 +102,7 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._bytes_without_body += len(data)
         super().data_received(data)
         if self._in_headers and not self.transport.is_closing():
             self._header_bytes += len(data)
@@ -108,6 +110,9 @@ class _Protocol(HttpToolsProtocol):
                 self._refuse(b"431 Request Header Fields Too Large")
             elif self._header_deadline is None:
                 self._await_headers()
+        elif self._bytes_without_body > HEADER_BYTES:
+            # Trailers, or what may follow a chunk's length; parser and framework keep all of the former.
+            self._refuse(b"431 Request Header Fields Too Large")
         elif self.cycle is not None and self.cycle.response_complete and self.timeout_keep_alive_task is None:
             # Stray bytes between requests ended the idle timer.
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -119,8 +124,21 @@ class _Protocol(HttpToolsProtocol):
         self._header_bytes = 0
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_headers:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._bytes_without_body = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._bytes_without_body = 0
+        super().on_message_complete()
+
     def on_headers_complete(self) -> None:
         self._in_headers = False
+        self._bytes_without_body = 0
         self._headers_done()
         super().on_headers_complete()
 

@@ -199,7 +199,7 @@ class Intake:
     def _prepare(
         self, signal: Signal, raw: bytes, arrival: int, event_ids: Mapping[int, str] | None, trusted: bool
     ) -> tuple[Batch, Entry | None]:
-        check(raw)
+        check(signal, raw)
         batch = self._pipeline(Batch(signal, raw, arrival, trusted=trusted, event_ids=event_ids))
         # An empty request, or one without a good record, needs no place in the log.
         if not batch.kept:

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from otel_ttf.otlp.wire import Malformed
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from otel_ttf.otlp.wire import SHAPES, SIGNALS, Malformed, Signal
 
 MAX_OUTER = 10_000  # resources and scopes, and what else stands beside them
 MAX_RECORDS = 250_000
+# Messages of all kinds: attributes and their values, data points, events. Decoding makes some 50 bytes of each.
+MAX_PARTS = 4_000_000
+MAX_DEPTH = 100  # protobuf reads no more
 
 # A request that is smaller than this cannot hold too many: two bytes are the least for each.
 _OUTER_FROM = 2 * MAX_OUTER
 _RECORDS_FROM = 2 * MAX_RECORDS
+_PARTS_FROM = 2 * MAX_PARTS
 
 # In all signals: resources are field 1 of the request, scopes field 2 of those, records field 2 of those.
 _RESOURCES = 1
@@ -24,11 +30,21 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _OUTER = f"expected at most {MAX_OUTER} resources and scopes in a request"
 _BROKEN = "expected an OTLP request in protobuf"
 
+# Fields of a message type that are messages: number -> the fields of that type.
+_Fields = dict[int, "_Fields"]
 
-def check(raw: bytes) -> None:
-    """Raises Malformed when an OTLP request holds too many resources, scopes or records."""
+
+def check(signal: Signal, raw: bytes) -> None:
+    """Raises Malformed when an OTLP request holds too many resources, scopes, records, or parts of these."""
     if len(raw) < _OUTER_FROM:
         return
+    _check_outer(raw)
+    # Every part has its tag: fewer bytes of these values are fewer parts. Counting them takes no time.
+    if len(raw) >= _PARTS_FROM and sum(map(raw.count, _TAGS[signal])) > MAX_PARTS:
+        _check_parts(raw, _BELOW[signal])
+
+
+def _check_outer(raw: bytes) -> None:
     outer = records = 0
     count_records = len(raw) >= _RECORDS_FROM
     try:
@@ -49,6 +65,68 @@ def check(raw: bytes) -> None:
                             raise Malformed(f"expected at most {MAX_RECORDS} records in a request")
     except IndexError:
         raise Malformed(_BROKEN) from None
+
+
+def _check_parts(raw: bytes, below: _Fields) -> None:
+    parts, at, end = 0, 0, len(raw)
+    waiting: list[tuple[int, _Fields]] = []
+    try:
+        while True:
+            while at >= end:
+                if not waiting:
+                    return
+                end, below = waiting.pop()
+            tag = raw[at]
+            at += 1
+            if tag > 127:
+                tag, at = _varint(raw, at - 1)
+            kind = tag & 7
+            if kind == _BYTES:
+                length = raw[at]
+                at += 1
+                if length > 127:
+                    length, at = _varint(raw, at - 1)
+                if at + length > end:
+                    raise Malformed(_BROKEN)
+                inner = below.get(tag >> 3)
+                if inner is None:
+                    at += length
+                    continue
+                parts += 1
+                if parts > MAX_PARTS:
+                    raise Malformed(
+                        f"expected at most {MAX_PARTS} attributes, values and the like in a request"
+                    )
+                if length:
+                    waiting.append((end, below))
+                    if len(waiting) > MAX_DEPTH:
+                        raise Malformed(_BROKEN)
+                    end, below = at + length, inner
+            elif kind == _VARINT:
+                _, at = _varint(raw, at)
+            elif kind in (_FIXED64, _FIXED32):
+                at += 8 if kind == _FIXED64 else 4
+            else:
+                raise Malformed(_BROKEN)
+    except IndexError:
+        raise Malformed(_BROKEN) from None
+
+
+def _below(descriptor: Descriptor, known: dict[str, _Fields]) -> _Fields:
+    fields = known.get(descriptor.full_name)
+    if fields is None:
+        fields = known[descriptor.full_name] = {}  # types contain themselves
+        for field in descriptor.fields:
+            if field.type == FieldDescriptor.TYPE_MESSAGE and field.message_type is not None:
+                fields[field.number] = _below(field.message_type, known)
+    return fields
+
+
+def _tags(known: dict[str, _Fields]) -> list[bytes]:
+    """The first bytes that messages in messages can begin with."""
+    numbers = {number for fields in known.values() for number in fields}
+    tags = {number << 3 | _BYTES for number in numbers}
+    return [bytes([tag if tag < 128 else tag & 127 | 128]) for tag in sorted(tags)]
 
 
 def _fields(raw: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -90,3 +168,11 @@ def _varint(raw: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
     raise Malformed(_BROKEN)
+
+
+_BELOW: dict[Signal, _Fields] = {}
+_TAGS: dict[Signal, list[bytes]] = {}
+for _signal in SIGNALS:
+    _known: dict[str, _Fields] = {}
+    _BELOW[_signal] = _below(SHAPES[_signal].request.DESCRIPTOR, _known)
+    _TAGS[_signal] = _tags(_known)

@@ -150,7 +150,9 @@ class _OtlpHttp:
                 raise Unusable(415, _TYPES, {"Accept": f"{PROTOBUF}, {JSON}"})
             raw = await read_body(headers, receive, intake, limit=self._limit, seconds=self._seconds)
             if media == JSON:
-                raw = await intake.offload(len(raw), _from_json, signal, raw)
+                # Counted also while it waits for a worker.
+                with intake.in_flight.hold(len(raw)):
+                    raw = await intake.offload(len(raw), _from_json, signal, raw)
         return signal, await intake(signal, raw, protocol="http", trusted=self._trusted)
 
 

@@ -85,7 +85,9 @@ async def _read(request: Request, intake: Intake, limit: int, seconds: float) ->
     if media_type(headers) != JSON:
         raise Unusable(415, f"expected a content-type of {JSON} (UTF-8)", {"Accept": JSON})
     body = await read_body(headers, request.receive, intake, limit=limit, seconds=seconds)
-    return await intake.offload(len(body), build, body)
+    # Counted also while it waits for a worker.
+    with intake.in_flight.hold(len(body)):
+        return await intake.offload(len(body), build, body)
 
 
 async def _take(built: Built, intake: Intake, trusted: bool) -> Response:

@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
+from otel_ttf.pii.detectors import DETECTORS, masked
 from otel_ttf.receivers.body import Unusable, check_json
 from otel_ttf.units import SECOND
 
@@ -263,11 +264,16 @@ def _kind(value: object) -> str:
 
 
 def _shown(name: str) -> str:
-    """A field's name in a reason: short, and one line."""
+    """A field's name in a reason: masked, short, and one line."""
+    name = masked(name[:1024], DETECTORS)
     return json.dumps(name[:64]) if not name.isprintable() or len(name) > 64 else name
 
 
-@lru_cache(1024)
 def _suggested(name: str, known: tuple[str, ...]) -> str:
-    near = get_close_matches(name, known, 1) if len(name) <= 24 else []
+    return _nearest(name, known) if len(name) <= 24 else ""
+
+
+@lru_cache(1024)
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    near = get_close_matches(name, known, 1)
     return f"; did you mean {near[0]}?" if near else ""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
-import zstandard
+from disk import contents
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -29,7 +27,6 @@ HARMLESS = "a-harmless-word-zq7"
 TEXT = (
     f"{HARMLESS}: mail {EMAIL}, card {CARD} or 4539 1488 0343 6467, jwt {JWT}, Authorization: Bearer {BEARER}"
 )
-FRAME = b"\x28\xb5\x2f\xfd"
 
 
 def text_value() -> AnyValue:
@@ -126,30 +123,6 @@ def send_everywhere(server: ServerProcess) -> list[bytes]:
 
 def whole(answer: Answer) -> bytes:
     return str(answer.headers).encode() + answer.body
-
-
-def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """(file, bytes) of a folder; what is compressed in there, too."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            data = path.read_bytes()
-            yield path.name, data
-            at = data.find(FRAME)
-            while at >= 0:
-                yield f"{path.name} at {at}", decompressed(data[at:])
-                at = data.find(FRAME, at + 1)
-
-
-def decompressed(data: bytes) -> bytes:
-    """As far as it goes: a frame may be cut by a page's end, and four bytes may be a frame's by chance."""
-    got = bytearray()
-    with contextlib.suppress(zstandard.ZstdError):
-        stream = zstandard.ZstdDecompressor().decompressobj()
-        for byte in range(0, len(data), 64):
-            got += stream.decompress(data[byte : byte + 64])
-            if stream.eof:
-                break
-    return bytes(got)
 
 
 def found_in(data: bytes) -> list[str]:

@@ -111,6 +111,33 @@ def test_garbage_over_grpc(server, sent):
     assert well(server)
 
 
+@pytest.mark.parametrize(
+    ("first", "part"),
+    [
+        pytest.param(b"1;x=", b"y" * 50_000, id="a chunk's extension"),
+        pytest.param(b"0\r\n", b"x: " + b"y" * 50_000 + b"\r\n", id="trailers"),
+        pytest.param(b"0\r\nx: ", b"y" * 50_000, id="one trailer"),
+    ],
+)
+def test_what_is_no_body_does_not_go_on_for_ever(server, first, part):
+    with connected(server.otlp_port) as connection:
+        connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n" + first)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                connection.sendall(part)
+                time.sleep(0.002)
+            pytest.fail("the server read on")
+    assert well(server)
+
+
+def test_a_body_in_a_hundred_thousand_chunks(server):
+    with connected(server.otlp_port) as connection:
+        connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n")
+        connection.sendall(b"1\r\n\x00\r\n" * 100_000 + b"0\r\nx: y\r\n\r\n")
+        assert answer(connection).startswith(b"HTTP/1.1 400")
+    assert well(server)
+
+
 def test_two_requests_in_one_packet_get_two_answers(server):
     with connected(server.otlp_port) as connection:
         connection.sendall((HEAD + b"content-length: 0\r\n\r\n") * 2)
