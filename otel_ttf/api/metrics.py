@@ -45,17 +45,18 @@ class JourneyMetrics(Collector):
             name: Metric(name.removesuffix("_total") if kind == "counter" else name, text, kind)
             for name, (kind, text) in FAMILIES.items()
         }
-        for row in reader.counters():
+        # One snapshot, so that a histogram's count is the counter beside it.
+        with reader.snapshot():
+            counters, histograms = reader.counters(), reader.histograms()
+            try:
+                gauges = reader.gauges(as_of.at)
+            except NotReady:
+                # Counted anew: no gauge is better than half a one, and the counters are right all the same.
+                gauges = []
+        for row in [*counters, *gauges]:
             families[row.metric].add_sample(row.metric, dict(row.labels), row.value)
-        for histogram in reader.histograms():
+        for histogram in histograms:
             _add(families[histogram.metric], histogram)
-        try:
-            gauges = reader.gauges(as_of.at)
-        except NotReady:
-            # Counted anew: no gauge is better than half a one, and the counters are right all the same.
-            gauges = []
-        for row in gauges:
-            families[row.metric].add_sample(row.metric, dict(row.labels), row.value)
         return families.values()
 
 

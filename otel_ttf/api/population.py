@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from otel_ttf.api.context import Context, KnownQuery
+from otel_ttf.api.context import AsOf, Context, KnownQuery
 from otel_ttf.api.models import FiguresAnswer
 from otel_ttf.api.problems import BadQuery, listed, responses
 from otel_ttf.api.stuck import counting_anew
@@ -19,6 +19,7 @@ from otel_ttf.api.versions import chosen
 from otel_ttf.journey.definition import Journey
 from otel_ttf.journey.figures import figures, longest_target, young
 from otel_ttf.store.base import UNKNOWN, Cohort, NotReady
+from otel_ttf.units import SECOND
 
 PREFIX = "segment."
 
@@ -71,7 +72,7 @@ def routes(context: Context) -> APIRouter:
         return as_of.answer(
             {
                 "cohort": {"from": first, "to": beyond, "segments": wanted},
-                "journeys": [_figures(context, one, cohort, as_of.at) for one in asked],
+                "journeys": [_figures(context, one, cohort, as_of) for one in asked],
             }
         )
 
@@ -104,14 +105,19 @@ def _with_segments(journeys: list[Journey], wanted: list[str]) -> list[Journey]:
     return fitting
 
 
-def _figures(context: Context, journey: Journey, cohort: Cohort, now: int) -> dict[str, object]:
-    reader = context.reader
-    _, stored = chosen(reader, journey, None)
+def _figures(context: Context, journey: Journey, cohort: Cohort, as_of: AsOf) -> dict[str, object]:
+    reader, now = context.reader, as_of.at
     try:
-        # What is left out comes first: whoever moves between the readings is then in the counts at least.
-        recent = reader.young(journey.name, cohort, touched_after=now - longest_target(journey))
-        unswept = reader.unswept(journey.name, cohort, started_until=now - journey.give_up_after)
-        packed = reader.shares(journey.name, cohort)
+        with reader.snapshot():
+            _, stored = chosen(reader, journey, None)
+            recent = reader.young(journey.name, cohort, touched_after=now - longest_target(journey))
+            unswept = reader.unswept(
+                journey.name,
+                cohort,
+                started_until=now - journey.give_up_after,
+                recorded_until=now + round(as_of.lag * SECOND),
+            )
+            packed = reader.shares(journey.name, cohort)
     except NotReady as error:
         raise counting_anew(journey, error) from error
     got = figures(journey, packed, unswept_expired=unswept, young=young(journey, recent, now))

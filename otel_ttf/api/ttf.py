@@ -77,11 +77,20 @@ def _answer(
     defined, stored = chosen(context.reader, context.journey(journey), version)
     rows = context.reader.find(defined.name, tokens, version and defined.version)
     if not rows:
-        raise Problem(404, "no-milestone", f"no milestone of {defined.name} is known of this user")
+        raise Problem(404, "no-milestone", _nobody(context, defined, tokens))
     state = reduce(State.join, (row.state for row in rows))
     # Under several keys a person has several tokens: the newest that has a row, as `stuck` lists it.
     subject = min((row.subject for row in rows), key=tokens.index)
     return as_of.answer(described(defined, stored, state, as_of.at, user_id=user_id, subject=subject))
+
+
+def _nobody(context: Context, asked: Journey, tokens: Sequence[str]) -> str:
+    """That nothing is known of a user; after a change of the journey an older version may know something."""
+    reader, name = context.reader, asked.name
+    others = [v.version for v in reader.versions(name) if v.version != asked.version]
+    known = [version for version in others if reader.find(name, tokens, version)]
+    hint = f"; another version of it knows this user: ?version={known[0]}" if known else ""
+    return f"no milestone of {name} is known of this user{hint}"
 
 
 def described(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from otel_ttf.journey.labels import TAKEN, label_name
 from otel_ttf.journey.match import Match, Path, parse
 from otel_ttf.journey.values import found, json_text, listed, unknown
 from otel_ttf.units import DAY, MINUTE, SECOND
@@ -189,15 +190,28 @@ def _check_name(path: Path, name: str, taken: set[str], thing: str) -> Iterator[
 
 def _check_segments(segments: Sequence[Segment]) -> Iterator[Problem]:
     taken: set[str] = set()
+    labels: dict[str, str] = {}
     for place, segment in enumerate(segments):
         path: Path = ("segments", place)
         if not segment.attribute:
             yield (*path, "attribute"), "an attribute's name", "empty text"
         if segment.attribute in taken:
             yield (*path, "attribute"), "each attribute once", found(segment.attribute)
+        elif segment.attribute:
+            yield from _check_label((*path, "attribute"), segment.attribute, labels)
         taken.add(segment.attribute)
         if not 1 <= segment.limit <= MAX_SEGMENT_LIMIT:
             yield (*path, "limit"), f"1 to {MAX_SEGMENT_LIMIT}", str(segment.limit)
+
+
+def _check_label(path: Path, attribute: str, labels: dict[str, str]) -> Iterator[Problem]:
+    """labels: those of the segments before, with their attributes."""
+    label = label_name(attribute)
+    before = labels.setdefault(label, attribute)
+    if label in TAKEN or label.startswith("__"):
+        yield path, f"an attribute whose Prometheus label is not {label}, which is taken", found(attribute)
+    elif before != attribute:
+        yield path, f"another Prometheus label than that of {before} ({label})", found(attribute)
 
 
 def _check_times(journey: Journey) -> Iterator[Problem]:

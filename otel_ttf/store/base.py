@@ -7,6 +7,7 @@ in the journey's time zone. `journey` is a configured journey's name; `version` 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -117,6 +118,9 @@ class HistogramRow:
 class Reader(Protocol):
     """The reading side of a store."""
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Within it, everything that this thread reads is of one instant. For short questions only."""
+
     def versions(self, journey: str) -> list[Version]:
         """Stored versions, the current one first."""
 
@@ -126,13 +130,24 @@ class Reader(Protocol):
     def shares(self, journey: str, cohort: Cohort, version: str | None = None) -> list[bytes]:
         """Packed cells (journey.rollup) whose sum are the cohort's counts. Raises NotReady."""
 
-    def unswept(self, journey: str, cohort: Cohort, *, started_until: int, version: str | None = None) -> int:
-        """Journeys started at or before the instant, neither complete nor marked expired yet."""
+    def unswept(
+        self,
+        journey: str,
+        cohort: Cohort,
+        *,
+        started_until: int,
+        recorded_until: int,
+        version: str | None = None,
+    ) -> int:
+        """Journeys started at or before the instant, neither complete nor marked expired yet.
+
+        recorded_until  our clock's now: no start was recorded later
+        """
 
     def young(
         self, journey: str, cohort: Cohort, *, touched_after: int, version: str | None = None
-    ) -> list[State]:
-        """States of started journeys of which something was reached after the instant."""
+    ) -> list[bytes]:
+        """Started journeys of which something was reached after the instant: their times (journey.times)."""
 
     def stuck(
         self,

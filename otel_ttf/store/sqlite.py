@@ -1,129 +1,23 @@
-"""The embedded store: one SQLite file. Opening, migrations, keys; the tracker's writes and their one transaction."""
+"""The embedded store's writing side: keys, and the tracker's one transaction."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import struct
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from otel_ttf.journey.definition import Journey, canonical
-from otel_ttf.journey.state import State
 from otel_ttf.journey.transitions import Transition
 from otel_ttf.store.base import StoreRefused
+from otel_ttf.store.sqlite_file import connect, migrate
+from otel_ttf.store.sqlite_rows import Definition, Kept, kept_from, subject_hash, to_json
 from otel_ttf.units import DAY
 
-_SCHEMA = "otel_ttf.store.schema"
-_CACHE_KIB = 16 * 1024
-
-# One encoder: `json.dumps` with options makes a new one for every call.
-to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-STATES = {"not_started": 0, "in_progress": 1, "completed": 2, "expired": 3}
-
-
-@dataclass(slots=True)
-class Definition:
-    """A stored version of a journey, as the `definition` table has it."""
-
-    id: int
-    journey: str
-    version: str
-    canonical: dict[str, object]
-    derived: str
-    first_started: int
-    complete_since: int | None
-    current: bool
-    epoch: int
-    recounting: int | None
-    carrying: int | None
-
-
-@dataclass(slots=True)
-class Kept:
-    """A journey row in memory. `stage` is the code of STATES; day and combo tell its place in the rollup."""
-
-    id: int | None
-    subject: str
-    state: State
-    told: int
-    recorded: int | None
-    epoch: int
-    stage: int
-    day: int | None
-    combo: int | None
-
-
-def subject_hash(token: str) -> int:
-    """60 bits of a subject token, as an index key: its digits happen to be digits of base 36 too."""
-    return int(token[8:20], 36)
-
-
-def pack_times(times: Sequence[int]) -> bytes:
-    return struct.pack(f">{len(times)}q", *times)
-
-
-def unpack_times(blob: bytes) -> tuple[int, ...]:
-    return struct.unpack(f">{len(blob) // 8}q", blob)
-
-
-def pack_segments(journey: Journey, state: State) -> str:
-    """JSON, name -> [time, value]."""
-    known = {
-        segment.attribute: touch
-        for segment, touch in zip(journey.segments, state.segments, strict=True)
-        if touch
-    }
-    return to_json(known) if known else "{}"
-
-
-def unpack_segments(names: Iterable[str], text: str) -> tuple[tuple[int, str] | None, ...]:
-    if text == "{}":
-        return tuple(None for _ in names)
-    known = json.loads(text)
-    return tuple(tuple(known[name]) if name in known else None for name in names)
-
-
-def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
-    """A connection as every part of the store wants it. Only the tracker's may write."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    if writer:
-        # Both only count on an empty file, before the first table.
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA wal_autocheckpoint=4000")
-        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-        connection.execute("PRAGMA temp_store=MEMORY")
-    else:
-        connection.execute("PRAGMA query_only=ON")
-        connection.execute("PRAGMA cache_size=-4096")
-    return connection
-
-
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Runs the numbered migrations that the file lacks. Raises StoreRefused for a file of a newer version."""
-    scripts = sorted(
-        (entry for entry in resources.files(_SCHEMA).iterdir() if entry.name.endswith(".sql")),
-        key=lambda entry: entry.name,
-    )
-    (have,) = connection.execute("PRAGMA user_version").fetchone()
-    newest = int(scripts[-1].name[:4])
-    if have > newest:
-        raise StoreRefused(
-            f"{path}: written by a newer otel_ttf (schema {have}, this one knows {newest}): "
-            "upgrade otel_ttf, or start with another data directory"
-        )
-    for script in scripts:
-        number = int(script.name[:4])
-        if number > have:
-            # One script, one transaction: a kill in the middle leaves the version before.
-            connection.executescript(
-                f"BEGIN IMMEDIATE;\n{script.read_text()}\nPRAGMA user_version={number};\nCOMMIT;"
-            )
+# How many ids are passed for each row that is wanted of a walk: versions lie mixed in one table.
+WALK_SPAN = 50
+SEEN_CHARACTERS = 256
+OTHER_NAMES = "(other)"
 
 
 class SqliteStore:
@@ -245,28 +139,35 @@ class SqliteStore:
             " WHERE definition = ? AND subject_hash IN (SELECT value FROM json_each(?))",
             (definition, hashes),
         ).fetchall()
-        return {row[1]: _kept(row, segments) for row in rows}
+        wanted = set(subjects)
+        return {row[1]: kept_from(row, segments) for row in rows if row[1] in wanted}
 
-    def walk(self, definitions: Sequence[int], after: int, limit: int) -> list[tuple[int, str]]:
-        """(id, subject) of rows of these versions in order of id, beyond `after`."""
-        return self.db.execute(
-            "SELECT id, subject FROM journey WHERE id > ?"
+    def walk(
+        self, definitions: Sequence[int], after: int, limit: int
+    ) -> tuple[list[tuple[int, str]], int | None]:
+        """(id, subject) of rows of these versions in order of id, beyond `after`; and after which to go on.
+
+        None beside them: these were the last. Others' rows lie between, so there may be fewer than `limit`,
+        or none, before the end.
+        """
+        until = after + WALK_SPAN * limit
+        rows = self.db.execute(
+            "SELECT id, subject FROM journey WHERE id > ? AND id <= ?"
             " AND definition IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
-            (after, json.dumps(list(definitions)), limit),
+            (after, until, json.dumps(list(definitions)), limit),
         ).fetchall()
+        if len(rows) == limit:
+            return rows, rows[-1][0]
+        (last,) = self.db.execute("SELECT max(id) FROM journey").fetchone()
+        return rows, until if until < (last or 0) else None
 
-    def due(self, now: int, limit: int) -> list[tuple[int, str]]:
-        """(definition, subject) of the rows to be looked at again, the most overdue first."""
-        return self.db.execute(
-            "SELECT definition, subject FROM journey WHERE due <= ? ORDER BY due LIMIT ?", (now, limit)
-        ).fetchall()
-
-    def undue(self, definition: int, subjects: Sequence[str]) -> None:
-        """These rows need no further look."""
-        self.db.executemany(
-            "UPDATE journey SET due = NULL WHERE subject_hash = ? AND definition = ? AND subject = ?",
-            [(subject_hash(subject), definition, subject) for subject in subjects],
+    def due(self, definition: int, now: int, limit: int) -> list[str]:
+        """Subjects of a version's rows that are to be looked at again, the most overdue first."""
+        rows = self.db.execute(
+            "SELECT subject FROM journey WHERE definition = ? AND due <= ? ORDER BY due LIMIT ?",
+            (definition, now, limit),
         )
+        return [subject for (subject,) in rows]
 
     def insert(self, rows: Sequence[tuple[object, ...]]) -> None:
         """definition, subject_hash, subject, then the columns of `update` in their order, weight last."""
@@ -422,30 +323,31 @@ class SqliteStore:
         self.db.execute("DELETE FROM resource WHERE used_day < ?", (before_day,))
 
     def add_seen(self, rows: Mapping[tuple[str, str], tuple[int, int, set[str]]], *, most: int) -> None:
-        """(kind, name) -> how often, last time, what matched. Beyond `most` names they count as `(other)`."""
+        """(kind, name) -> how often, last time, what matched. Beyond `most` names they count as `(other)`.
+
+        Names are cut at SEEN_CHARACTERS: whoever sends may put anything there.
+        """
+        (have,) = self.db.execute("SELECT count(*) FROM seen").fetchone()
         for (kind, name), (count, last, matched) in rows.items():
-            row = self.db.execute(
-                "SELECT matched FROM seen WHERE kind = ? AND name = ?", (kind, name)
-            ).fetchone()
-            if row is None:
-                (have,) = self.db.execute("SELECT count(*) FROM seen").fetchone()
+            name = name[:SEEN_CHARACTERS]
+            known = self._matched(kind, name)
+            if known is None:
                 if have >= most:
-                    name = "(other)"
-            known = set(json.loads(row[0])) if row else set()
+                    name = OTHER_NAMES
+                    known = self._matched(kind, name)
+                have += known is None
             self.db.execute(
                 "INSERT INTO seen VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
                 " count = count + excluded.count, last_seen = max(last_seen, excluded.last_seen),"
                 " matched = excluded.matched",
-                (kind, name, count, last, json.dumps(sorted(known | matched))),
+                (kind, name, count, last, json.dumps(sorted((known or set()) | matched))),
             )
+
+    def _matched(self, kind: str, name: str) -> set[str] | None:
+        row = self.db.execute("SELECT matched FROM seen WHERE kind = ? AND name = ?", (kind, name)).fetchone()
+        return set(json.loads(row[0])) if row else None
 
     def shrink(self) -> None:
         """Gives some free pages back to the file system."""
         # `execute` would stop after the first page: the pragma steps once a page, without a column.
         self.db.executescript("PRAGMA incremental_vacuum(2000);")
-
-
-def _kept(row: tuple[object, ...], segments: Sequence[str]) -> Kept:
-    id_, subject, reached, touched, told, recorded, epoch, stage, day, combo = row
-    state = State(unpack_times(reached), unpack_segments(segments, touched))  # type: ignore[arg-type]
-    return Kept(id_, subject, state, told, recorded, epoch, stage, day, combo)  # type: ignore[arg-type]

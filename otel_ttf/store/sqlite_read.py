@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from otel_ttf.journey.definition import Journey, carried
+from otel_ttf.journey.labels import LABEL_VALUES, OTHER, label_name
 from otel_ttf.journey.rollup import overdue_cells, scalars
 from otel_ttf.journey.state import UNSET, State
+from otel_ttf.journey.times import unpack_times
 from otel_ttf.store.base import (
     MINUTE_BOUNDS,
     SCORE_BOUNDS,
@@ -25,8 +28,8 @@ from otel_ttf.store.base import (
     StuckRow,
     Version,
 )
-from otel_ttf.store.labels import LABEL_VALUES, OTHER, label_name
-from otel_ttf.store.sqlite import connect, subject_hash, unpack_segments, unpack_times
+from otel_ttf.store.sqlite_file import connect
+from otel_ttf.store.sqlite_rows import subject_hash, unpack_segments
 from otel_ttf.units import MINUTE
 
 _DEFINITION = (
@@ -55,6 +58,18 @@ class SqliteReader:
     def close(self) -> None:
         for connection in self._opened:
             connection.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        connection = self._db
+        if connection.in_transaction:
+            yield
+            return
+        connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            connection.execute("ROLLBACK")
 
     def _definition(self, journey: str, version: str | None) -> tuple[int, str, int | None] | None:
         """(id, version, how far counting anew or carrying over is: None when done) of a stored version."""
@@ -161,30 +176,39 @@ class SqliteReader:
         )
         return [cells for (cells,) in rows]
 
-    def unswept(self, journey: str, cohort: Cohort, *, started_until: int, version: str | None = None) -> int:
+    def unswept(
+        self,
+        journey: str,
+        cohort: Cohort,
+        *,
+        started_until: int,
+        recorded_until: int,
+        version: str | None = None,
+    ) -> int:
         definition = self._ready(journey, version)
         where, values = self._where(definition, cohort)
-        settings = self._journeys[journey]
-        due = started_until + settings.give_up_after + settings.settle + MINUTE
+        # Whatever has expired is due by then: at a deadline, or `settle` after it was recorded.
+        due = max(started_until + self._journeys[journey].give_up_after, recorded_until) + MINUTE
+        due += self._journeys[journey].settle
         (count,) = self._db.execute(
             "SELECT count(*) FROM journey INDEXED BY journey_due"
-            f" WHERE due <= ? AND definition = ? AND state = 1 AND started <= ?{where}",
-            [due, definition, started_until, *values],
+            f" WHERE definition = ? AND due <= ? AND state = 1 AND started <= ?{where}",
+            [definition, due, started_until, *values],
         ).fetchone()
         return int(count)
 
     def young(
         self, journey: str, cohort: Cohort, *, touched_after: int, version: str | None = None
-    ) -> list[State]:
+    ) -> list[bytes]:
         definition = self._ready(journey, version)
         where, values = self._where(definition, cohort)
-        nothing = tuple(None for _ in self._journeys[journey].segments)
         rows = self._db.execute(
-            "SELECT reached FROM journey INDEXED BY journey_touched"
-            f" WHERE definition = ? AND touched > ? AND state > 0{where}",
+            # The inner list comes in order of id: the rows are read page by page, not here and there.
+            "SELECT reached FROM journey WHERE id IN (SELECT id FROM journey INDEXED BY journey_touched"
+            f" WHERE definition = ? AND touched > ? AND state > 0){where}",
             [definition, touched_after, *values],
         )
-        return [State(unpack_times(reached), nothing) for (reached,) in rows]
+        return [reached for (reached,) in rows]
 
     def stuck(
         self,

@@ -10,11 +10,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from otel_ttf.journey.definition import Journey
+from otel_ttf.journey.labels import LABEL_VALUES, OTHER, label_name
 from otel_ttf.journey.rollup import pack, unpack
 from otel_ttf.journey.transitions import Transition
 from otel_ttf.store.base import MINUTE_BOUNDS, SCORE_BOUNDS, UNKNOWN
-from otel_ttf.store.labels import LABEL_VALUES, OTHER, label_name
-from otel_ttf.store.sqlite import SqliteStore, to_json
+from otel_ttf.store.sqlite import SqliteStore
+from otel_ttf.store.sqlite_rows import to_json
 from otel_ttf.units import MINUTE
 
 MILLION = 1_000_000

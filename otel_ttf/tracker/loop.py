@@ -6,6 +6,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TypeVar
 
 import structlog
 
@@ -13,6 +15,7 @@ from otel_ttf.clock import Clock
 from otel_ttf.log.base import EventLog, Row
 from otel_ttf.otlp.events import Extract, Rules, extract
 from otel_ttf.store.sqlite import SqliteStore
+from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.units import DAY, HOUR, SECOND
 
@@ -25,6 +28,8 @@ BATCH_BYTES = 8 << 20
 # Few records a transaction cost a sync each: better to let some gather. It shows in no answer's age but this much.
 FEW_RECORDS = 256
 GATHER_SECONDS = 0.02
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -45,7 +50,9 @@ class Tracker:
         *,
         retention: int,
         settle: int,
+        steady: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        """settle: ns after our start before anything is called overdue. steady: ns, never steps."""
         self.failing: str | None = None
         self._log = event_log
         self._store = store
@@ -55,14 +62,18 @@ class Tracker:
         self._retention = retention
         self._settle = settle
         self._position = 0
+        self._torn = False
         self._as_of = 0
         self._as_of_lock = threading.Lock()
         self._stop = threading.Event()
         self._deadline = float("inf")
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
-        self._started = clock.now()
-        self._sweep_at: tuple[int, int] | None = None
-        self._swept = self._cleaned = 0
+        self._steady = steady
+        self._settled = steady() + settle
+        # What the sweep under way is about: an instant, and the log's end then.
+        self._sweeping: tuple[int, int] | None = None
+        self._sweep_next = 0
+        self._clean_next = 0
 
     @property
     def position(self) -> int:
@@ -72,7 +83,7 @@ class Tracker:
     def start(self) -> None:
         """Brings the store in step with the configuration, then follows in a thread."""
         self._store.begin()
-        self._follower.prepare(self._started)
+        self._follower.prepare(self._clock.now())
         saved = self._store.cursor(CONSUMER, self._log.log_id)
         self._store.commit()
         self._position = self._log.register(CONSUMER, saved, required=True)
@@ -95,31 +106,44 @@ class Tracker:
     def _run(self) -> None:
         pause = 0.1
         while True:
-            try:
+            worked = False
+            with _Attempt() as attempt:
+                if self._torn:
+                    self._recover()
                 worked = self._step()
+            if attempt.failed is None:
                 pause, self.failing = 0.1, None
-            except (sqlite3.Error, OSError) as error:
-                self._undo(error)
+            else:
+                self._tell(attempt.failed)
+                self._torn = True
+                with (
+                    _Attempt()
+                ):  # nobody else can write until then; where it fails, it comes before the next step
+                    self._recover()
                 self._stop.wait(pause)
                 pause = min(pause * 2, 5.0)
-                worked = False
             if self._stop.is_set() and (not worked or time.monotonic() > self._deadline):
                 return
 
-    def _undo(self, error: Exception) -> None:
-        """Nothing of the failed transaction stays; the rows are taken again."""
+    def _tell(self, error: Exception) -> None:
+        """Says once what is wrong. Texts of errors that we don't know may hold what a sender sent."""
+        if isinstance(error, sqlite3.Error | OSError):
+            told = f"the store cannot be written: {error}"
+        else:
+            what = failure(error)
+            told = f"the tracker fails ({what['error']} at {what['place']}) and tries again"
         if self.failing is None:
-            log.error("tracker cannot write; trying again", error=type(error).__name__, reason=str(error))
-        self.failing = f"the store cannot be written: {error}"
-        self._follower.counts.forget()
-        try:
-            self._store.rollback()
-            self._follower.reload()
-        except sqlite3.Error as also:
-            log.error("tracker cannot roll back", reason=str(also))
+            log.error("the tracker fails and tries again", reason=told)
+        self.failing = told
+
+    def _recover(self) -> None:
+        """Back to what was committed: the failed rows are taken again."""
+        self._follower.undo()
+        self._position = max(self._position, self._store.cursor(CONSUMER, self._log.log_id))
+        self._torn = False
 
     def _step(self) -> bool:
-        """One transaction's worth of work; False when there was nothing to do."""
+        """A little of all there is to do, rows first, each in a transaction of its own; False: there was nothing."""
         rows = self._log.read(self._position, rows=BATCH_ROWS, size=BATCH_BYTES, payloads=False)
         if rows:
             self._transact(lambda now: self._take(rows, now))
@@ -127,16 +151,19 @@ class Tracker:
             self._log.release(CONSUMER, self._position)
             if sum(row.records for row in rows) < FEW_RECORDS:
                 self._stop.wait(GATHER_SECONDS)
-        worked = self._jobs() or bool(rows)
-        self._keep_time()
-        if not worked and not self._stop.is_set():
+        if self._stop.is_set():
+            # Senders were promised their rows; everything else goes on after the next start.
+            return bool(rows)
+        worked = any([rows, self._jobs(), self._sweep(), self._clean()])
+        if not worked:
             self._log.wait(self._position, 0.25)
         return worked
 
-    def _transact(self, work: Callable[[int], None]) -> None:
+    def _transact(self, work: Callable[[int], T]) -> T:
         self._store.begin()
-        work(self._clock.now())
+        done = work(self._clock.now())
         self._store.commit()
+        return done
 
     def _take(self, rows: list[Row], now: int) -> None:
         self._follower.take([(row.arrival, self._extract(row)) for row in rows], now)
@@ -158,33 +185,42 @@ class Tracker:
                 return True
         return False
 
-    def _keep_time(self) -> None:
-        """Sweeps for overdue and expired once everything that was in the log at a moment has been read."""
-        now = self._clock.now()
-        if self._sweep_at is None and now >= self._swept + SWEEP_EVERY:
-            self._sweep_at = (now, self._log.end())
-        if self._sweep_at is not None and self._position >= self._sweep_at[1]:
-            moment, _ = self._sweep_at
-            self._sweep_at, self._swept = None, now
-            # Senders' queues come first after a start; a stepped clock proves nothing.
-            if now >= self._started + self._settle and not self._clock.stepped:
-                more = True
-                while more and not self._stop.is_set():
-                    self._store.begin()
-                    more = self._follower.sweep(moment)
-                    self._store.commit()
-        if now >= self._cleaned + CLEAN_EVERY and not self._clock.stepped:
-            self._cleaned = now
-            self._clean(now)
+    def _sweep(self) -> bool:
+        """A step of the sweep for overdue and expired, once all that was in the log at an instant has been read."""
+        steady = self._steady()
+        if self._sweeping is None and steady >= self._sweep_next:
+            self._sweeping = (self._clock.now(), self._log.end())
+        if self._sweeping is None or self._position < self._sweeping[1]:
+            return False
+        moment, _ = self._sweeping
+        # Senders' queues come first after a start; a stepped clock proves nothing.
+        trusted = steady >= self._settled and not self._clock.stepped
+        more = trusted and self._transact(lambda _: self._follower.sweep(moment, JOB_ROWS))
+        if not more:
+            self._sweeping, self._sweep_next = None, steady + SWEEP_EVERY
+        return more
 
-    def _clean(self, now: int) -> None:
-        before = now - self._retention
-        gone = 1
-        while gone and not self._stop.is_set():
-            self._store.begin()
-            gone = self._store.forget_events(before, now)
-            self._store.commit()
-        self._store.begin()
-        self._store.forget_resources((before - HOUR) // DAY - 1)
-        self._store.commit()
-        self._store.shrink()
+    def _clean(self) -> bool:
+        """A step of deleting the events whose time has come."""
+        if self._steady() < self._clean_next or self._clock.stepped:
+            return False
+        gone = self._transact(lambda now: self._store.forget_events(now - self._retention, now))
+        if not gone:
+            self._clean_next = self._steady() + CLEAN_EVERY
+            oldest_day = (self._clock.now() - self._retention - HOUR) // DAY - 1
+            self._transact(lambda _: self._store.forget_resources(oldest_day))
+            self._store.shrink()
+        return bool(gone)
+
+
+class _Attempt:
+    """Keeps what went wrong inside it. Whatever it is, it must not end the tracker's thread."""
+
+    failed: Exception | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: TracebackType | None) -> bool:
+        self.failed = error if isinstance(error, Exception) else None
+        return self.failed is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from otel_ttf.journey.metrics import status
 from otel_ttf.journey.rollup import pack, share
 from otel_ttf.journey.state import UNSET, State, Timeline, timeline
 from otel_ttf.journey.thresholds import level
+from otel_ttf.journey.times import pack_times
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.store.base import (
@@ -96,7 +97,18 @@ class MemoryReader:
     def shares(self, journey: str, cohort: Cohort, version: str | None = None) -> list[bytes]:
         return [pack(cells) for _, _, _, cells in self._lines(journey, cohort)]
 
-    def unswept(self, journey: str, cohort: Cohort, *, started_until: int, version: str | None = None) -> int:
+    def snapshot(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def unswept(
+        self,
+        journey: str,
+        cohort: Cohort,
+        *,
+        started_until: int,
+        recorded_until: int,
+        version: str | None = None,
+    ) -> int:
         return sum(
             line.started_at is not None
             and line.started_at <= started_until
@@ -107,9 +119,9 @@ class MemoryReader:
 
     def young(
         self, journey: str, cohort: Cohort, *, touched_after: int, version: str | None = None
-    ) -> list[State]:
+    ) -> list[bytes]:
         return [
-            state
+            pack_times(state.reached)
             for state, line, _, _ in self._lines(journey, cohort)
             if line.started_at is not None and line.touched is not None and line.touched > touched_after
         ]

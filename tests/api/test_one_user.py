@@ -222,6 +222,18 @@ def test_an_old_version_stays_readable_with_todays_targets(serve_memory, onboard
     assert api.get(f"/api/v1/ttf/u?version={onboarding.version}") == api.get("/api/v1/ttf/u")
 
 
+def test_who_is_known_only_to_an_old_version_is_said_to_be(serve_memory, onboarding, state, token):
+    before = replace(onboarding, milestones=onboarding.milestones[:2])
+    version = Version("onboarding", before.version, canonical(before), 0, 5, False)
+    old = {("onboarding", before.version): (version, {token("u"): state(before, 0)})}
+    api = serve_memory(onboarding, {}, old=old)
+    known = "no milestone of onboarding is known of this user"
+    assert api.get("/api/v1/ttf/u", 404)["detail"] == (
+        f"{known}; another version of it knows this user: ?version={before.version}"
+    )
+    assert api.get("/api/v1/ttf/nobody", 404)["detail"] == known
+
+
 def test_an_unknown_version_is_not_found_and_the_known_ones_are_named(serve, onboarding):
     got = serve(onboarding, {}).get("/api/v1/ttf/u?version=00000000", 404)
     assert got["detail"] == f"onboarding has no such version; known: {onboarding.version}"

@@ -153,6 +153,11 @@ def test_an_unknown_segment_is_refused_and_the_known_ones_are_named(serve, onboa
     assert got["detail"].endswith("known: segment.plan, segment.channel")
 
 
+def test_an_unknown_parameter_is_refused_and_the_known_ones_are_named(serve, onboarding):
+    got = serve(onboarding, {}).get("/api/v1/ttf?region=eu", 400)
+    assert got["detail"] == "unknown query parameter; known: from, journey, to, segment.NAME"
+
+
 @pytest.mark.parametrize("url", ["/api/v1/ttf", "/api/v1/stuck"])
 def test_while_figures_are_counted_anew_progress_is_told(serve_memory, onboarding, state, token, url):
     api = serve_memory(onboarding, {token("u"): state(onboarding, 0)}, recounting=0.42)

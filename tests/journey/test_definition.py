@@ -271,6 +271,23 @@ WRONG = [
         id="a segment twice",
     ),
     pytest.param(
+        journey(segments=(Segment("app.plan"), Segment("plan"), Segment("app_plan"))),
+        "segments.2.attribute",
+        "another Prometheus label than that of app.plan (app_plan)",
+        "'app_plan'",
+        id="two segments that are one label",
+    ),
+    *(
+        pytest.param(
+            journey(segments=(Segment(attribute),)),
+            "segments.0.attribute",
+            f"an attribute whose Prometheus label is not {attribute}, which is taken",
+            f"'{attribute}'",
+            id=f"a segment that is our label {attribute}",
+        )
+        for attribute in ("journey", "stage", "level", "le", "__name__")
+    ),
+    pytest.param(
         journey(segments=(Segment(""),)),
         "segments.0.attribute",
         "an attribute's name",

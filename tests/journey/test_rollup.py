@@ -29,6 +29,7 @@ from otel_ttf.journey.rollup import (
     unpack,
 )
 from otel_ttf.journey.state import UNSET, State, empty, timeline
+from otel_ttf.journey.times import pack_times
 from otel_ttf.units import DAY, HOUR, MINUTE
 
 CELLS = st.dictionaries(st.integers(0, 2**32 - 1), st.integers(-(2**40), 2**40).filter(bool), max_size=20)
@@ -245,7 +246,11 @@ def counted(journey: Journey, population: Sequence[State], now: int, *, told: bo
         if part is not None:
             packed.append(pack(part.cells))
     since = now - longest_target(journey)
-    recent = [state for state in population if (timeline(journey, state).touched or since) > since]
+    recent = [
+        pack_times(state.reached)
+        for state in population
+        if (timeline(journey, state).touched or since) > since
+    ]
     return figures(journey, packed, unswept_expired=unswept, young=young(journey, recent, now))
 
 

@@ -12,12 +12,11 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import START, World, journey, milestone, token
+from world import START, World, journey, milestone, same_as_a_scan, token
 
 from otel_ttf.journey.definition import Segment
 from otel_ttf.journey.match import parse
-from otel_ttf.journey.rollup import add, share, unpack
-from otel_ttf.journey.state import timeline
+from otel_ttf.journey.rollup import unpack
 from otel_ttf.store.base import Cohort, NotReady, StoreRefused
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.units import DAY, HOUR, MINUTE
@@ -57,8 +56,7 @@ def test_the_same_request_twice_changes_nothing(world: World) -> None:
 def test_a_rolled_back_transaction_leaves_nothing(world: World) -> None:
     world.store.begin()
     world.follower.counts.combo(1, world.journeys[0], ("pro",))
-    world.store.rollback()
-    world.follower.counts.forget()
+    world.follower.undo()
     world.send(("a", "ada", 0, PLAN))
     assert world.rows("SELECT count(*) FROM combo") == [(1,)]
     assert world.rows("SELECT position FROM transition") == [(1,)]
@@ -230,7 +228,7 @@ class TestVersions:
         world.jobs()
         assert world.minutes("ada") == [0, 4, None]
         assert world.minutes("bob") == [2, None, None]
-        _same_as_a_scan(world)
+        same_as_a_scan(world)
 
     def test_another_key_or_only_starts_empty(self, make: Callable[..., World]) -> None:
         world = make()
@@ -251,7 +249,7 @@ class TestVersions:
             world.reader.shares("trip", Cohort())
         world.send(("c", "u4", 30, {}), ("a", "new", 3, {}))
         world.jobs()
-        _same_as_a_scan(world)
+        same_as_a_scan(world)
         assert world.counter("ttf_started_total") == 6
 
     def test_a_rollback_in_the_middle_of_counting_anew_loses_no_row(self, make: Callable[..., World]) -> None:
@@ -261,11 +259,9 @@ class TestVersions:
         world.restart(journey(target=MINUTE))
         world.store.begin()
         world.follower.recount(world.follower.followed[0], 2, world.now)
-        world.store.rollback()
-        world.follower.counts.forget()
-        world.follower.reload()
+        world.follower.undo()
         world.jobs()
-        _same_as_a_scan(world)
+        same_as_a_scan(world)
 
 
 class TestRefusal:
@@ -287,21 +283,6 @@ class TestRefusal:
         (tmp_path / "store.db").write_bytes(b"not a database at all" * 100)
         with pytest.raises(StoreRefused, match="cannot be opened"):
             SqliteStore(tmp_path / "store.db")
-
-
-def _same_as_a_scan(world: World) -> None:
-    """The rollup equals what all stored states say."""
-    trip = world.journeys[0]
-    scanned: dict[int, int] = {}
-    for (subject,) in world.rows("SELECT DISTINCT subject FROM journey"):
-        for row in world.reader.find("trip", [str(subject)]):
-            part = share(trip, timeline(trip, row.state), expired=False)
-            if part is not None:
-                add(scanned, part.cells, 1)
-    counted: dict[int, int] = {}
-    for cells in world.reader.shares("trip", Cohort()):
-        add(counted, unpack(cells), 1)
-    assert {k: v for k, v in counted.items() if v} == {k: v for k, v in scanned.items() if v}
 
 
 EVENTS = st.lists(
@@ -327,7 +308,7 @@ def test_the_rollup_equals_a_scan_in_any_order_and_any_batches(
         straight.send(*events)  # type: ignore[arg-type]
         for chunk in _batched(shuffled, 3):
             mixed.send(*chunk)
-            _same_as_a_scan(mixed)
+            same_as_a_scan(mixed)
         for user in ("u1", "u2"):
             ours = [replace(row, id=0, told=0) for row in straight.reader.find("trip", [token(user)])]
             assert ours == [replace(row, id=0, told=0) for row in mixed.reader.find("trip", [token(user)])]

@@ -11,9 +11,12 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from otel_ttf.journey.definition import Journey, Milestone, Segment
 from otel_ttf.journey.match import parse
+from otel_ttf.journey.rollup import add, share, unpack
+from otel_ttf.journey.state import timeline
 from otel_ttf.otlp.events import Rules, TimeConfig, extract
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import Pseudonyms
+from otel_ttf.store.base import Cohort
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_read import SqliteReader
 from otel_ttf.tracker.follow import Follower
@@ -145,3 +148,18 @@ class World:
 
     def counter(self, metric: str) -> int:
         return sum(row.value for row in self.reader.counters() if row.metric == metric)
+
+
+def same_as_a_scan(world: World) -> None:
+    """The rollup equals what all stored states say."""
+    trip = world.journeys[0]
+    scanned: dict[int, int] = {}
+    for (subject,) in world.rows("SELECT DISTINCT subject FROM journey"):
+        for row in world.reader.find("trip", [str(subject)]):
+            part = share(trip, timeline(trip, row.state), expired=False)
+            if part is not None:
+                add(scanned, part.cells, 1)
+    counted: dict[int, int] = {}
+    for cells in world.reader.shares("trip", Cohort()):
+        add(counted, unpack(cells), 1)
+    assert {k: v for k, v in counted.items() if v} == {k: v for k, v in scanned.items() if v}

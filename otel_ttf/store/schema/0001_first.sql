@@ -59,7 +59,7 @@ CREATE TABLE journey (
 CREATE INDEX journey_subject ON journey (subject_hash, definition);
 CREATE INDEX journey_waiting ON journey (definition, waiting, opened) WHERE state = 1;
 CREATE INDEX journey_touched ON journey (definition, touched) WHERE state > 0;
-CREATE INDEX journey_due ON journey (due) WHERE due IS NOT NULL;
+CREATE INDEX journey_due ON journey (definition, due) WHERE due IS NOT NULL;
 
 -- The two logs' second one. `position` has no gaps: a consumer's cursor.
 CREATE TABLE transition (

@@ -7,6 +7,8 @@ import re
 # A label keeps the values that came first; the rest is OTHER (design.md, Prometheus).
 LABEL_VALUES = 20
 OTHER = "other"
+# Labels that our metrics have beside the segments.
+TAKEN = frozenset({"journey", "stage", "level", "le"})
 
 
 def label_name(attribute: str) -> str:

@@ -1,0 +1,209 @@
+"""Rows of one journey that change together: their transitions, counts, and derived columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from otel_ttf.journey.definition import LEVELS, Journey
+from otel_ttf.journey.metrics import score
+from otel_ttf.journey.rollup import add, overdue_cell, share
+from otel_ttf.journey.state import UNSET, State, Timeline, empty, named_segments, timeline
+from otel_ttf.journey.thresholds import deadlines, due
+from otel_ttf.journey.times import pack_times
+from otel_ttf.journey.transitions import EXPIRED, Transition, advance, told_bit
+from otel_ttf.store.sqlite import SqliteStore
+from otel_ttf.store.sqlite_rows import STATES, Definition, Kept, pack_segments, subject_hash
+from otel_ttf.tracker.counts import Counts, Place
+
+NOT_STARTED, IN_PROGRESS, COMPLETED, EXPIRED_STATE = (
+    STATES[name] for name in ("not_started", "in_progress", "completed", "expired")
+)
+
+
+@dataclass(slots=True)
+class Followed:
+    """A configured journey with its stored definition and the versions that are joined into it."""
+
+    journey: Journey
+    definition: Definition
+    segments: tuple[str, ...]
+    keys: tuple[bytes, ...]
+    # Other versions: their definition, segments, and per milestone of ours the index of theirs.
+    others: list[tuple[Definition, tuple[str, ...], tuple[int | None, ...]]] = field(default_factory=list)
+    # Those with another `only`: their states count nothing here, but what they told is not told again.
+    strangers: list[Definition] = field(default_factory=list)
+
+
+class Writes:
+    """Rows of one journey that change together."""
+
+    def __init__(
+        self, store: SqliteStore, counts: Counts, followed: Followed, now: int, *, backfilled: bool = False
+    ) -> None:
+        self.store = store
+        self.counts = counts
+        self.followed = followed
+        self.journey = followed.journey
+        self.now = now
+        self.backfilled = backfilled
+        self._transitions: list[Transition] = []
+        self._inserts: list[tuple[object, ...]] = []
+        self._updates: list[tuple[object, ...]] = []
+        self._deletes: list[int] = []
+
+    def change(self, kept: Kept, state: State, *, told: int | None = None) -> None:
+        """The state of a row becomes `state`, which joins the old one.
+
+        told  what counts as told before, where that is more than the row itself knows
+        """
+        journey = self.journey
+        before = kept.state if kept.id is not None else None
+        line = timeline(journey, state)
+        transitions, new_told = advance(
+            journey,
+            before,
+            state,
+            kept.told if told is None else told,
+            subject=kept.subject,
+            recorded=self.now,
+            backfilled=self.backfilled,
+            line=line,
+        )
+        if kept.recorded is None and line.started_at is not None:
+            kept.recorded = self.now
+        self._tell(transitions, line)
+        self.settle(kept, line, state=state, told=new_told)
+
+    def recount(self, kept: Kept) -> None:
+        """Counts a row anew whose share is gone, and tells what other settings have made of it."""
+        self.change(replace(kept, day=None, combo=None), kept.state)
+
+    def look(self, kept: Kept) -> None:
+        """A row is due: it is overdue, has expired, or is to be forgotten."""
+        line = timeline(self.journey, kept.state)
+        if all(time == UNSET for time in kept.state.reached):
+            # While rows are walked in order of id, none may come again for another row.
+            if kept.id is not None and self.followed.definition.recounting is None:
+                self._deletes.append(kept.id)
+            else:
+                self.settle(kept, line)
+            return
+        told = kept.told
+        if kept.recorded is not None and self.now >= kept.recorded + self.journey.settle:
+            transitions, told = due(
+                self.journey,
+                line,
+                told,
+                subject=kept.subject,
+                segments=named_segments(self.journey, line),
+                now=self.now,
+                recorded_start=kept.recorded,
+            )
+            first = self.followed.definition.first_started
+            # A deadline from before this version was followed is history, not news.
+            transitions = [replace(t, backfilled=t.backfilled or t.at < first) for t in transitions]
+            self._tell(transitions, line)
+        self.settle(kept, line, told=told)
+
+    def _tell(self, transitions: list[Transition], line: Timeline) -> None:
+        for transition in transitions:
+            final = None
+            if transition.kind == "completed" and line.completed_at is not None:
+                final = score(self.journey, line, line.completed_at)
+            self.counts.told(self.journey, transition, final, line.total)
+        self._transitions += transitions
+
+    def settle(
+        self, kept: Kept, line: Timeline, *, state: State | None = None, told: int | None = None
+    ) -> None:
+        """Works out the derived columns, moves the row's share in the rollup, and puts the row in the queue."""
+        journey, definition = self.journey, self.followed.definition
+        new_state = kept.state if state is None else state
+        new_told = kept.told if told is None else told
+        stage = self._stage(line, new_told)
+        uncounted = definition.recounting is not None and (kept.id is None or kept.id > definition.recounting)
+        place: Place | None = None
+        if not uncounted and kept.day is not None and kept.combo is not None:
+            old = share(journey, timeline(journey, kept.state), expired=kept.stage == EXPIRED_STATE)
+            if old is not None:
+                cells = self.counts.cells((definition.id, kept.day, kept.combo))
+                add(cells, _with_level(journey, old.cells, kept.stage, kept.told), -1)
+        if not uncounted:
+            new = share(journey, line, expired=stage == EXPIRED_STATE)
+            if new is not None:
+                place = (
+                    definition.id,
+                    new.day,
+                    self.counts.combo(definition.id, journey, new.segments),
+                )
+                add(self.counts.cells(place), _with_level(journey, new.cells, stage, new_told), 1)
+        derived = (
+            pack_times(new_state.reached),
+            pack_segments(journey, new_state),
+            new_told,
+            kept.recorded,
+            kept.epoch,
+            stage,
+            line.started_at,
+            line.current,
+            line.opened,
+            line.touched,
+            self._due(kept, line, new_told, stage, new_state),
+            place[1] if place else None,
+            place[2] if place else None,
+        )
+        if kept.id is None:
+            row = (definition.id, subject_hash(kept.subject), kept.subject, *derived, 1.0)
+            self._inserts.append(row)
+        else:
+            self._updates.append((*derived, kept.id))
+
+    def _stage(self, line: Timeline, told: int) -> int:
+        if line.completed_at is not None:
+            return COMPLETED
+        if line.started_at is None:
+            return NOT_STARTED
+        gone = told & EXPIRED and self.now >= line.started_at + self.journey.give_up_after
+        return EXPIRED_STATE if gone else IN_PROGRESS
+
+    def _due(self, kept: Kept, line: Timeline, told: int, stage: int, state: State) -> int | None:
+        """When time alone changes something about this row."""
+        if stage == NOT_STARTED:
+            if all(time == UNSET for time in state.reached):
+                return self.now + self.journey.give_up_after
+            return None
+        if stage != IN_PROGRESS:
+            return None
+        recorded = kept.recorded if kept.recorded is not None else self.now
+        coming = [
+            at
+            for kind, level, at in deadlines(self.journey, line)
+            if kind == "expired" or not told & told_bit(kind, level)
+        ]
+        return max(min(coming), recorded + self.journey.settle) if coming else None
+
+    def write(self) -> None:
+        """Everything queued, into the open transaction."""
+        if self._inserts:
+            self.store.insert(self._inserts)
+        if self._updates:
+            self.store.update(self._updates)
+        if self._deletes:
+            self.store.delete(self._deletes)
+        if self._transitions:
+            self.store.add_transitions(self._transitions)
+
+
+def fresh(followed: Followed, subject: str) -> Kept:
+    return Kept(
+        None, subject, empty(followed.journey), 0, None, followed.definition.epoch, NOT_STARTED, None, None
+    )
+
+
+def _with_level(journey: Journey, cells: dict[int, int], stage: int, told: int) -> dict[int, int]:
+    """The share plus the highest overdue level, which only journeys in progress have."""
+    if stage == IN_PROGRESS:
+        for level in reversed(LEVELS):
+            if level in journey.overdue and told & told_bit("overdue", level):
+                return cells | {overdue_cell(level): 1}
+    return cells
