@@ -154,7 +154,6 @@ class Service:
             rules,
             clock,
             retention=config.storage.retention.events,
-            settle=max(journey.settle for journey in journeys),
         )
         tracker.start()
         stack.push_async_callback(asyncio.to_thread, tracker.stop, DRAIN_SECONDS)

@@ -20,6 +20,7 @@ from otel_ttf.units import DAY
 
 StoredEvents = Literal["named", "milestones", "all", "none"]
 SEEN_NAMES = 10_000
+FOREVER = 2**63
 
 
 @dataclass(slots=True)
@@ -289,13 +290,16 @@ class Follower:
         self.counts.flush()
         self.store.save_definition(definition)
 
-    def sweep(self, now: int, limit: int = 1000) -> bool:
+    def sweep(self, now: int, limit: int = 1000, *, up: int = FOREVER) -> bool:
         """Writes what time alone brought: overdue, expired. At most `limit` rows; whether there is more to do.
 
+        up  ns since our start: before a journey's `settle` its senders' queues come first
         Versions that are not followed keep their deadlines: they may be followed again.
         """
         left = limit
         for followed in self.followed:
+            if up < followed.journey.settle:
+                continue
             subjects = self.store.due(followed.definition.id, now, left)
             if not subjects:
                 continue

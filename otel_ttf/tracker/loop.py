@@ -49,10 +49,9 @@ class Tracker:
         clock: Clock,
         *,
         retention: int,
-        settle: int,
         steady: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """settle: ns after our start before anything is called overdue. steady: ns, never steps."""
+        """retention: of events, ns. steady: ns, never steps."""
         self.failing: str | None = None
         self._log = event_log
         self._store = store
@@ -60,7 +59,6 @@ class Tracker:
         self._rules = rules
         self._clock = clock
         self._retention = retention
-        self._settle = settle
         self._position = 0
         self._torn = False
         self._as_of = 0
@@ -69,7 +67,7 @@ class Tracker:
         self._deadline = float("inf")
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
         self._steady = steady
-        self._settled = steady() + settle
+        self._began = steady()
         # What the sweep under way is about: an instant, and the log's end then.
         self._sweeping: tuple[int, int] | None = None
         self._sweep_next = 0
@@ -193,9 +191,10 @@ class Tracker:
         if self._sweeping is None or self._position < self._sweeping[1]:
             return False
         moment, _ = self._sweeping
-        # Senders' queues come first after a start; a stepped clock proves nothing.
-        trusted = steady >= self._settled and not self._clock.stepped
-        more = trusted and self._transact(lambda _: self._follower.sweep(moment, JOB_ROWS))
+        # A stepped clock proves nothing.
+        more = not self._clock.stepped and self._transact(
+            lambda _: self._follower.sweep(moment, JOB_ROWS, up=steady - self._began)
+        )
         if not more:
             self._sweeping, self._sweep_next = None, steady + SWEEP_EVERY
         return more

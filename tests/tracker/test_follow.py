@@ -175,6 +175,16 @@ class TestTime:
         world.sweep(31.1)
         assert world.told()[1:] == [("overdue", "warning", 0)]
 
+    def test_a_journey_waits_for_its_own_settle_after_our_start(self, make: Callable[..., World]) -> None:
+        world = make(journey(settle=HOUR), journey(name="quick"))
+        world.send(("a", "ada", 0, {}), minute=0)
+        for up, told in ((MINUTE - 1, 0), (MINUTE, 1), (HOUR, 2)):
+            world.store.begin()
+            world.follower.sweep(START + 2 * HOUR, up=up)
+            world.store.commit()
+            overdue = world.rows("SELECT DISTINCT journey FROM transition WHERE kind = 'overdue'")
+            assert len(overdue) == told
+
     def test_deadlines_long_past_at_recording_are_backfilled_and_move_no_counter(self, world: World) -> None:
         world.send(("a", "ada", 0, {}), minute=5 * 24 * 60)
         world.sweep(5 * 24 * 60 + 2)

@@ -51,7 +51,6 @@ class Machine:
             RULES,
             self.clock,
             retention=30 * DAY,
-            settle=MINUTE,
             steady=self.steady,
         )
 
