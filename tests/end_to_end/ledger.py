@@ -62,6 +62,7 @@ class Ledger:
         self._rng = rng
         self._lock = threading.Lock()
         self._users = 0
+        self._marks = 0
         # Users under way, each with the events that are still to be sent.
         self._under_way: list[deque[tuple[str, str, int]]] = []
         self._unanswered: deque[Request] = deque()
@@ -112,7 +113,8 @@ class Ledger:
         user, name, at = steps.popleft()
         if not steps:
             self._under_way.remove(steps)
-        return Event(f"mark-{len(self.sent)}-{self._rng.randrange(1 << 20):x}", user, name, at)
+        self._marks += 1
+        return Event(f"mark-{self._marks}", user, name, at)
 
     def _journey(self) -> deque[tuple[str, str, int]]:
         """What one user is going to send: milestones, some twice, some in odd order, and other events."""
