@@ -24,7 +24,8 @@ SUBJECT = 1  # the key of an attribute that names the subject
 NAME = 2  # the key of an attribute that names an event
 KEY = 4  # a key whose value is masked
 EMAIL, CARD, JWT, BEARER = 8, 16, 32, 64
-CONTENT = EMAIL | CARD | JWT | BEARER
+PRIVATE_KEY, VENDOR, URL = 128, 256, 512
+CONTENT = EMAIL | CARD | JWT | BEARER | PRIVATE_KEY | VENDOR | URL
 EVERYTHING = SUBJECT | NAME | KEY | CONTENT
 
 # Bytes that are joined for one pass; a larger piece is looked at alone, without a copy.

@@ -17,9 +17,8 @@ from otel_ttf.pii.detectors import DETECTORS, Detector, is_card, masked
 from otel_ttf.pii.names import PHRASES, SecretNames
 from otel_ttf.pii.pseudonym import is_token
 from otel_ttf.pii.scanner import CONTENT, KEY, Pattern, Scanner
+from otel_ttf.pii.secrets import REDACTED
 from otel_ttf.processors.base import Processor, Setting, rewritten
-
-REDACTED = "[REDACTED]"
 
 
 class Detectors(BaseModel):
@@ -31,6 +30,13 @@ class Detectors(BaseModel):
     card: bool = Field(True, description="Payment card numbers become [CARD].")
     jwt: bool = Field(True, description="JSON web tokens become [TOKEN].")
     bearer: bool = Field(True, description="What follows Bearer or Basic becomes [TOKEN].")
+    token: bool = Field(
+        True, description="Tokens with a prefix of their vendor, such as ghp_ and AKIA, become [TOKEN]."
+    )
+    private_key: bool = Field(True, description="Private keys in PEM become [PRIVATE_KEY], also cut ones.")
+    url: bool = Field(
+        True, description="In URLs, user and password and the values of secret parameters become [REDACTED]."
+    )
 
 
 class MaskConfig(BaseModel):

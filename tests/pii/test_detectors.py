@@ -169,6 +169,16 @@ def test_which_numbers_are_cards(digits, card):
         "a",
         "-",
         "@a.b-",
+        "://",
+        "://a@",
+        "?key=",
+        "&",
+        "ghp_a1b2c3d4",
+        "SG.a",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\n" + "A" * 64,
+        "-----BEGIN PRIVATE KEY-----\na-b: c",
+        "-----BEGIN PRIVATE KEY----------END PRIVATE KEY-----",
     ],
 )
 def test_the_time_is_linear_in_the_text(unit):
