@@ -39,7 +39,6 @@ SUBJECT = SubjectConfig()
 RULES = Rules(
     time=TimeConfig(),
     subject_from=SUBJECT.from_,
-    normalise="none",
     wants_span=lambda name: name == "POST /projects",
 )
 

@@ -22,12 +22,10 @@ from otel_ttf.api.health import Readiness
 from otel_ttf.clock import SystemClock
 from otel_ttf.config import CannotStart, Config
 from otel_ttf.demo import Background, DemoOptions, what_to_try
-from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.log.lock import DirectoryLocked, lock_directory
 from otel_ttf.log.sqlite import LogError, SqliteLog
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules
-from otel_ttf.otlp.subject import canonical
 from otel_ttf.pii.keys import KeyFileError, Keys, decode, fingerprint, parse
 from otel_ttf.pii.keys import new as new_keys
 from otel_ttf.pii.pseudonym import Pseudonyms
@@ -83,7 +81,7 @@ async def _serve(config: Config, data_dir: Path, demo: DemoOptions | None) -> in
     async with AsyncExitStack() as stack:
         try:
             service = await Service.start(config, data_dir, stack)
-        except (StoreRefused, KeyFileError) as error:
+        except StoreRefused as error:
             raise CannotStart(str(error), 2) from None
         except (CannotListen, LogError, DirectoryLocked) as error:
             raise CannotStart(str(error), 1) from None
@@ -113,7 +111,7 @@ class Service:
 
     @classmethod
     async def start(cls, config: Config, data_dir: Path, stack: AsyncExitStack) -> Service:
-        """Raises StoreRefused, KeyFileError, CannotListen, LogError, DirectoryLocked."""
+        """Raises CannotStart, StoreRefused, CannotListen, LogError, DirectoryLocked."""
         service = cls(config, data_dir)
         await service._start(stack)
         return service
@@ -131,26 +129,25 @@ class Service:
         stack.callback(store.close)
         store.check_keys(fingerprint(keys.event), [fingerprint(key) for key in keys.subjects], clock.now())
 
-        journeys = config.domain_journeys()
-        dispatch = Dispatch(journeys)
+        journeys = {journey.name: journey for journey in config.domain_journeys()}
+        follower = Follower(
+            store,
+            tuple(journeys.values()),
+            events=config.storage.events,
+            retention=config.storage.retention.events,
+            on_missing_subject=_name_once(telemetry),
+        )
         rules = Rules(
             time=config.time,
-            subject_from=tuple(map(canonical, config.subject.from_)),
-            normalise=config.subject.normalise,
-            wants_span=dispatch.wants_span,
+            subject_from=tuple(config.subject.from_),
+            wants_span=follower.dispatch.wants_span,
             lines=config.storage.events == "all",
         )
         pseudonyms = Pseudonyms(keys)
         tracker = Tracker(
             event_log,
             store,
-            Follower(
-                store,
-                journeys,
-                events=config.storage.events,
-                retention=config.storage.retention.events,
-                on_missing_subject=_name_once(telemetry),
-            ),
+            follower,
             rules,
             clock,
             retention=config.storage.retention.events,
@@ -172,29 +169,27 @@ class Service:
 
         intake = Intake(process, event_log, rules, clock, telemetry)
         stack.callback(intake.close)
-        reader = SqliteReader(store.path, {journey.name: journey for journey in journeys})
+        reader = SqliteReader(store.path, journeys)
         stack.callback(reader.close)
 
         otlp = config.receivers.otlp.protocols
         trusted = config.receivers.otlp.trusted_tokens
+        otlp_http = otlp_app(otlp.http or HttpConfig(), intake, trusted=trusted)
         api = build(
-            {journey.name: journey for journey in journeys},
+            journeys,
             reader,
             pseudonyms,
             tracker.as_of,
             partial(self._readiness, event_log, tracker),
             telemetry,
             routers=[rest_router(intake)],
-            otlp=otlp_app(otlp.http or HttpConfig(), intake, trusted=trusted),
+            otlp=otlp_http,
             normalise=config.subject.normalise,
         )
         stack.push_async_callback(self._stop_listening)
         await self._listen(HttpServer(api, config.api.endpoint, setting="api.endpoint"))
         if otlp.http is not None:
-            http = HttpServer(
-                otlp_app(otlp.http, intake, trusted=trusted), otlp.http.endpoint, setting=HTTP_SETTING
-            )
-            await self._listen(http)
+            await self._listen(HttpServer(otlp_http, otlp.http.endpoint, setting=HTTP_SETTING))
         if otlp.grpc is not None:
             grpc = await serve(otlp.grpc, intake, trusted=trusted)
             self._listeners.append(grpc)

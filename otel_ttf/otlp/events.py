@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, Literal
+from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -73,7 +73,6 @@ class Rules:
 
     time: TimeConfig
     subject_from: Sequence[str]
-    normalise: Literal["none", "lower"]
     wants_span: Callable[[str], bool]
     lines: bool = False
     not_before: int = field(init=False)

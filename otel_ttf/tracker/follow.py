@@ -10,7 +10,6 @@ from typing import Literal
 from otel_ttf.journey.definition import Journey, canonical, carried
 from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.journey.state import UNSET, State, empty, segment_text
-from otel_ttf.journey.transitions import carry_told
 from otel_ttf.otlp.events import FLAG_TOO_OLD, Event, Extract
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_rows import Definition, Kept, subject_hash
@@ -69,7 +68,7 @@ class Follower:
             for other in stored:
                 indices = carried(other.canonical, canonical(journey)) if other.id != mine.id else None
                 if indices is not None:
-                    followed.others.append((other, names, indices))
+                    followed.others.append((other, indices))
                 elif other.id != mine.id and _same_key(other, mine):
                     followed.strangers.append(other)
             self.followed.append(followed)
@@ -154,13 +153,7 @@ class Follower:
         subject, at = event.subject, event.at
         assert subject is not None
         for j, m in hits:
-            subjects = touched[j]
-            touch = subjects.get(subject)
-            if touch is None:
-                followed = self.followed[j]
-                touch = subjects[subject] = Touch(
-                    [UNSET] * len(followed.journey.milestones), [None] * len(followed.segments)
-                )
+            touch = touched[j].get(subject) or self._untouched(j, subject, touched)
             if at < touch.reached[m]:
                 touch.reached[m] = at
         encoded = event.attributes_bytes
@@ -173,14 +166,18 @@ class Follower:
                 value = segment_text(event.attributes[followed.segments[s]])
                 if value is None:
                     continue
-                touch = touched[j].get(subject)
-                if touch is None:
-                    touch = touched[j][subject] = Touch(
-                        [UNSET] * len(followed.journey.milestones), [None] * len(followed.segments)
-                    )
+                touch = touched[j].get(subject) or self._untouched(j, subject, touched)
                 first = touch.segments[s]
-                if first is None or (at, value.encode()) < (first[0], first[1].encode()):
+                # Code points are in the order of their UTF-8 bytes, as in State.join.
+                if first is None or (at, value) < first:
                     touch.segments[s] = (at, value)
+
+    def _untouched(self, j: int, subject: str, touched: list[dict[str, Touch]]) -> Touch:
+        """The entry of a subject of whom nothing has come yet."""
+        followed = self.followed[j]
+        touch = Touch([UNSET] * len(followed.journey.milestones), [None] * len(followed.segments))
+        touched[j][subject] = touch
+        return touch
 
     def _event_row(self, event: Event) -> tuple[object, ...]:
         resource = self.store.resource(
@@ -233,12 +230,11 @@ class Follower:
         epoch = followed.definition.epoch
         wanted = [s for s in subjects if s not in kept or kept[s].epoch < epoch]
         found: dict[str, tuple[State, int, int | None]] = {}
-        for other, names, indices in followed.others:
-            old_names = [str(m["name"]) for m in other.canonical["milestones"]]  # type: ignore[attr-defined]
-            for subject, row in self.store.load(other.id, names, wanted).items():
+        for other, indices in followed.others:
+            for subject, row in self.store.load(other.id, followed.segments, wanted).items():
                 reached = tuple(UNSET if i is None else row.state.reached[i] for i in indices)
                 state = State(reached, row.state.segments)
-                told = carry_told(old_names, row.told, followed.journey)
+                told = followed.carry_told(other, row.told)
                 known = found.get(subject)
                 if known is not None:
                     state, told = known[0].join(state), known[1] | told
@@ -246,10 +242,9 @@ class Follower:
                 found[subject] = (state, told, recorded)
         joined = set(found)
         for stranger in followed.strangers:
-            old_names = [str(m["name"]) for m in stranger.canonical["milestones"]]  # type: ignore[attr-defined]
             for subject, row in self.store.load(stranger.id, (), wanted).items():
                 state, told, recorded = found.get(subject) or (empty(followed.journey), 0, None)
-                found[subject] = state, told | carry_told(old_names, row.told, followed.journey), recorded
+                found[subject] = state, told | followed.carry_told(stranger, row.told), recorded
         batch = Writes(self.store, self.counts, followed, now, backfilled=True)
         only_told: dict[str, Kept] = {}
         for subject in wanted:
@@ -268,7 +263,7 @@ class Follower:
 
     def carry(self, followed: Followed, limit: int, now: int) -> None:
         """One step of joining other versions in."""
-        ids = [other.id for other, _, _ in followed.others]
+        ids = [other.id for other, _ in followed.others]
         rows, more = self.store.walk(ids, followed.definition.carrying or 0, limit)
         if rows:
             subjects = list({subject for _, subject in rows})

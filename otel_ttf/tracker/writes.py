@@ -10,7 +10,7 @@ from otel_ttf.journey.rollup import add, overdue_cell, share
 from otel_ttf.journey.state import UNSET, State, Timeline, empty, named_segments, timeline
 from otel_ttf.journey.thresholds import deadlines, due
 from otel_ttf.journey.times import pack_times
-from otel_ttf.journey.transitions import EXPIRED, Transition, advance, told_bit
+from otel_ttf.journey.transitions import EXPIRED, Transition, advance, carry_told, told_bit
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_rows import STATES, Definition, Kept, pack_segments, subject_hash
 from otel_ttf.tracker.counts import Counts, Place
@@ -28,10 +28,15 @@ class Followed:
     definition: Definition
     segments: tuple[str, ...]
     keys: tuple[bytes, ...]
-    # Other versions: their definition, segments, and per milestone of ours the index of theirs.
-    others: list[tuple[Definition, tuple[str, ...], tuple[int | None, ...]]] = field(default_factory=list)
+    # Other versions: their definition, and per milestone of ours the index of theirs.
+    others: list[tuple[Definition, tuple[int | None, ...]]] = field(default_factory=list)
     # Those with another `only`: their states count nothing here, but what they told is not told again.
     strangers: list[Definition] = field(default_factory=list)
+
+    def carry_told(self, other: Definition, told: int) -> int:
+        """What another version has told, as this one's."""
+        names = [str(milestone["name"]) for milestone in other.canonical["milestones"]]  # type: ignore[attr-defined]
+        return carry_told(names, told, self.journey)
 
 
 class Writes:

@@ -13,7 +13,7 @@ from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules, TimeConfig
 from otel_ttf.pii.detectors import DETECTORS, masked
 
-RULES = Rules(TimeConfig(), ("user.id", "enduser.id", "user_id"), "none", lambda _name: True)
+RULES = Rules(TimeConfig(), ("user.id", "enduser.id", "user_id"), lambda _name: True)
 USER = field(1, b"user.id") + field(2, field(1, b"u" * 600))
 KIB = 1 << 10
 

@@ -26,9 +26,7 @@ OLD = 1_420_070_400 * SECOND  # 2015-01-01
 
 
 def rules(*, lines: bool = False) -> Rules:
-    return Rules(
-        TimeConfig(), ("user.id",), "none", wants_span=lambda name: name.startswith("POST"), lines=lines
-    )
+    return Rules(TimeConfig(), ("user.id",), wants_span=lambda name: name.startswith("POST"), lines=lines)
 
 
 @pytest.mark.parametrize(

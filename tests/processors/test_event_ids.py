@@ -30,7 +30,7 @@ CONFIGS = {
     "pseudonymise": PseudonymiseConfig(),
     "mask": MaskConfig(),
 }
-RULES = Rules(TimeConfig(), SubjectConfig().from_, "none", wants_span=lambda _name: True)
+RULES = Rules(TimeConfig(), SubjectConfig().from_, wants_span=lambda _name: True)
 
 
 @cache

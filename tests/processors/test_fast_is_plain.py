@@ -34,7 +34,7 @@ CONFIGS = {
 }
 PIPELINES = {engine: pipeline(CONFIGS, KEYS, SUBJECT, engine=engine) for engine in ENGINES}
 RULES = [
-    Rules(TimeConfig(), SUBJECT.from_, "none", wants_span=lambda name: name == "signup", lines=lines)
+    Rules(TimeConfig(), SUBJECT.from_, wants_span=lambda name: name == "signup", lines=lines)
     for lines in (False, True)
 ]
 quickly = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))

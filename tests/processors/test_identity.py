@@ -25,7 +25,7 @@ from otel_ttf.processors.pseudonymise import PseudonymiseConfig
 NOW = 1_790_000_000_000_000_000
 KEYS = Keys(event=b"e" * 32, subjects=(b"s" * 32,))
 FROM = ("user.id", "enduser.id", "http.request.header.x-user-id")
-RULES = Rules(TimeConfig(), FROM, "none", wants_span=lambda _name: True)
+RULES = Rules(TimeConfig(), FROM, wants_span=lambda _name: True)
 CONFIGS = {"pseudonymise": PseudonymiseConfig(), "mask": MaskConfig()}
 token = Pseudonyms(KEYS).token
 JANE, BOB = token("jane"), token("bob")

@@ -43,7 +43,6 @@ KEYS = Keys(event=b"e" * 32, subjects=(b"s" * 32,))
 RULES = Rules(
     time=TimeConfig(),
     subject_from=("user.id", "enduser.id", "user_id"),
-    normalise="none",
     wants_span=lambda _name: True,
 )
 SECOND = 1_000_000_000

@@ -24,7 +24,7 @@ from otel_ttf.units import DAY, HOUR, MINUTE
 
 START = 1_790_000_000 * 1_000_000_000 // DAY * DAY + 8 * HOUR
 PSEUDONYMS = Pseudonyms(Keys(event=b"e" * 32, subjects=(b"s" * 32,)))
-RULES = Rules(time=TimeConfig(), subject_from=("user.id",), normalise="none", wants_span=lambda name: False)
+RULES = Rules(time=TimeConfig(), subject_from=("user.id",), wants_span=lambda name: False)
 
 Spec = tuple[str, str | None, float, Mapping[str, str]]
 
