@@ -87,7 +87,7 @@ class Batch:
         self._decoded: _Decoded | None = None
         self._views: dict[int, Any] = {}
         self._changed: set[int] = set()
-        self._tokens: dict[int, str] = {}
+        self._subjects: dict[int, tuple[str, list[bytes]]] = {}  # token and attributes of a log record
         self._dropped: set[int] = set()
         self._ids: dict[int, list[tuple[int, bytes]]] = {}
         self._hits: tuple[dict[int, int], list[tuple[Head, int]]] | None = None
@@ -215,16 +215,16 @@ class Batch:
 
     # Changing.
 
-    def touch(self, number: int, token: str | None = None) -> None:
+    def touch(self, number: int, token: str | None = None, pairs: list[bytes] | None = None) -> None:
         """The view of a slice was changed. Fields of the record that we don't know go with it.
 
-        token  of the subject that the record itself names now, if the caller knows it
+        token, pairs  if the caller knows them: of the subject that the record itself names now, and its attributes
         """
         self._changed.add(number)
-        if token is not None:
-            self._tokens[number] = token
-        elif self._tokens:
-            self._tokens.pop(number, None)
+        if token is not None and pairs is not None:
+            self._subjects[number] = token, pairs
+        elif self._subjects:
+            self._subjects.pop(number, None)
 
     def strip(self, number: int) -> None:
         """Fields of the record that we don't know go, if there are any: the scan has found something there."""
@@ -238,7 +238,7 @@ class Batch:
         """A slice becomes other bytes."""
         self._all.slices[number] = data
         self._views.pop(number, None)
-        self._tokens.pop(number, None)
+        self._subjects.pop(number, None)
         self._changed.add(number)
 
     def identify(self, number: int, ids: list[tuple[int, bytes]]) -> None:
@@ -336,8 +336,8 @@ class Batch:
                 source = sources[id(head)] = Source(head.data, reading.keys)
             ids = self._ids.get(number, [])
             if self.signal == "logs":
-                token = self._tokens.get(number)
-                reading.log(ids[0][1] if ids else None, self.view(number), source, token=token)
+                token, pairs = self._subjects.get(number) or (None, None)
+                reading.log(ids[0][1] if ids else None, self.view(number), source, token=token, pairs=pairs)
             else:
                 reading.span(dict(ids), 0, self.view(number), source)
         return reading.found

@@ -274,12 +274,14 @@ class Reading:
         source: Source,
         data: bytes | None = None,
         token: str | None = None,
+        pairs: list[bytes] | None = None,
     ) -> None:
         """A log record, and its event id if it has one.
 
-        data   the record's bytes; token: its own subject; if at hand
+        data   the record's bytes; token: its own subject; pairs: its attributes; if at hand
         """
-        pairs = record.attributes[:]
+        if pairs is None:
+            pairs = record.attributes[:]
         name = event_name(record, pairs)
         if name:
             self.found.count("event", name)

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
-from otel_ttf.otlp.events import ID_BYTES, encoded, milliseconds
+from otel_ttf.otlp.events import ID_BYTES, milliseconds
 from otel_ttf.pii.pseudonym import Hmac
 
 EVENT_ID = "ttf.event.id"
 _EVENT_ID = EVENT_ID.encode()
 _TIME = struct.Struct(">Q").pack
-_PACK = [struct.Struct(f">I{count}I").pack for count in range(8)]
+_LENGTHS = [struct.Struct(f">I{count}I").pack for count in range(64)]
 
 
 class EventIds:
@@ -41,7 +41,7 @@ class EventIds:
             return milliseconds(0) + secrets.token_bytes(10)
         who = b"" if subject is None else b"=" + subject.encode()
         kind = b"span" if len(where) == 2 else b"service"
-        told = _joined([kind, name, _TIME(time), who, *where]) + encoded(pairs)
+        told = _joined([kind, name, _TIME(time), who, *where, *pairs])
         return milliseconds(time) + self._hmac.digest(told)[:10]
 
     def of_event_id(self, subject: str | None, event_id: str) -> bytes:
@@ -67,4 +67,6 @@ def own_id(pairs: Sequence[bytes]) -> bytes | None:
 
 def _joined(parts: list[bytes]) -> bytes:
     """No two lists of parts give the same bytes: their number and lengths stand in front."""
-    return _PACK[len(parts)](len(parts), *map(len, parts)) + b"".join(parts)
+    count = len(parts)
+    pack = _LENGTHS[count] if count < len(_LENGTHS) else struct.Struct(f">I{count}I").pack
+    return pack(count, *map(len, parts)) + b"".join(parts)

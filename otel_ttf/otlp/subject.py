@@ -70,6 +70,24 @@ class SubjectKeys:
                 missing -= data.count(literal)
         return None if missing or not self._countable else found
 
+    def place(self, pairs: Sequence[bytes]) -> int:
+        """Where the first subject attribute stands that is plainly encoded; 0 without one."""
+        plain = self._plain
+        return next((at for at, data in enumerate(pairs) if data.startswith(plain)), 0)
+
+    def alone(self, pairs: Sequence[bytes], record: bytes, at: int) -> tuple[int, bytes, bytes] | None:
+        """`text` of the attribute at a place, if nothing else in the record has a literal.
+
+        None: it can't be told, so all attributes have to be looked at. Arguments as for `all_in`.
+        """
+        plain = self.text(pairs[at]) if self._countable and at < len(pairs) else None
+        if plain is not None:
+            data = pairs[at]
+            for literal in self.literals:
+                if record.count(literal) != data.count(literal):
+                    return None
+        return plain
+
     def text(self, data: bytes) -> tuple[int, bytes, bytes] | None:
         """(rank, text, what stands before the value) of an attribute with a short string, plainly encoded.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from binascii import b2a_base64
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,10 +15,15 @@ MAX_SUBJECT_BYTES = 512
 TOKEN = re.compile(r"u1_[a-z2-7]{4}_[a-z2-7]{32}")
 TOKEN_LENGTH = 40
 _CACHED = 50_000
-# Two characters of base32 at a time; three times as fast as base64.b32encode.
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
-_SHIFTS = range(150, -1, -10)
+# Base32 by way of base64, twice as fast as base64.b32encode: the 160 bits are spread until a zero bit stands before
+# every five, by halving: 80 bits each, then 40, 20, 10, 5. Of base64's letters the first 32 are then in use.
+_SPREAD = [
+    (low, low << width, gap)
+    for width, gap in ((80, 16), (40, 8), (20, 4), (10, 2), (5, 1))
+    for low in [sum(((1 << width) - 1) << 2 * (width + gap) * at for at in range(80 // width))]
+]
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"
+_TO_BASE32 = bytes.maketrans(_BASE64, b"abcdefghijklmnopqrstuvwxyz234567")
 
 
 class SubjectConfig(BaseModel):
@@ -100,6 +106,8 @@ class Pseudonyms:
 
 
 def _token(prefix: str, hmac: Hmac, subject: str) -> str:
-    digest = hmac.digest(subject.encode("utf-8", "surrogatepass"))
-    bits = int.from_bytes(digest[:20], "big")
-    return prefix + "".join([_PAIRS[bits >> shift & 1023] for shift in _SHIFTS])
+    bits = int.from_bytes(hmac.digest(subject.encode("utf-8", "surrogatepass"))[:20], "big")
+    for low, high, gap in _SPREAD:
+        bits = (bits & low) | ((bits & high) << gap)
+    told = b2a_base64(bits.to_bytes(24, "big"), newline=False)
+    return prefix + str(told.translate(_TO_BASE32), "ascii")
