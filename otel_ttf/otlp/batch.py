@@ -154,6 +154,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self._all.slices)
 
+    @property
+    def slices(self) -> Sequence[bytes]:
+        """Records as they came, or were last written."""
+        return self._all.slices
+
     def slice(self, number: int) -> bytes:
         """A record as it is now."""
         view = self._views.get(number)

@@ -21,7 +21,7 @@ class EventIds:
     """Makes event ids, from records as they were received. key: the `event` key, 32 bytes."""
 
     def __init__(self, key: bytes) -> None:
-        self._hmac = Hmac(key)
+        self._digest = Hmac(key).digest
 
     def of_record(
         self,
@@ -42,12 +42,12 @@ class EventIds:
         who = b"" if subject is None else b"=" + subject.encode()
         kind = b"span" if len(where) == 2 else b"service"
         told = _joined([kind, name, _TIME(time), who, *where, *pairs])
-        return milliseconds(time) + self._hmac.digest(told)[:10]
+        return milliseconds(time) + self._digest(told)[:10]
 
     def of_event_id(self, subject: str | None, event_id: str) -> bytes:
         """The id of an event that its sender has given one: at whatever time it comes again, it is the same."""
         who = b"" if subject is None else b"=" + subject.encode()
-        return self._hmac.digest(_joined([b"event_id", who, event_id.encode()]))[:ID_BYTES]
+        return self._digest(_joined([b"event_id", who, event_id.encode()]))[:ID_BYTES]
 
 
 def own_id(pairs: Sequence[bytes]) -> bytes | None:

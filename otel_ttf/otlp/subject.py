@@ -80,13 +80,19 @@ class SubjectKeys:
 
         None: it can't be told, so all attributes have to be looked at. Arguments as for `all_in`.
         """
-        plain = self.text(pairs[at]) if self._countable and at < len(pairs) else None
-        if plain is not None:
+        if at < len(pairs) and self._countable:
             data = pairs[at]
-            for literal in self.literals:
-                if record.count(literal) != data.count(literal):
-                    return None
-        return plain
+            for rank, start, size in self._starts:
+                # The only bytes that begin and end like this are KeyValue(key, AnyValue(string_value=text)).
+                if data.startswith(start):
+                    text = data[size + 3 :]
+                    if len(text) >= len(_LENGTHS) or data[size : size + 3] != _LENGTHS[len(text)]:
+                        return None
+                    for literal in self.literals:
+                        if record.count(literal) != data.count(literal):
+                            return None
+                    return rank, text, start
+        return None
 
     def text(self, data: bytes) -> tuple[int, bytes, bytes] | None:
         """(rank, text, what stands before the value) of an attribute with a short string, plainly encoded.

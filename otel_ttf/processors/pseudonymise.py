@@ -184,25 +184,31 @@ class _Pseudonymise:
 
     def _logs(self, batch: Batch) -> None:
         hits = dict(batch.hits(SUBJECT | NAME))
+        names = batch.named
+        slices = batch.slices
         services: dict[int, bytes] = {}
         replacer = self._replacer(batch)
         quick = not (batch.plain or batch.trusted)
         # Records of one sender have their user at one place.
         place = 0
-        for number in sorted(hits.keys() | batch.named.keys()):
+        for number in sorted(hits.keys() | names.keys()):
             groups = hits.get(number, 0)
-            named = number in batch.named or groups & NAME > 0
+            named = number in names or groups & NAME > 0
             view = batch.view(number)
             pairs = view.attributes[:]
             if quick and groups & SUBJECT:
-                record = batch.slice(number)
+                record = slices[number]
                 alone = self._keys.alone(pairs, record, place)
                 if alone is None:
                     place = self._keys.place(pairs)
                     alone = self._keys.alone(pairs, record, place)
-                if alone is not None and self._replace(
-                    batch, number, view, pairs, place, alone, services, named=named
-                ):
+                if alone is not None and (subject := subject_text(str(alone[1], "utf-8"), self._normalise)):
+                    # Nothing else in the record names anybody.
+                    if named:
+                        self._identify(batch, number, view, pairs, subject, services)
+                    token = self._pseudonyms.token(subject)
+                    view.attributes[place] = pairs[place] = with_text(alone[2], token.encode())
+                    batch.touch(number, token, pairs)
                     continue
             replacer.start()
             all_of_it = new = None
@@ -218,30 +224,6 @@ class _Pseudonymise:
                     self._put(batch, number, view, new, replacer, look=all_of_it is None)
             if replacer.rule is not None:
                 batch.reject(number, replacer.rule)
-
-    def _replace(
-        self,
-        batch: Batch,
-        number: int,
-        view: Any,
-        pairs: list[bytes],
-        place: int,
-        alone: tuple[int, bytes, bytes],
-        services: dict[int, bytes],
-        *,
-        named: bool,
-    ) -> bool:
-        """Replaces the one subject attribute of a log record, short and plainly encoded; False: it holds no id."""
-        _, text, start = alone
-        subject = subject_text(str(text, "utf-8"), self._normalise)
-        if subject is None:
-            return False
-        if named:
-            self._identify(batch, number, view, pairs, subject, services)
-        token = self._pseudonyms.token(subject)
-        view.attributes[place] = pairs[place] = with_text(start, token.encode())
-        batch.touch(number, token, pairs)
-        return True
 
     def _put(
         self,
@@ -286,16 +268,15 @@ class _Pseudonymise:
         name = view.event_name or event_name(view, pairs).encode()
         if not name:
             return
-        head = batch.resource_of(number)
         if subject is None:
-            subject = head.subject
+            subject = batch.resource_of(number).subject
         own = own_id(pairs) if batch.trusted else None
-        given = batch.event_ids.get(number)
-        if own is None and given is not None:
-            own = self._ids.of_event_id(subject, given)
+        if own is None and number in batch.event_ids:
+            own = self._ids.of_event_id(subject, batch.event_ids[number])
         if own is None:
             time = view.time_unix_nano or view.observed_time_unix_nano
-            where = _where(view, head, services)
+            span = view.trace_id, view.span_id
+            where = span if any(span) else _service(batch.resource_of(number), services)
             own = self._ids.of_record(name, time, subject, where, pairs)
         batch.identify(number, [(0, own)])
 
@@ -339,6 +320,7 @@ class _Pseudonymise:
     ) -> bool:
         """Identifies the events of a span and replaces the subjects in them; whether there were any."""
         head = batch.resource_of(number)
+        span = view.trace_id, view.span_id
         ids = []
         changed = False
         for index, data in enumerate(view.events):
@@ -349,15 +331,10 @@ class _Pseudonymise:
             if event.name:
                 who = replacer.subject or subject or head.subject
                 own = own_id(pairs) if batch.trusted else None
-                ids.append(
-                    (
-                        index,
-                        own
-                        or self._ids.of_record(
-                            event.name, event.time_unix_nano, who, _where(view, head, services), pairs
-                        ),
-                    )
-                )
+                if own is None:
+                    where = span if any(span) else _service(head, services)
+                    own = self._ids.of_record(event.name, event.time_unix_nano, who, where, pairs)
+                ids.append((index, own))
             if hit and not batch.plain and self._keys.in_(data):
                 for at, other in new:
                     event.attributes[at] = other
@@ -402,10 +379,8 @@ class _Pseudonymise:
             batch.replace(number, metric.SerializeToString())
 
 
-def _where(view: Any, head: Head, services: dict[int, bytes]) -> tuple[bytes, bytes] | tuple[bytes]:
-    """What tells records of one moment apart: the span, or without one the service that sent it, as received."""
-    if view.trace_id or view.span_id:
-        return view.trace_id, view.span_id
+def _service(head: Head, services: dict[int, bytes]) -> tuple[bytes]:
+    """What tells records of one moment apart that have no span: the service that sent them, as received."""
     service = services.get(id(head))
     if service is None:
         told = mapping(Resource.FromString(head.received).attributes).get("service.name")
