@@ -1,0 +1,290 @@
+"""Secrets in text by the name in front of them: key=value, key: value, "key": "value", headers, flags, XML, SQL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar
+
+from otel_ttf.pii.detect.base import Detector, Span
+from otel_ttf.pii.detect.value import is_masked, is_prose, is_random, is_vacant, masked_at
+from otel_ttf.pii.names import PHRASES, SecretNames
+
+# Of a longer key, so many characters at its end are looked at.
+LONGEST_KEY = 64
+LONGEST_VALUE = 8192
+# A key begins where a run of its characters begins: a long run is looked at once.
+_KEY = r"(?<![A-Za-z0-9_.\-])([A-Za-z0-9_.\-]++)"
+_QUOTE = r"(\\{0,4}[\"'`])"
+_PAIR = re.compile(
+    rf"{_KEY}\]?(?:{_QUOTE})?\]?[ \t]{{0,8}}(=>|:=|=|:)(?!=)[ \t]{{0,8}}(?=[^\s=&,;])(?:{_QUOTE})?"
+    rf"|(?<![A-Za-z0-9_.\-])--([A-Za-z0-9_.\-]++)[ \t]{{1,4}}(?=[^\s\-|&;<>])(?:{_QUOTE})?"
+)
+_TAG = re.compile(
+    r"<(?:[A-Za-z0-9_]{1,32}:)?([A-Za-z][A-Za-z0-9_.\-]{0,63})(?:\s[^<>]{0,200})?>\s{0,8}"
+    rf"([^<>\s][^<>]{{0,{LONGEST_VALUE}}}+)<"
+)
+_SQL = re.compile(
+    r"\b(?:password|passwd|identified by)[ \t]{1,4}(?:'((?:[^'\r\n]|''){1,256}+)'|\"([^\"\r\n]{1,256}+)\")",
+    re.IGNORECASE | re.ASCII,
+)
+# Up to white space, a quote, or a mark behind which another pair, white space or nothing comes.
+_VALUE = re.compile(
+    r"(?:[^\s\"'`<>,;&)\]}\\]++|\\(?![nrt\"'`])"
+    r"|[,;&)\]}](?![\s,;&)\]}\"'`\\]|$|[A-Za-z_][A-Za-z0-9_.\-]{0,40}(?:\\?[\"'])?[:=]))++"
+)
+_CLOSED = {'"': re.compile(r'(?:[^"\\\r\n]|\\.){0,8192}+'), "'": re.compile(r"(?:[^'\\\r\n]|\\.){0,8192}+")}
+_LINE = re.compile(r"(?:[^\r\n\\]|\\(?![rn])){0,8192}+")
+_NEXT_WORD = re.compile(r"[ \t]{1,4}\(?[A-Za-z][A-Za-z'-]*+(?![A-Za-z0-9_.\-]|[ \t]{0,4}[:=]|[\"']\s*:)")
+_WORDS_BEFORE = re.compile(r"(?:[A-Za-z]{1,24}[ \t]){1,2}$")
+_LOOK_BACK = 50
+_STRUCTURE = re.compile(r"[{\[](?:\s|\\{0,4}[\"']|[{\[]|$)|\(|$")
+_CALL = re.compile(r"[A-Za-z_][\w.]{0,60}(?:\(|\[[\"'])")
+_TYPES = frozenset(
+    [
+        "any",
+        "array",
+        "bool",
+        "boolean",
+        "bytes",
+        "char",
+        "int",
+        "integer",
+        "null",
+        "number",
+        "object",
+        "optional",
+        "str",
+        "string",
+        "text",
+        "uuid",
+        "varchar",
+    ]
+)
+
+# `Authorization`: the scheme stays. Behind those of the second list, parameters follow up to the end of the line.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,24})[ \t]{1,4}(?=[^\s])")
+_SCHEMES = frozenset(
+    [
+        "bearer",
+        "basic",
+        "token",
+        "negotiate",
+        "ntlm",
+        "apikey",
+        "api-key",
+        "key",
+        "bot",
+        "splunk",
+        "dpop",
+        "geniekey",
+        "jwt",
+        "sso-key",
+    ]
+)
+_LISTS = frozenset(["digest", "aws4-hmac-sha256", "hawk", "oauth"])
+
+# `Cookie` and `Set-Cookie`: names and attributes stay.
+_COOKIE = re.compile(
+    r"([^\s=;,\"'\\]{1,128})=([^;\s\"'\\]{1,4096})(?:;[ \t]{0,4}|$|(?=[\s\"'\\]))|[A-Za-z]{2,16}(?:;[ \t]{0,4}|$)"
+)
+_ATTRIBUTES = frozenset(
+    ["path", "domain", "expires", "max-age", "samesite", "version", "comment", "priority"]
+)
+
+# Names of many things: secret only before what looks made by chance.
+_MAYBE = re.compile(
+    r"(?:^|[^A-Za-z]|(?<=[a-z])(?=[A-Z]))(?i:token|pass|passcode|pw"
+    r"|(?:account|shared[_.\- ]?access|signing|encryption|auth|subscription|app|master|storage|license)[_.\- ]?key)$"
+)
+_PAGING = re.compile(
+    r"(?i:page|next|continuation|continue|sync|cursor|start|skip|prev|previous|unexpected)[_.\- ]?token$"
+)
+_MAYBE_VALUE = re.compile(r"[A-Za-z0-9_~+/=%.\-!@#$*^]{8,512}+")
+_MIXED = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_~+/=%.\-!@#$*^]{8,}")
+
+_TAIL = rf"[A-Za-z0-9_.\-]{{0,{LONGEST_KEY}}}"
+_AROUND = r"[\]\x22'`\\ \t]{0,16}"
+
+
+class Pair(Detector):
+    """Values of secret names; what says that there is none, and sentences, are left alone.
+
+    secret  whether the value of a key is secret
+    """
+
+    name: ClassVar[str] = "pair"
+    secret: ClassVar[bool] = True
+    label: ClassVar[str] = "REDACTED"
+    supersets: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, secret: Callable[[str], bool]) -> None:
+        self._secret = secret
+
+    def find(self, text: str) -> Iterator[Span]:
+        found = list(self._pairs(text))
+        if "</" in text:
+            for tag in _TAG.finditer(text):
+                if self._secret(tag[1]) and not is_vacant(tag[2].strip()):
+                    found.append((tag.start(2), tag.start(2) + len(tag[2].rstrip())))
+        for match in _SQL.finditer(text):
+            span = match.span(match.lastindex or 0)
+            if not is_vacant(text[span[0] : span[1]]):
+                found.append(span)
+        end = 0
+        for span in sorted(found):
+            if span[0] >= end:
+                yield span
+                end = span[1]
+
+    def _pairs(self, text: str) -> Iterator[Span]:
+        floor = 0
+        for match in _PAIR.finditer(text):
+            if match.start() < floor:
+                continue
+            is_flag = match[1] is None
+            key = (match[5] if is_flag else match[1])[-LONGEST_KEY:]
+            sign = " " if is_flag else match[3]
+            quote = match[6] if is_flag else match[4]
+            kind = self._kind(text, key, match.start(1))
+            if kind is None:
+                continue
+            for span in _values(text, match.end(), quote, key, sign, kind):
+                yield span
+                floor = span[1]
+
+    def _kind(self, text: str, key: str, start: int) -> str | None:
+        """How the value is to be read: `cookie`, `authorization`, `secret`, `maybe`; None: not at all."""
+        if self._secret(key):
+            last = key.lower()
+            if last.endswith(("cookie", "cookies")):
+                return "cookie"
+            return "authorization" if last.endswith("authorization") else "secret"
+        if start > 1 and text[start - 1] in " \t":
+            before = _WORDS_BEFORE.search(text, max(0, start - _LOOK_BACK), start)
+            if before is not None:
+                words = before[0].split()
+                if any(self._secret(" ".join([*words[first:], key])) for first in range(len(words))):
+                    return "secret"
+                if _PAGING.search(f"{words[-1]} {key}"):
+                    return None
+        return "maybe" if _MAYBE.search(key) and not _PAGING.search(key) else None
+
+
+def _values(text: str, start: int, quote: str | None, key: str, sign: str, kind: str) -> Iterator[Span]:
+    if quote is None and kind == "maybe":
+        made = _MAYBE_VALUE.match(text, start)
+        if made is not None and _looks(made[0], sign) and made[0].lower() != key.lower():
+            yield made.span()
+        return
+    if quote is None and (_STRUCTURE.match(text, start) or (sign != ":" and _CALL.match(text, start))):
+        return
+    end = _end(text, start, quote)
+    if kind == "cookie":
+        first = _COOKIE.match(text, start)
+        if first is not None and first[1]:
+            yield from _cookies(text, start, end if quote else len(text))
+            return
+    if kind == "authorization":
+        span = _authorization(text, start, end, quote)
+        if span is not None:
+            yield span
+        return
+    if (
+        end > start
+        and _is_value(text, start, end, quote, key, sign)
+        and (kind != "maybe" or _looks(text[start:end], sign))
+    ):
+        yield start, end
+
+
+def _end(text: str, start: int, quote: str | None) -> int:
+    """Where a value ends; one whose quote is not closed, at the end of the line."""
+    if quote is None:
+        masked = masked_at(text, start)
+        value = _VALUE.match(text, masked or start)
+        return value.end() if value is not None else masked or start
+    if len(quote) == 1 and quote in _CLOSED:
+        closed = _CLOSED[quote].match(text, start)
+        return closed.end() if closed is not None else start
+    end = text.find(quote, start, start + LONGEST_VALUE)
+    if end >= 0:
+        return end
+    line = _LINE.match(text, start)
+    return line.end() if line is not None else start
+
+
+def _is_value(text: str, start: int, end: int, quote: str | None, key: str, sign: str) -> bool:
+    value = text[start:end]
+    if is_vacant(value) or is_masked(value):
+        return False
+    if quote is not None:
+        return True
+    bare = value.strip(".,;:").lower()
+    if bare in _TYPES or bare == key.lower() or bare.endswith("." + key.lower()):
+        return False
+    short = value.isdigit() and len(value) < 5
+    if short and key.lower().endswith("s"):
+        return False
+    # "password: must be", but "password: hunter user: jane"
+    return not (sign in ": " and (short or is_prose(value)) and _NEXT_WORD.match(text, end))
+
+
+def _looks(value: str, sign: str) -> bool:
+    return is_random(value) or (sign != ":" and _MIXED.fullmatch(value) is not None)
+
+
+def _authorization(text: str, start: int, end: int, quote: str | None) -> Span | None:
+    scheme = _SCHEME.match(text, start)
+    name = scheme[1].lower() if scheme is not None else ""
+    if scheme is None or (quote is not None and scheme.end() >= end):
+        return (
+            (start, end) if end > start and _is_value(text, start, end, quote, "authorization", ":") else None
+        )
+    start = scheme.end()
+    if name in _LISTS:
+        line = _LINE.match(text, start)
+        end = end if quote is not None or line is None else line.end()
+    elif quote is None:
+        end = _end(text, start, None)
+    value = text[start:end]
+    if end <= start or is_vacant(value):
+        return None
+    if name not in _SCHEMES and name not in _LISTS and is_prose(value):
+        return None
+    if is_prose(value) and _NEXT_WORD.match(text, end):
+        return None
+    return start, end
+
+
+def _cookies(text: str, start: int, end: int) -> Iterator[Span]:
+    while start < end and (cookie := _COOKIE.match(text, start, end)) is not None:
+        if cookie[1] and cookie[1].lower() not in _ATTRIBUTES and not is_vacant(cookie[2]):
+            yield cookie.span(2)
+        if cookie.end() == start or text[cookie.end() - 1] not in "; \t":
+            return
+        start = cookie.end()
+
+
+def supersets(phrases: Iterable[str]) -> tuple[str, ...]:
+    """Expressions of the one scan for names made of these words next to each other."""
+    either = "|".join(dict.fromkeys(r"[ \t_.\-]*".join(phrase.split()) for phrase in phrases))
+    return (
+        rf"(?:{either}){_TAIL}{_AROUND}[:=>]",
+        rf"--[A-Za-z0-9_.\-]{{0,{LONGEST_KEY}}}(?:{either}){_TAIL}[ \t]",
+        rf"<[A-Za-z0-9_:.\-]{{0,97}}(?:{either}){_TAIL}[ \t\r\n]",
+        r"(?:token|pass|passcode|pw|(?:account|access|signing|encryption|auth|subscription|app|master|storage|license)"
+        rf"[_.\- ]?key){_AROUND}[:=][\x22'`\\ \t>]{{0,16}}[A-Za-z0-9_~+/=%.\-!@#$*^]{{8}}",
+        r"--[A-Za-z0-9_.\-]{0,64}(?:token|pass|passcode|pw|key)[ \t]",
+        r"(?:password|passwd|identified by)[ \t]{1,4}[\x22']",
+    )
+
+
+def pair(phrases: Iterable[str] = PHRASES) -> Pair:
+    """The detector for names made of these words next to each other, in any spelling."""
+    phrases = tuple(phrases)
+
+    class _Pair(Pair):
+        supersets: ClassVar[tuple[str, ...]] = supersets(phrases)
+
+    return _Pair(SecretNames(phrases).match)
