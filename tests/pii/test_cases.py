@@ -18,6 +18,11 @@ FOUND = [(name, case) for name, table in TABLES.items() for case in table["found
 LEFT_ALONE = [(name, case) for name, table in TABLES.items() for case in table["left_alone"]]
 
 
+@cache
+def _scanner(name: str, engine: Engine) -> Scanner:
+    return Scanner([Pattern(1, expression) for expression in BY_NAME[name].supersets], engine)
+
+
 def _id(value: object) -> str:
     return value if isinstance(value, str) else str(value["text"])[:60]
 

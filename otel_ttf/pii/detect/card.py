@@ -1,0 +1,206 @@
+"""Numbers of payment cards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import ClassVar
+
+from otel_ttf.pii.detect.around import NUMBERS, before, free_after, free_before, is_thing, words_before
+from otel_ttf.pii.detect.base import Detector, Span
+
+# First digits (from, to) and lengths of the numbers that issuers give out.
+_ISSUERS: tuple[tuple[int, int, tuple[int, ...] | range], ...] = (
+    (4, 4, (13, 16, 19)),  # Visa
+    (51, 55, (16,)),  # Mastercard
+    (2221, 2720, (16,)),
+    (34, 34, (15,)),  # American Express
+    (37, 37, (15,)),
+    (6011, 6011, (16, 19)),  # Discover
+    (644, 649, (16, 19)),
+    (65, 65, (16, 19)),
+    (62, 62, range(16, 20)),  # UnionPay
+    (3528, 3589, range(16, 20)),  # JCB
+    (3500, 3527, (16,)),  # given out by nobody, but by generators of test data
+    (1800, 1800, (15,)),
+    (2131, 2131, (15,)),
+    (300, 305, (14, 16)),  # Diners Club
+    (3095, 3095, (14, 16)),
+    (36, 36, (14, 16)),
+    (38, 39, (14, 16)),
+    (2200, 2204, range(16, 20)),  # Mir
+    (5018, 5018, range(12, 20)),  # Maestro
+    (5020, 5020, range(12, 20)),
+    (5038, 5038, range(12, 20)),
+    (5893, 5893, range(12, 20)),
+    (6304, 6304, range(12, 20)),
+    (6390, 6390, range(12, 20)),
+    (6759, 6759, range(12, 20)),
+    (6761, 6763, range(12, 20)),
+)
+# So wide, or so much like other numbers, that a word must say that it is a card.
+_NAMED_ISSUERS: tuple[tuple[int, int, tuple[int, ...] | range], ...] = (
+    (50, 50, range(12, 20)),  # Maestro
+    (56, 58, range(12, 20)),
+    (60, 69, range(12, 20)),
+)
+# How long numbers are written in groups.
+_LAYOUTS = frozenset(
+    [
+        (4, 4, 4, 4),
+        (4, 6, 5),
+        (4, 6, 4),
+        (4, 5, 6),
+        (4, 4, 4),
+        (4, 4, 4, 1),
+        (4, 4, 4, 3),
+        (4, 4, 4, 4, 3),
+        (4, 4, 4, 4, 2),
+        (4, 4, 4, 4, 1),
+        (6, 13),
+        (8, 8),
+    ]
+)
+_FEWEST, _MOST, _GROUPS = 12, 19, 5
+_DIGITS = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
+_GROUP = re.compile(r"[0-9]+")
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_CARD_WORDS = re.compile(
+    r"(?:(?:credit|debit|bank)?card|cards|cc|ccn|ccnum|pan|visa|master|mastercard|maestro|amex|american|express|diners"
+    r"|discover|jcb|unionpay|karte|kreditkarte|kartennummer|kreditkartennummer|kortnummer|carte|cb|tarjeta|carta"
+    r"|cartão|cartao|kaart|karta|karty|kort|kart|карта|карты|カード|卡)"
+)
+# Of a dump: an offset, or four hexadecimal digits that are not all decimal nor all letters.
+_DUMPED = r"(?=[a-f]{0,3}[0-9])(?=[0-9]{0,3}[a-f])[0-9a-f]{4}"
+_DUMP_BEFORE = re.compile(
+    rf"(?:(?<![^\W_])[0-9a-f]{{6,16}}:|(?<![^\W_]){_DUMPED}|(?<![0-9.])[0-9]{{4}})[ -]$", re.I
+)
+_DUMP_AFTER = re.compile(rf"[ -](?:{_DUMPED}|[0-9]{{4}}[ -][0-9]{{4}})(?![^\W_])", re.I)
+
+
+def is_card(digits: str, *, named: bool = False) -> bool:
+    """Whether ASCII digits are a card number: issuer, length, and check digit (ISO/IEC 7812-1, Luhn).
+
+    named  a word beside it says that it is one
+    """
+    size = len(digits)
+    if not _FEWEST <= size <= _MOST or not (
+        _issued(digits, _ISSUERS) or (named and _issued(digits, _NAMED_ISSUERS))
+    ):
+        return False
+    return luhn(digits)
+
+
+def luhn(digits: str) -> bool:
+    total = sum(map(int, digits[-1::-2])) + sum(_DOUBLED[int(digit)] for digit in digits[-2::-2])
+    return total % 10 == 0
+
+
+def _issued(digits: str, issuers: tuple[tuple[int, int, tuple[int, ...] | range], ...]) -> bool:
+    size = len(digits)
+    return any(
+        size in sizes and first <= int(digits[: len(str(first))]) <= last for first, last, sizes in issuers
+    )
+
+
+class Card(Detector):
+    """Issuer, length, check digit, and nothing beside it that makes it a part of something else.
+
+    One in 40 random numbers of 16 digits passes all that, so a word before it may say that it is something else.
+    """
+
+    name: ClassVar[str] = "card"
+    secret: ClassVar[bool] = False
+    label: ClassVar[str] = "CARD"
+    shaped: ClassVar[bool] = True
+    supersets: ClassVar[tuple[str, ...]] = (r"[2-6](?:[ \-]?[0-9]){11}", r"1800[0-9]{11}")
+
+    def find(self, text: str) -> Iterator[Span]:
+        for run in _DIGITS.finditer(text):
+            groups = [group.span() for group in _GROUP.finditer(text, run.start(), run.end())]
+            first = 0
+            while first < len(groups):
+                last = _card_from(text, groups, first)
+                if last is None:
+                    first += 1
+                else:
+                    yield groups[first][0], groups[last][1]
+                    first = last + 1
+
+    def canonical(self, found: str) -> str:
+        return "".join(filter(str.isdigit, found))
+
+
+def _card_from(text: str, groups: list[Span], first: int) -> int | None:
+    """The last group of the longest card number that begins with group `first`."""
+    found = None
+    digits = ""
+    sizes: tuple[int, ...] = ()
+    for last in range(first, min(first + _GROUPS, len(groups))):
+        start, end = groups[last]
+        if end - start + len(digits) > _MOST:
+            break
+        digits += text[start:end]
+        sizes += (end - start,)
+        if last == first:
+            good = len(digits) >= _FEWEST and _is_alone(text, start, end, digits)
+        else:
+            good = sizes in _LAYOUTS and _is_grouped(text, groups[first][0], end, digits)
+        if good:
+            found = last
+    return found
+
+
+def _is_alone(text: str, start: int, end: int, digits: str) -> bool:
+    """Digits without a gap."""
+    if not _ends(text, end):
+        return False
+    words = words_before(text, start)
+    named = _is_named(words)
+    if not is_card(digits, named=named):
+        return False
+    one, further = before(text, start)
+    if not free_before(text, start):
+        # Track 1 of a magnetic stripe.
+        return text[max(0, start - 2) : start] == "%B"
+    if one == "+" or (one and one in "-_." and further.isalnum()):
+        return named and not further.isdigit()
+    # arn:aws:iam::123456789012:role
+    if one == ":" and text[end : end + 1] == ":" and not named:
+        return False
+    return named or not is_thing(words)
+
+
+def _is_grouped(text: str, start: int, end: int, digits: str) -> bool:
+    """Digits in the groups that cards are printed in, all with the same gap."""
+    if len({char for char in text[start:end] if not char.isdigit()}) > 1 or not _ends(text, end):
+        return False
+    one, further = before(text, start)
+    if not free_before(text, start) or (one and one in "-." and further.isalnum()):
+        return False
+    words = words_before(text, start)
+    named = _is_named(words)
+    if not is_card(digits, named=named) or (len(digits) < 13 and not named):
+        return False
+    window = text[max(0, start - 20) : start]
+    return _DUMP_BEFORE.search(window) is None and _DUMP_AFTER.match(text, end) is None
+
+
+def _ends(text: str, end: int) -> bool:
+    after = text[end : end + 2]
+    return free_after(text, end) and not (after[:1] in "-.+_" and after[1:].isalnum())
+
+
+def _is_named(words: list[str]) -> bool:
+    """Whether the words before say that a card's number follows: `card`, `card no`, `cardNumber`."""
+    for word in words[:4]:
+        if _CARD_WORDS.fullmatch(word):
+            return True
+        if word not in NUMBERS and word not in _BETWEEN:
+            return False
+    return False
+
+
+_BETWEEN = frozenset(
+    ["is", "value", "was", "the", "with", "de", "ending", "numer", "express", "club", "full", "raw"]
+)
