@@ -309,11 +309,16 @@ DETECTORS = (
         "[TOKEN]",
         _authorizations,
     ),
-    # The second one: an int_value of 13 digits or more, a varint.
+    # The second one: an int_value of 13 digits or more, a varint. The third one: the same behind a tag that is longer
+    # than it has to be; as one expression they cost Hyperscan a quarter more.
     Detector(
         "card",
         scanner.CARD,
-        (r"[2-6](?:[ \-]?[0-9]){12}", r"\x18[\x80-\xff]{5,9}[\x00-\x7f]"),
+        (
+            r"[2-6](?:[ \-]?[0-9]){12}",
+            r"\x18[\x80-\xff]{5,9}[\x00-\x7f]",
+            r"\x98\x80{0,3}\x00[\x80-\xff]{5,9}[\x00-\x7f]",
+        ),
         "[CARD]",
         _cards,
     ),

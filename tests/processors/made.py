@@ -16,6 +16,16 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJqYW5lIn0.c2lnbmF0dXJl"
 BEARER = "Bearer abcdef0123456789"
 # Must not come out, wherever they were.
 SECRETS = (EMAIL.encode(), CARD.encode(), JWT.encode(), b"abcdef0123456789", b"raw-user-")
+# Texts that end where a match could go on, in the tag of the next field or record: `2` and `9` are tags, and `b`.
+ENDS = (
+    "paid 4111 1111 1111",
+    "4111111111111",
+    "jane@example.c",
+    "Authorization: Bearer abcdef0",
+    "eyJ",
+    "AKIA",
+    "u1_",
+)
 TEXTS = (
     "",
     "plain text",
@@ -32,6 +42,7 @@ TEXTS = (
     "u1_abcd_" + "a2" * 16,
     "see a cookie, a secret and a password",
     "/api/v1/projects/7",
+    *ENDS,
 )
 NAMES = (
     "plan",
@@ -164,23 +175,33 @@ def _scalar(field: FieldDescriptor, rng: random.Random) -> Any:
 def request(signal: Signal, rng: random.Random, *, odd: bool) -> bytes:
     """An encoded request of that signal."""
     made = message(SHAPES[signal].request, rng)
-    return oddly(made, rng) if odd else bytes(made.SerializeToString())
+    return oddly(made, rng, rng.choice((0.02, 0.1, 0.6))) if odd else bytes(made.SerializeToString())
 
 
-def oddly(made: Any, rng: random.Random) -> bytes:
-    """The same message (but for unknown fields) in an encoding that no SDK would write."""
+def oddly(made: Any, rng: random.Random, longer: float = 0.05) -> bytes:
+    """The same message (but for unknown fields) in an encoding that no SDK would write.
+
+    longer  share of the varints that have more bytes than they need
+    """
     chunks: list[tuple[int, bytes]] = []
     for field, value in made.ListFields():
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             for one in value if field.is_repeated else [value]:
-                inner = oddly(one, rng)
+                inner = oddly(one, rng, longer)
                 if not field.is_repeated and rng.random() < 0.2 and not isinstance(one, AnyValue):
                     first, second = _split(one, rng)
                     chunks += [
-                        (field.number, _delimited(field.number, part, rng)) for part in (first, second)
+                        (field.number, _delimited(field.number, part, rng, longer))
+                        for part in (first, second)
                     ]
                 else:
-                    chunks.append((field.number, _delimited(field.number, inner, rng)))
+                    if isinstance(one, AnyValue) and not field.is_repeated and rng.random() < 0.1:
+                        # An earlier occurrence, of which nothing is left.
+                        earlier = AnyValue(double_value=0.5) if one.WhichOneof("value") else AnyValue()
+                        chunks.append(
+                            (field.number, _delimited(field.number, oddly(earlier, rng, longer), rng, longer))
+                        )
+                    chunks.append((field.number, _delimited(field.number, inner, rng, longer)))
         else:
             alone = type(made)()
             if field.is_repeated:
@@ -193,18 +214,73 @@ def oddly(made: Any, rng: random.Random) -> bytes:
                 and not field.is_repeated
             ):
                 raw = value.encode() if isinstance(value, str) else value
-                data = _delimited(field.number, raw, rng)
+                data = _delimited(field.number, raw, rng, longer)
                 if rng.random() < 0.1:
                     # An earlier occurrence, which the last one overrides.
-                    data = _delimited(field.number, b"old", rng) + data
+                    data = _delimited(field.number, b"old", rng, longer) + data
+            elif field.type in _VARINTS and not field.is_repeated:
+                data = _varint(field.number << 3, rng, longer)
+                data += _varint(int(value) & (1 << 64) - 1, rng, longer, most=10)
             chunks.append((field.number, data))
+    if isinstance(made, AnyValue) and chunks and rng.random() < 0.1:
+        # Another kind, which the last one overrides.
+        kind, before = rng.choice(_OVERRIDDEN)
+        if kind not in [number for number, _ in chunks]:
+            chunks.insert(0, (kind, before))
     if rng.random() < 0.1:
-        chunks.append((1000, _delimited(1000, rng.choice(TEXTS).encode(), rng)))
-    # Fields in any order; those of one number keep theirs, and so do the kinds of a oneof.
-    keyed = {number: rng.random() for number, _ in chunks}
-    if isinstance(made, AnyValue):
-        keyed = dict.fromkeys(keyed, 0.0)
-    return b"".join(data for _, data in sorted(chunks, key=lambda chunk: keyed[chunk[0]]))
+        chunks.append((UNKNOWN, _unknown(rng, longer)))
+    return b"".join(_shuffled(chunks, rng, mixed=not isinstance(made, AnyValue)))
+
+
+UNKNOWN = 1000
+_VARINTS = (
+    FieldDescriptor.TYPE_BOOL,
+    FieldDescriptor.TYPE_ENUM,
+    FieldDescriptor.TYPE_INT32,
+    FieldDescriptor.TYPE_INT64,
+    FieldDescriptor.TYPE_UINT32,
+    FieldDescriptor.TYPE_UINT64,
+)
+# (number, encoded field) of an AnyValue: a text, an int, a list with a text, bytes.
+_OVERRIDDEN = (
+    (1, b"\x0a\x03old"),
+    (3, b"\x18\x07"),
+    (5, b"\x2a\x07\x0a\x05\x0a\x03old"),
+    (7, b"\x3a\x03old"),
+)
+
+
+def _unknown(rng: random.Random, longer: float) -> bytes:
+    """A field that nobody knows, of any wire type."""
+    text = rng.choice(TEXTS).encode()
+    match rng.randrange(5):
+        case 0:
+            return _varint(UNKNOWN << 3, rng, longer) + _varint(INT_CARD, rng, longer)
+        case 1:
+            return _varint(UNKNOWN << 3 | 1, rng, longer) + text[:8].ljust(8)
+        case 2:
+            return _varint(UNKNOWN << 3 | 5, rng, longer) + text[:4].ljust(4)
+        case _:
+            return _delimited(UNKNOWN, text, rng, longer)
+
+
+def _shuffled(chunks: list[tuple[int, bytes]], rng: random.Random, *, mixed: bool) -> list[bytes]:
+    """Fields in any order, also in between those of one number, which keep theirs; and so do the kinds of a oneof,
+    which is not `mixed`, but for what nobody knows."""
+    if not mixed:
+        known = [data for number, data in chunks if number != UNKNOWN]
+        for number, data in chunks:
+            if number == UNKNOWN:
+                known.insert(rng.randrange(len(known) + 1), data)
+        return known
+    keys: dict[int, list[float]] = {}
+    together = rng.random() < 0.5
+    for number, _ in chunks:
+        keys.setdefault(number, []).append(rng.random())
+    for several in keys.values():
+        several[:] = [several[0]] * len(several) if together else sorted(several, reverse=True)
+    keyed = [(keys[number].pop(), data) for number, data in chunks]
+    return [data for _, data in sorted(keyed, key=lambda chunk: chunk[0])]
 
 
 def _split(made: Any, rng: random.Random) -> tuple[bytes, bytes]:
@@ -224,17 +300,21 @@ def _split(made: Any, rng: random.Random) -> tuple[bytes, bytes]:
     return first.SerializeToString(), second.SerializeToString()
 
 
-def _delimited(number: int, data: bytes, rng: random.Random) -> bytes:
-    return _varint(number << 3 | 2, rng) + _varint(len(data), rng) + data
+def _delimited(number: int, data: bytes, rng: random.Random, longer: float) -> bytes:
+    return _varint(number << 3 | 2, rng, longer) + _varint(len(data), rng, longer) + data
 
 
-def _varint(value: int, rng: random.Random) -> bytes:
+def _varint(value: int, rng: random.Random, longer: float, most: int = 5) -> bytes:
+    """most: bytes that it may have when it is longer than it has to be"""
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
         value >>= 7
     out.append(value)
-    if rng.random() < 0.05 and len(out) < 5:
-        out[-1] |= 128
-        out.append(0)
+    if rng.random() < longer:
+        while len(out) < most:
+            out[-1] |= 128
+            out.append(0)
+            if rng.random() < 0.5:
+                break
     return bytes(out)

@@ -78,6 +78,18 @@ def test_fast_is_plain(made, rules, trusted):
     assert everything(fast, rules) == everything(plain, rules)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_match_from_one_record_into_the_next_changes_nothing(engine):
+    made = SHAPES["logs"].request()
+    records = made.resource_logs.add().scope_logs.add().log_records
+    records.add().body.string_value = "order 4111 1111 1111"  # then the tag of attributes: `2`
+    records.add().attributes.add(key="a").value.string_value = "b"
+    joined = b"".join(record.SerializeToString() for record in records)
+    assert b"4111 1111 11112" in joined, "the records are no longer what they have to be"
+    batch = PIPELINES[engine](Batch("logs", made.SerializeToString(), NOW))
+    assert known("logs", batch.finish()).resource_logs[0].scope_logs == made.resource_logs[0].scope_logs
+
+
 @quickly
 @given(requests, st.sampled_from(RULES))
 def test_a_row_of_the_log_gives_the_events_of_the_batch(made, rules):
