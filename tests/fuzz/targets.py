@@ -1,0 +1,103 @@
+"""What has to hold for any bytes: each target takes them, and raises where it doesn't."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import json_format
+from made import TEXTS, request
+from test_fast_is_plain import PIPELINES, RULES, everything, known, run
+from wire import mutated
+
+from otel_ttf.otlp import json as otlp_json
+from otel_ttf.otlp.wire import SIGNALS, Malformed, Signal, decode
+from otel_ttf.pii.detectors import DETECTORS, masked
+
+_ENGINES = tuple(PIPELINES)
+Mutate = Callable[[bytes, random.Random], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """check   raises where something doesn't hold
+    seeds   inputs to begin with
+    mutate  how an input becomes another, given how plain bytes do; None: as bytes
+    """
+
+    check: Callable[[bytes], None]
+    seeds: Callable[[], Iterator[bytes]]
+    mutate: Callable[[bytes, random.Random, Mutate], bytes] | None = None
+
+
+def paths(data: bytes) -> None:
+    """The fast path gives what the plain one gives. The first byte chooses signal, engine, rules and trust."""
+    if not data:
+        return
+    chosen, raw = data[0], data[1:]
+    signal, engine = SIGNALS[chosen % 3], _ENGINES[chosen // 3 % len(_ENGINES)]
+    rules, trusted = RULES[chosen // 9 % 2], chosen // 18 % 2 == 1
+    fast, plain = (_through(signal, raw, engine, rules, trusted, plain) for plain in (False, True))
+    assert fast == plain
+
+
+def _through(signal: Signal, raw: bytes, engine: str, rules: Any, trusted: bool, plain: bool) -> object:
+    try:
+        batch = run(signal, raw, engine, trusted=trusted, plain=plain)
+        # As bytes: NaN is not equal to itself.
+        out = known(signal, batch.finish()).SerializeToString(deterministic=True)
+        return out, everything(batch, rules)
+    except Malformed as refused:
+        return str(refused)
+
+
+def _some_requests() -> Iterator[bytes]:
+    for seed in range(108):
+        yield bytes([seed % 36]) + request(SIGNALS[seed % 3], random.Random(seed), odd=seed % 2 == 1)
+
+
+def _mutated_request(data: bytes, rng: random.Random, mutate: Mutate) -> bytes:
+    if not data or rng.random() < 0.05:
+        return mutate(data, rng)
+    return data[:1] + mutated(data[1:], rng, mutate)
+
+
+def text(data: bytes) -> None:
+    """Masking a text raises nothing, and doing it again changes nothing."""
+    told = data.decode(errors="replace")
+    once = masked(told, DETECTORS)
+    assert masked(once, DETECTORS) == once
+
+
+def _some_texts() -> Iterator[bytes]:
+    yield from (one.encode() for one in TEXTS)
+    rng = random.Random(1)
+    for _ in range(50):
+        yield "".join(rng.choices(TEXTS, k=3)).encode()
+
+
+def from_json(data: bytes) -> None:
+    """OTLP/JSON becomes a request, or is Malformed. The first byte chooses the signal."""
+    if data:
+        signal = SIGNALS[data[0] % 3]
+        with suppress(Malformed):
+            decode(signal, otlp_json.decode(signal, data[1:]))
+
+
+def _some_json() -> Iterator[bytes]:
+    for seed in range(30):
+        signal = SIGNALS[seed % 3]
+        made = decode(signal, request(signal, random.Random(seed), odd=False))
+        document = json_format.MessageToDict(made, use_integers_for_enums=True)
+        yield bytes([seed % 3]) + json.dumps(document).encode()
+
+
+TARGETS = {
+    "paths": Target(paths, _some_requests, _mutated_request),
+    "text": Target(text, _some_texts),
+    "from_json": Target(from_json, _some_json),
+}
