@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.wire import Signal
-from otel_ttf.receivers.intake import Receipt
+from otel_ttf.receivers.prepare import Receipt
 
 # signal -> its response, and the field that counts what was rejected
 RESPONSES: dict[Signal, tuple[type[Message], str]] = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from types import TracebackType
 from typing import Self, TypeVar
@@ -14,38 +14,26 @@ from typing import Self, TypeVar
 import structlog
 
 from otel_ttf.clock import Clock
-from otel_ttf.log.base import Entry, EventLog, LogRefused
-from otel_ttf.otlp.batch import Batch
+from otel_ttf.log.base import EventLog, LogRefused
 from otel_ttf.otlp.events import Rules
 from otel_ttf.otlp.wire import Malformed, Signal
-from otel_ttf.receivers.limits import check
+from otel_ttf.receivers.lane import Answer, Lane, tell
+from otel_ttf.receivers.prepare import Pipeline, Preparation, Prepared, Receipt, Request
 from otel_ttf.telemetry import Telemetry, failure
 
-Pipeline = Callable[[Batch], Batch]
 T = TypeVar("T")
 
-INLINE = 32 << 10  # bytes; a larger request is worked on in a thread, so that the others need not wait
+INLINE = 32 << 10  # bytes; what is larger is worked on in a thread, so that the others need not wait
+JOINED = (
+    256 << 10
+)  # bytes; requests are joined up to here: more would gain nothing, and delay the first of them
+CROWD_SECONDS = float(
+    __import__("os").environ.get("CROWD", "0.003")
+)  # many senders at once: waiting so long costs less than a row and a sync for each few of them
 IN_FLIGHT = 256 << 20
 WORKERS = 2
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of a request that was taken.
-
-    accepted  records in the log
-    refused   records that are not: log records, spans, data points
-    rejected  place in the request -> what is wrong with that record (safe to tell the sender, not to log);
-              for metrics the place of the metric, which may have several data points
-    warnings  about what was accepted
-    """
-
-    accepted: int
-    refused: int = 0
-    rejected: Mapping[int, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
 
 
 class Disconnected(Exception):
@@ -127,6 +115,14 @@ class Frame:
             raise LogRefused("an internal error", 5.0) from None
 
 
+class _NotWritten(LogRefused):
+    """The log would not have so many records that were good."""
+
+    def __init__(self, refused: LogRefused, records: int) -> None:
+        super().__init__(refused.reason, refused.retry_after)
+        self.records = records
+
+
 class Intake:
     """Takes a request: reads it, runs the processors, and answers when it is in the log, synced."""
 
@@ -140,11 +136,10 @@ class Intake:
         *,
         max_in_flight: int = IN_FLIGHT,
     ) -> None:
-        self._pipeline = pipeline
+        self._prepare = Preparation(pipeline, rules, clock)
         self._log = log
-        self._rules = rules
-        self._clock = clock
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="intake")
+        self._lanes: dict[tuple[Signal, bool, bool], Lane] = {}
         self.telemetry = telemetry
         self.frame = Frame(telemetry)
         self.in_flight = InFlight(max_in_flight)
@@ -169,22 +164,22 @@ class Intake:
         began = perf_counter()
         try:
             with self.frame, self.in_flight.hold(len(raw)):
-                batch, entry = await self.offload(
-                    len(raw), self._prepare, signal, raw, self._clock.later(), event_ids, trusted
+                receipt = await self._lane(signal, large=len(raw) > INLINE, trusted=trusted).enter(
+                    Request(raw, event_ids)
                 )
-                if entry is not None:
-                    await self._append(entry, way.refused.inc)
+                if isinstance(receipt, Exception):
+                    if isinstance(receipt, _NotWritten):
+                        way.refused.inc(receipt.records)
+                    raise receipt
         finally:
             way.seconds.observe(perf_counter() - began)
-        if entry is not None:
-            way.events.inc(entry.records)
-            way.accepted.inc(entry.records)
-        accepted = batch.kept
-        refused = batch.records - accepted if batch.rejected else 0
-        if refused:
-            way.refused.inc(refused)
-            self.telemetry.error("rejected", refused)
-        return Receipt(accepted, refused, batch.rejected, batch.warnings)
+        if receipt.accepted:
+            way.events.inc(receipt.accepted)
+            way.accepted.inc(receipt.accepted)
+        if receipt.refused:
+            way.refused.inc(receipt.refused)
+            self.telemetry.error("rejected", receipt.refused)
+        return receipt
 
     async def offload(self, size: int, work: Callable[..., T], *arguments: object) -> T:
         """Calls `work(*arguments)`: here when the payload is small, else in a worker thread."""
@@ -196,21 +191,36 @@ class Intake:
         """Ends the worker threads; for when the receivers are stopped."""
         self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def _prepare(
-        self, signal: Signal, raw: bytes, arrival: int, event_ids: Mapping[int, str] | None, trusted: bool
-    ) -> tuple[Batch, Entry | None]:
-        check(signal, raw)
-        batch = self._pipeline(Batch(signal, raw, arrival, trusted=trusted, event_ids=event_ids))
-        # An empty request, or one without a good record, needs no place in the log.
-        if not batch.kept:
-            return batch, None
-        payload = batch.finish()
-        view = batch.extract(self._rules)
-        return batch, Entry(signal, arrival, payload, batch.ids, batch.kept, view)
+    def _lane(self, signal: Signal, *, large: bool, trusted: bool) -> Lane:
+        """Large requests have lanes of their own, so that small ones need not wait for them."""
+        lane = self._lanes.get((signal, large, trusted))
+        if lane is None:
+            # Of large ones, one group is worked on while another is being synced.
+            work = partial(self._work, signal, trusted)
+            lane = self._lanes[signal, large, trusted] = Lane(work, groups=WORKERS if large else 1)
+        return lane
 
-    async def _append(self, entry: Entry, refused: Callable[[float], None]) -> None:
+    async def _work(
+        self, signal: Signal, trusted: bool, requests: Sequence[Request], answers: Sequence[Answer]
+    ) -> None:
+        size = sum(len(request.raw) for request in requests)
+        parts = await self.offload(size, self._prepare, signal, requests, trusted)
+        if len(parts) == 1:
+            await self._append(parts[0], answers)
+        else:
+            await asyncio.gather(
+                *(self._append(part, [answer]) for part, answer in zip(parts, answers, strict=True))
+            )
+
+    async def _append(self, part: Prepared | Exception, answers: Sequence[Answer]) -> None:
+        """Answers when the entry of these senders is in the log, or with the reason why it is not."""
+        if isinstance(part, Exception):
+            tell(answers, [part])
+            return
         try:
-            await self._log.append(entry)
-        except LogRefused:
-            refused(entry.records)
-            raise
+            if part.entry is not None:
+                await self._log.append(part.entry)
+        except LogRefused as refused:
+            tell(answers, [_NotWritten(refused, receipt.accepted) for receipt in part.receipts])
+        else:
+            tell(answers, part.receipts)

@@ -19,7 +19,8 @@ from otel_ttf.otlp.wire import Malformed, Signal
 from otel_ttf.receivers.answers import RESPONSES, come_again, http_status, response
 from otel_ttf.receivers.body import MAX_BODY, Unusable, check_json, media_type, read_body
 from otel_ttf.receivers.endpoint import Endpoint
-from otel_ttf.receivers.intake import Disconnected, Intake, Receipt
+from otel_ttf.receivers.intake import Disconnected, Intake
+from otel_ttf.receivers.prepare import Receipt
 from otel_ttf.units import SECOND, Duration, Size
 
 SETTING = "receivers.otlp.protocols.http.endpoint"

@@ -32,9 +32,10 @@ from otel_ttf.processors.mask import MaskConfig
 from otel_ttf.processors.pseudonymise import PseudonymiseConfig
 from otel_ttf.processors.validate import ValidateConfig
 from otel_ttf.receivers.http_server import HttpServer
-from otel_ttf.receivers.intake import Intake, Pipeline
+from otel_ttf.receivers.intake import Intake
 from otel_ttf.receivers.otlp_grpc import GrpcConfig, GrpcServer, serve
 from otel_ttf.receivers.otlp_http import HttpConfig, otlp_app
+from otel_ttf.receivers.prepare import Pipeline
 from otel_ttf.receivers.rest import rest_router
 from otel_ttf.telemetry import Telemetry
 

@@ -17,7 +17,8 @@ from otel_ttf.log.base import LogRefused
 from otel_ttf.log.sqlite import LogConfig, SqliteLog
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.wire import Malformed
-from otel_ttf.receivers.intake import INLINE, InFlight, Intake, Pipeline
+from otel_ttf.receivers.intake import INLINE, InFlight, Intake
+from otel_ttf.receivers.prepare import Pipeline
 from otel_ttf.telemetry import Telemetry
 
 
@@ -132,6 +133,114 @@ async def test_what_the_log_refuses_is_counted_by_records(make, log):
     where = {"receiver": "rest", "transport": "http"}
     assert value("otelcol_receiver_refused_log_records_total", where) == 3
     assert value("otelcol_receiver_accepted_log_records_total", where) == 0
+
+
+# Together.
+
+
+async def test_small_requests_of_one_moment_become_one_row(make, log):
+    intake = make()
+    receipts = await asyncio.gather(
+        *(intake("logs", request(records=n), protocol="grpc") for n in (1, 3, 2)),
+        intake("logs", b"", protocol="http"),
+    )
+    assert [receipt.accepted for receipt in receipts] == [1, 3, 2, 0]
+    (row,) = log.read(0)
+    assert row.records == 6
+    assert len(ExportLogsServiceRequest.FromString(row.payload).resource_logs) == 3
+    value = intake.telemetry.registry.get_sample_value
+    assert value("telemetry_events_total", {"signal": "logs"}) == 6
+    name = "otel_ttf_request_duration_seconds_count"
+    assert value(name, {"protocol": "grpc", "signal": "logs"}) == 3
+    assert value(name, {"protocol": "http", "signal": "logs"}) == 1
+
+
+async def test_signals_and_trust_are_not_mixed(make, log):
+    intake = make()
+    raw = request()
+    await asyncio.gather(
+        intake("logs", raw, protocol="grpc"),
+        intake("traces", raw, protocol="grpc"),  # the same bytes are a span
+        intake("logs", raw, protocol="grpc", trusted=True),
+    )
+    assert sorted(row.signal for row in log.read(0)) == ["logs", "logs", "traces"]
+
+
+async def test_one_that_is_malformed_fails_alone(make, log):
+    intake = make()
+    told = await asyncio.gather(
+        intake("logs", request(records=2), protocol="grpc"),
+        intake("logs", b"\x0a\x7f", protocol="grpc"),
+        intake("logs", request(records=1), protocol="grpc"),
+        return_exceptions=True,
+    )
+    assert [getattr(one, "accepted", type(one)) for one in told] == [2, Malformed, 1]
+    assert [row.records for row in log.read(0)] == [2, 1]
+    errors = intake.telemetry.registry.get_sample_value
+    assert errors("telemetry_errors_total", {"reason": "malformed"}) == 1
+
+
+async def test_one_whose_record_is_rejected_hears_it_by_its_own_numbers(make, log):
+    intake = make()
+    message = ExportLogsServiceRequest.FromString(request(records=3))
+    record = message.resource_logs[0].scope_logs[0].log_records[2]
+    record.attributes.add(key="user.id").value.string_value = "x" * 2000
+    told = await asyncio.gather(
+        intake("logs", request(records=5), protocol="grpc"),
+        intake("logs", message.SerializeToString(), protocol="grpc"),
+    )
+    assert [(receipt.accepted, receipt.refused) for receipt in told] == [(5, 0), (2, 1)]
+    assert list(told[1].rejected) == [2]
+    assert told[1].rejected[2].startswith("log_records[2]: ")
+    assert sum(row.records for row in log.read(0)) == 7
+
+
+async def test_one_that_goes_away_takes_nobody_with_it(make, log):
+    intake = make()
+    tasks = [asyncio.create_task(intake("logs", request(), protocol="grpc")) for _ in range(3)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    told = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [getattr(one, "accepted", type(one)) for one in told] == [1, asyncio.CancelledError, 1]
+    assert sum(row.records for row in log.read(0)) == 2
+    assert intake.in_flight.used == 0
+
+
+async def test_what_the_log_refuses_is_told_to_each_and_counted_for_each(make, log):
+    intake = make()
+    await log.close()
+    told = await asyncio.gather(
+        intake("logs", request(records=2), protocol="grpc"),
+        intake("logs", request(records=3), protocol="rest"),
+        return_exceptions=True,
+    )
+    assert [str(one) for one in told if isinstance(one, LogRefused)] == ["the server is stopping"] * 2
+    value = intake.telemetry.registry.get_sample_value
+    name = "otelcol_receiver_refused_log_records_total"
+    assert value(name, {"receiver": "otlp", "transport": "grpc"}) == 2
+    assert value(name, {"receiver": "rest", "transport": "http"}) == 3
+    assert value("telemetry_errors_total", {"reason": "refused"}) == 2
+
+
+async def test_all_that_was_sent_by_many_is_in_the_log_once_in_fewer_rows(make, log):
+    intake = make()
+
+    async def sender(name: str) -> None:
+        for number in range(20):
+            assert (await intake("logs", request(f"{name} {number}"), protocol="grpc")).accepted == 1
+
+    await asyncio.gather(*(sender(f"sender {n}") for n in range(20)))
+    rows = log.read(0, rows=1000)
+    bodies = [
+        resource.scope_logs[0].log_records[0].body.string_value
+        for row in rows
+        for resource in ExportLogsServiceRequest.FromString(row.payload).resource_logs
+    ]
+    assert sorted(bodies) == sorted(f"sender {n} {number}" for n in range(20) for number in range(20))
+    for n in range(20):
+        own = [body for body in bodies if body.startswith(f"sender {n} ")]
+        assert own == [f"sender {n} {number}" for number in range(20)]
+    assert len(rows) < 100
 
 
 def test_a_hold_grows_and_ends():

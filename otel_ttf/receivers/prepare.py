@@ -1,0 +1,138 @@
+"""What requests become on their way into the log, and what their senders are told: no I/O.
+
+Requests that came at the same moment become one row. The bytes of two OTLP requests, one after the other, are
+one request with the resources of both; so a pass over many small ones costs about what a pass over one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+
+from otel_ttf.clock import Clock
+from otel_ttf.log.base import Entry
+from otel_ttf.otlp.batch import Batch
+from otel_ttf.otlp.events import Rules
+from otel_ttf.otlp.wire import SHAPES, Signal
+from otel_ttf.receivers.limits import check
+
+Pipeline = Callable[[Batch], Batch]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a request that was taken.
+
+    accepted  records in the log
+    refused   records that are not: log records, spans, data points
+    rejected  place in the request -> what is wrong with that record (safe to tell the sender, not to log);
+              for metrics the place of the metric, which may have several data points
+    warnings  about what was accepted
+    """
+
+    accepted: int
+    refused: int = 0
+    rejected: Mapping[int, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """OTLP in protobuf as it came. event_ids: REST event ids by place of the record."""
+
+    raw: bytes
+    event_ids: Mapping[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Requests in a row, ready for the log.
+
+    entry     None: there is nothing to keep
+    receipts  one for each, in their order, for when the entry is in the log
+    """
+
+    entry: Entry | None
+    receipts: Sequence[Receipt]
+
+
+class Preparation:
+    """Reads requests and runs the processors over them. Any thread may call."""
+
+    def __init__(self, pipeline: Pipeline, rules: Rules, clock: Clock) -> None:
+        self._pipeline = pipeline
+        self._rules = rules
+        self._clock = clock
+
+    def __call__(
+        self, signal: Signal, requests: Sequence[Request], trusted: bool
+    ) -> list[Prepared | Exception]:
+        """All as one when nothing is wrong with any of them; else each alone, with what is wrong with it.
+
+        Whatever one of them brings about, be it an error of ours, is no business of the others.
+        """
+        if len(requests) > 1:
+            try:
+                together = self._together(signal, requests, trusted=trusted)
+            except Exception:  # noqa: BLE001 - it comes again below, alone, and is told to the one whose it is
+                together = None
+            if together is not None:
+                return [together]
+        return [self._alone(signal, request, trusted=trusted) for request in requests]
+
+    def _alone(self, signal: Signal, request: Request, *, trusted: bool) -> Prepared | Exception:
+        try:
+            check(signal, request.raw)
+            batch = self._pipeline(self._batch(signal, request.raw, request.event_ids, trusted=trusted))
+            accepted = batch.kept
+            refused = batch.records - accepted if batch.rejected else 0
+            return Prepared(self._entry(batch), [Receipt(accepted, refused, batch.rejected, batch.warnings)])
+        except Exception as error:  # noqa: BLE001 - the intake's frame counts it where it is raised
+            return error
+
+    def _together(self, signal: Signal, requests: Sequence[Request], *, trusted: bool) -> Prepared | None:
+        """None, or any error: something is the matter with one of them."""
+        raws = [request.raw for request in requests]
+        joined = b"".join(raws)
+        check(signal, joined)
+        # In order, so that nothing is decoded that a broken one before it has hidden from the check.
+        firsts = [0, *accumulate(_slices(signal, raw) for raw in raws)]
+        event_ids = {
+            first + place: id_
+            for request, first in zip(requests, firsts, strict=False)
+            if request.event_ids
+            for place, id_ in request.event_ids.items()
+        }
+        batch = self._pipeline(self._batch(signal, joined, event_ids, trusted=trusted))
+        if batch.warnings or batch.kept != batch.records or len(batch) != firsts[-1]:
+            return None
+        places = pairwise(firsts)
+        if signal == "metrics":
+            counts = [sum(batch.sizes.get(n, 0) for n in range(first, end)) for first, end in places]
+        else:
+            counts = [end - first for first, end in places]
+        return Prepared(self._entry(batch), [Receipt(count) for count in counts])
+
+    def _batch(
+        self, signal: Signal, raw: bytes, event_ids: Mapping[int, str] | None, *, trusted: bool
+    ) -> Batch:
+        return Batch(signal, raw, self._clock.later(), trusted=trusted, event_ids=event_ids)
+
+    def _entry(self, batch: Batch) -> Entry | None:
+        # An empty request, or one without a good record, needs no place in the log.
+        if not batch.kept:
+            return None
+        payload = batch.finish()
+        view = batch.extract(self._rules)
+        return Entry(batch.signal, batch.arrival, payload, batch.ids, batch.kept, view)
+
+
+def _slices(signal: Signal, raw: bytes) -> int:
+    """Log records, spans or metrics of a request.
+
+    Raises DecodeError: its fields don't end where it does. Joined, it would take in what follows, and what is
+    malformed alone could be sound together.
+    """
+    shallow = SHAPES[signal].shallow.FromString(raw)
+    return sum(len(scope.records) for resource in shallow.resources for scope in resource.scopes)
