@@ -1,8 +1,8 @@
 """The benchmark's requests: log records as OTLP, made once; times and user ids are patched in place.
 
 A thousand records of the mix `logs`: 20 milestones and 100 other named events, each with a user, and 880
-plain lines without one. Of the mix `events`: 750 milestones and 250 others. 50 of them hold personal data. A
-record has 8 attributes and about 360 bytes.
+plain lines without one. Of the mix `events`: 750 milestones and 250 others. Of the mix `lines`: plain lines
+only. 50 of them hold personal data. A record has 8 attributes and about 360 bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,14 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-Mix = Literal["logs", "events"]
+Mix = Literal["logs", "events", "lines"]
+MIXES: tuple[Mix, ...] = get_args(Mix)
 Value = str | int | float | bool
 
 THOUSAND = 1000
 THOUSANDS = 4
 # Of a thousand records: milestones, other named events; the rest are plain lines.
-SHARES: dict[Mix, tuple[int, int]] = {"logs": (20, 100), "events": (750, 250)}
+SHARES: dict[Mix, tuple[int, int]] = {"logs": (20, 100), "events": (750, 250), "lines": (0, 0)}
 PERSONAL = 50
 
 MILESTONES = (
