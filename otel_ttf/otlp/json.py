@@ -31,6 +31,7 @@ _SIGNED = {
     _F.TYPE_SINT64: 64,
     _F.TYPE_SFIXED64: 64,
 }
+_LONG = frozenset([_F.TYPE_INT64, _F.TYPE_UINT64, _F.TYPE_FIXED64, _F.TYPE_SFIXED64, _F.TYPE_SINT64])
 _HEX = frozenset({"trace_id", "span_id", "parent_span_id"})
 MAX_CONTAINERS = 4_000_000
 # protobuf takes 100 messages within each other.
@@ -61,6 +62,36 @@ def decode(signal: Signal, body: bytes) -> bytes:
 def encode(message: Message) -> bytes:
     """A response, or a google.rpc.Status, as JSON."""
     return json_format.MessageToJson(message, indent=None, ensure_ascii=False).encode()
+
+
+def as_json(request: Message) -> str:
+    """A request in OTLP/JSON: ids in hex, enums as integers."""
+    return json.dumps(_plain(request), ensure_ascii=False)
+
+
+def camel(name: str) -> str:
+    """A field's name in JSON."""
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
+
+
+def _plain(message: Message) -> dict[str, object]:
+    return {
+        field.json_name: [_told(field, one) for one in value] if field.is_repeated else _told(field, value)
+        for field, value in message.ListFields()
+    }
+
+
+def _told(field: FieldDescriptor, value: Any) -> object:
+    if field.type == _F.TYPE_MESSAGE:
+        return _plain(value)
+    if field.type == _F.TYPE_BYTES:
+        return value.hex() if field.name in _HEX else base64.b64encode(value).decode()
+    if field.type in _LONG:
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def _digits(text: str) -> int | float:

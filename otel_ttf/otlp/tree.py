@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -10,6 +11,13 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 # Ids of these sizes are never looked at; what is larger or smaller is none, and may hold anything.
 ID_SIZES = {"trace_id": 16, "span_id": 8, "parent_span_id": 8}
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def place(message: str, field: str) -> str:
+    """How a field is called in metrics and on the screen: `span_event.name`, `log.attributes`."""
+    told = {"LogRecord": "log", "Event": "span_event", "InstrumentationScope": "scope"}.get(message)
+    return f"{told or _WORD.sub('_', message).lower()}.{field}"
 
 
 class Plan:
@@ -18,10 +26,10 @@ class Plan:
     __slots__ = ("ids", "lists", "messages", "texts", "values")
 
     def __init__(self) -> None:
-        self.texts: list[tuple[str, bool]] = []  # field, repeated
-        self.ids: list[tuple[str, int]] = []  # field, size
-        self.values: list[str] = []
-        self.lists: list[str] = []
+        self.texts: list[tuple[str, bool, str]] = []  # field, repeated, place
+        self.ids: list[tuple[str, int, str]] = []  # field, size, place
+        self.values: list[tuple[str, str]] = []
+        self.lists: list[tuple[str, str]] = []
         self.messages: list[tuple[str, bool, Plan]] = []
 
 
@@ -30,27 +38,32 @@ def plan(descriptor: Descriptor) -> Plan:
     """The plan of a message type. AnyValue is the walker's own matter."""
     made = Plan()
     for field in descriptor.fields:
+        where = place(descriptor.name, field.name)
         if field.name in ID_SIZES:
-            made.ids.append((field.name, ID_SIZES[field.name]))
+            made.ids.append((field.name, ID_SIZES[field.name], where))
         if field.type == FieldDescriptor.TYPE_STRING:
-            made.texts.append((field.name, field.is_repeated))
+            made.texts.append((field.name, field.is_repeated, where))
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
             below = field.message_type
             assert below is not None
             kind = below.name
             if kind == "KeyValue":
-                made.lists.append(field.name)
+                made.lists.append((field.name, where))
             elif kind == "AnyValue":
-                made.values.append(field.name)
+                made.values.append((field.name, where))
             else:
                 made.messages.append((field.name, field.is_repeated, plan(below)))
     return made
 
 
 class Walker:
-    """Visits all that a message holds and rewrites it in place. Methods tell whether something was changed."""
+    """Visits all that a message holds and rewrites it in place. Methods tell whether something was changed.
+
+    place  what is being visited, see `place`
+    """
 
     looks_at_texts = True
+    place = ""
 
     def pair(self, pair: Any) -> bool | None:
         """A key with its value. None: nothing is to be done for the key; the value is looked into."""
@@ -66,28 +79,26 @@ class Walker:
 
     def message(self, message: Any, *, without: Iterable[str] = ()) -> bool:
         """Any message of OTLP but AnyValue and KeyValue; `without` names fields that are passed over."""
-        return self._message(message, plan(message.DESCRIPTOR), frozenset(without))
-
-    def _message(self, message: Any, by: Plan, without: frozenset[str] = frozenset()) -> bool:
         changed = False
+        by = plan(message.DESCRIPTOR)
         if self.looks_at_texts:
-            for name, repeated in by.texts:
+            for name, repeated, self.place in by.texts:
                 changed |= self._texts(message, name, repeated)
-            for name, size in by.ids:
+            for name, size, self.place in by.ids:
                 changed |= self.id(message, name, size)
-        for name in by.values:
+        for name, self.place in by.values:
             if message.HasField(name):
                 changed |= self.value(getattr(message, name))
-        for name in by.lists:
+        for name, self.place in by.lists:
             changed |= self.pairs(getattr(message, name))
-        for name, repeated, below in by.messages:
+        for name, repeated, _ in by.messages:
             if name in without:
                 continue
             if repeated:
                 for child in getattr(message, name):
-                    changed |= self._message(child, below)
+                    changed |= self.message(child)
             elif message.HasField(name):
-                changed |= self._message(getattr(message, name), below)
+                changed |= self.message(getattr(message, name))
         return changed
 
     def id(self, message: Any, name: str, size: int) -> bool:
@@ -152,12 +163,7 @@ class Walker:
                 value.string_value = new
                 return True
         elif kind == "bytes_value":
-            encoding = "utf-8"
-            try:
-                old = value.bytes_value.decode()
-            except UnicodeDecodeError:
-                encoding = "latin-1"
-                old = value.bytes_value.decode(encoding)
+            old, encoding = as_text(value.bytes_value)
             if (new := self.text(old)) != old:
                 value.bytes_value = new.encode(encoding)
                 return True
@@ -167,3 +173,11 @@ class Walker:
                 value.string_value = text
                 return True
         return False
+
+
+def as_text(data: bytes) -> tuple[str, str]:
+    """(bytes as text, the encoding that it took): UTF-8, or else one character a byte."""
+    try:
+        return data.decode(), "utf-8"
+    except UnicodeDecodeError:
+        return data.decode("latin-1"), "latin-1"

@@ -38,8 +38,8 @@ class Visitor(Protocol[Rule]):
         """What the last name of the path says about its value. None: nothing, and what is below is asked about;
         DROP: it goes; anything else is handed to `leaf` with each leaf below, and `member` is not asked there."""
 
-    def leaf(self, value: Leaf, path: Path, rule: Rule | None) -> str | None:
-        """The text that takes the place of a text, a number, true, false or null; None: it stays."""
+    def leaf(self, value: Leaf, path: Path, rule: Rule | None) -> str | float | None:
+        """What takes the place of a text, a number, true, false or null; None: it stays."""
 
     def name(self, path: Path) -> str:
         """What is written in the place of the last name of the path."""
@@ -245,9 +245,9 @@ class _Walk:
         if rule is None and isinstance(value, str) and self._level < _NESTED and _OUTSIDE.match(value):
             root = _parsed(value)
             if root is not None:
-                new = _Walk(value, self._visitor, self._level + 1).run(root, path)
-                if new is not None:
-                    self._write(node, new)
+                inside = _Walk(value, self._visitor, self._level + 1).run(root, path)
+                if inside is not None:
+                    self._write(node, inside)
                 return
         new = self._visitor.leaf(value, path, rule)
         if new is not None and new != value:
@@ -260,8 +260,9 @@ class _Walk:
             text = json.loads(f'"{text}"')
         return _HALVES.sub("\ufffd", text)
 
-    def _write(self, node: _Node, new: str) -> None:
-        told = json.dumps(new, ensure_ascii=self._text.isascii() or _HALVES.search(new) is not None)
+    def _write(self, node: _Node, new: str | float) -> None:
+        odd = isinstance(new, str) and _HALVES.search(new) is not None
+        told = json.dumps(new, ensure_ascii=self._text.isascii() or odd)
         self._edits.append((node.start, node.end, told))
 
     def _drop(self, begins: Sequence[_Node], ends: Sequence[_Node], place: int, *, kept: bool) -> None:

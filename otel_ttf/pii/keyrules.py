@@ -17,7 +17,7 @@ from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from otel_ttf.pii.detect.base import Action
+from otel_ttf.pii.action import Action
 from otel_ttf.pii.phrases import IDENTIFYING, How, Phrase, Phrases, Policy, rows, table, within, words_of
 from otel_ttf.pii.scanner import KEY, Pattern, literal
 
@@ -93,11 +93,13 @@ class KeyRules:
 
     configured  come first, in their order
     subject     attributes that are replaced by the subject's token: nothing is said of them here
+    labels      of all placeholders
     patterns    for the one scan: they hit every key whose value a rule masks, where a key can stand, that is as
                 a field of a KeyValue or between quotes
     """
 
     patterns: Sequence[Pattern]
+    labels: frozenset[str]
 
     def __init__(self, configured: Sequence[KeyRule] = (), subject: Collection[str] = ()) -> None:
         self._subject = frozenset(subject)
@@ -117,6 +119,13 @@ class KeyRules:
             *self._phrases.expressions,
         ]
         self.patterns = [Pattern(KEY, expression) for expression in dict.fromkeys(expressions)]
+        self.labels = frozenset(
+            [
+                *(rule.label for rule in self._registry.values()),
+                *(phrase.label for phrase in table()),
+                "REDACTED",
+            ]
+        )
         self._remembered = lru_cache(maxsize=4096)(self._find)
 
     def rule(self, key: str) -> Rule | None:
@@ -200,6 +209,10 @@ def registry() -> Mapping[str, Rule]:
 @cache
 def _secrets() -> Phrases:
     return Phrases(phrase for phrase in table() if phrase.place == "within")
+
+
+SECRET_PHRASES: tuple[str, ...] = tuple(str(phrase) for phrase in table() if phrase.place == "within")
+"""Words that make a name secret wherever they stand in it."""
 
 
 @lru_cache(maxsize=4096)

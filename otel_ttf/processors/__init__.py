@@ -22,14 +22,20 @@ PROCESSORS: dict[str, Callable[[Any, Setting], Built]] = {
 
 
 def pipeline(
-    configs: Mapping[str, Any], keys: Keys, subject: SubjectConfig, *, engine: Engine | None = None
+    configs: Mapping[str, Any],
+    keys: Keys,
+    subject: SubjectConfig,
+    *,
+    engine: Engine | None = None,
+    **told: Any,
 ) -> Processor:
     """The configured processors as one. What they look for goes into one scan.
 
     configs  name -> configuration, as in PROCESSORS
     engine   of the scan; by default the fastest that is installed
+    told     what else processors are told, see Setting
     """
-    setting = Setting(keys, SubjectKeys(subject.from_), subject.normalise)
+    setting = Setting(keys, SubjectKeys(subject.from_), subject.normalise, **told)
     built = [build(configs[name], setting) for name, build in PROCESSORS.items() if name in configs]
     scanner = Scanner([pattern for one in built for pattern in one.patterns], engine)
     steps = [one.processor(scanner) for one in built]

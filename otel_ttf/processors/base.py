@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.subject import SubjectKeys
 from otel_ttf.otlp.tree import Walker
 from otel_ttf.pii.keys import Keys
+from otel_ttf.pii.masking import Sealer, Trace
 from otel_ttf.pii.scanner import Pattern, Scanner
 
 Processor = Callable[[Batch], Batch]
@@ -18,11 +19,21 @@ Processor = Callable[[Batch], Batch]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all processors are told: keys, and which attributes name the subject."""
+    """What all processors are told.
+
+    keys          for pseudonyms, event ids, hashes
+    subject       which attributes name the subject
+    sealer        encrypts under a subject's key; only where something is to be encrypted
+    count_masked  told how much was masked: (rule, place) -> how often
+    trace         told of each thing that was masked, see masking.Where; for `otel-ttf mask --explain`
+    """
 
     keys: Keys
     subject: SubjectKeys
     normalise: str
+    sealer: Sealer | None = None
+    count_masked: Callable[[Mapping[tuple[str, str], int]], None] = lambda counts: None
+    trace: Trace | None = None
 
 
 class Built(Protocol):

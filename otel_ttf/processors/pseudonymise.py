@@ -38,7 +38,7 @@ class _Replacer(Walker):
     """Replaces subject attributes, at all depths.
 
     subject, rank  of the uppermost ones of a list, the one that counts, as it came; token: its own
-    rule           what a subject breaks, if one does
+    rule           what the first subject that breaks one breaks
     """
 
     looks_at_texts = False
@@ -122,7 +122,11 @@ class _Replacer(Walker):
             return False, None
         size = len(subject.encode())
         if size > MAX_SUBJECT_BYTES:
-            self.rule = f"{self._keys.names[rank]}: expected at most {MAX_SUBJECT_BYTES} bytes, found {size}"
+            # The first one is told: the two paths walk the rest of a record in different orders.
+            if self.rule is None:
+                self.rule = (
+                    f"{self._keys.names[rank]}: expected at most {MAX_SUBJECT_BYTES} bytes, found {size}"
+                )
             value.string_value = REDACTED
             return True, None
         value.string_value = self._pseudonyms.token(subject)

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from otel_ttf.pii.detectors import DETECTORS, masked
+from otel_ttf.pii.masking import Where, for_messages
 from otel_ttf.receivers.body import Unusable, check_json
 from otel_ttf.units import SECOND
 
@@ -265,7 +265,7 @@ def _kind(value: object) -> str:
 
 def _shown(name: str) -> str:
     """A field's name in a reason: masked, short, and one line."""
-    name = masked(name[:1024], DETECTORS)
+    name = for_messages().text(name[:1024], Where())
     return json.dumps(name[:64]) if not name.isprintable() or len(name) > 64 else name
 
 

@@ -16,7 +16,7 @@ from wire import mutated
 
 from otel_ttf.otlp import json as otlp_json
 from otel_ttf.otlp.wire import SIGNALS, Malformed, Signal, decode
-from otel_ttf.pii.detectors import DETECTORS, masked
+from otel_ttf.pii.masking import Where, for_messages
 
 _ENGINES = tuple(PIPELINES)
 Mutate = Callable[[bytes, random.Random], bytes]
@@ -69,8 +69,8 @@ def _mutated_request(data: bytes, rng: random.Random, mutate: Mutate) -> bytes:
 def text(data: bytes) -> None:
     """Masking a text raises nothing, and doing it again changes nothing."""
     told = data.decode(errors="replace")
-    once = masked(told, DETECTORS)
-    assert masked(once, DETECTORS) == once
+    once = for_messages().text(told, Where())
+    assert for_messages().text(once, Where()) == once
 
 
 def _some_texts() -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from test_unseen_bytes import PROCESS, field, record
 
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules, TimeConfig
-from otel_ttf.pii.detectors import DETECTORS, masked
+from otel_ttf.pii.masking import Where, for_messages
 
 RULES = Rules(TimeConfig(), ("user.id", "enduser.id", "user_id"), lambda _name: True)
 USER = field(1, b"user.id") + field(2, field(1, b"u" * 600))
@@ -48,7 +48,9 @@ def seconds(work: Callable[[int], None], size: int) -> float:
 )
 def test_masking_takes_time_as_the_length(unit):
     # Squares would take 64 times as long.
-    assert growth(lambda size: masked(unit * (size // len(unit)), DETECTORS) and None, 32 * KIB) < 24
+    assert (
+        growth(lambda size: for_messages().text(unit * (size // len(unit)), Where()) and None, 32 * KIB) < 24
+    )
 
 
 @pytest.mark.parametrize(

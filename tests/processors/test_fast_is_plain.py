@@ -90,6 +90,16 @@ def test_a_match_from_one_record_into_the_next_changes_nothing(engine):
     assert known("logs", batch.finish()).resource_logs[0].scope_logs == made.resource_logs[0].scope_logs
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_of_several_ids_that_are_too_long_both_paths_tell_the_same_one(engine):
+    made = SHAPES["logs"].request()
+    record = made.resource_logs.add().scope_logs.add().log_records.add()
+    record.attributes.add(key="enduser.id").value.string_value = "x" * 600
+    record.body.kvlist_value.values.add(key="user.id").value.string_value = "x" * 700
+    told = [run("logs", made.SerializeToString(), engine, plain=plain).rejected for plain in (False, True)]
+    assert told == [{0: "log_records[0]: enduser.id: expected at most 512 bytes, found 600"}] * 2
+
+
 @quickly
 @given(requests, st.sampled_from(RULES))
 def test_a_row_of_the_log_gives_the_events_of_the_batch(made, rules):

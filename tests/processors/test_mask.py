@@ -137,10 +137,10 @@ def test_a_value_keeps_its_type(value, expected):
         AnyValue(bytes_value=b"x"),
     ],
 )
-@pytest.mark.parametrize("key", ["password", "http.request.header.set-cookie", "user.apiKey", "tax_id"])
+@pytest.mark.parametrize("key", ["password", "http.request.header.set-cookie", "user.apiKey", "shoe_size"])
 def test_a_secret_key_hides_its_value_of_any_type(key, value):
     record = LogRecord(attributes=[KeyValue(key=key, value=value)])
-    out = log_out(record, config=MaskConfig(keys=("tax id",)))
+    out = log_out(record, config=MaskConfig(keys=("shoe size",)))
     assert out.attributes[0].value == AnyValue(string_value="[REDACTED]")
 
 

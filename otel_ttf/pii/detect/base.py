@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar
+
+from otel_ttf.pii.action import Action
 
 Span = tuple[int, int]
-Action = Literal["redact", "hash", "truncate", "partial", "encrypt", "drop", "keep"]
 
 
 class Detector:
@@ -21,6 +22,7 @@ class Detector:
     pack       name of the opt-in pack it belongs to, e.g. a country
     shaped     known by the shape of its digits alone: not looked for in a value that is nothing but digits where
                the key says that it is an id, a time, a count
+    dotted     looks like a version: not looked for where a convention says that the value is technical
     """
 
     name: ClassVar[str]
@@ -30,6 +32,7 @@ class Detector:
     default: ClassVar[Action] = "redact"
     pack: ClassVar[str | None] = None
     shaped: ClassVar[bool] = False
+    dotted: ClassVar[bool] = False
 
     def find(self, text: str) -> Iterator[Span]:
         """(start, end) of the findings, in order, without overlaps."""

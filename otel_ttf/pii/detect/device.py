@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
+from otel_ttf.pii.action import Action
 from otel_ttf.pii.detect.around import words_before
-from otel_ttf.pii.detect.base import Action, Detector, Span
+from otel_ttf.pii.detect.base import Detector, Span
 from otel_ttf.pii.detect.card import luhn
 
 _MAC = re.compile(

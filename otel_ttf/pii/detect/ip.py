@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address, ip_network
 from typing import ClassVar
 
+from otel_ttf.pii.action import Action
 from otel_ttf.pii.detect.around import before, free_before, listed, words_before
-from otel_ttf.pii.detect.base import Action, Detector, Span
+from otel_ttf.pii.detect.base import Detector, Span
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _V4 = re.compile(rf"(?<![0-9]){_OCTET}(?:\.{_OCTET}){{3}}(?![0-9])")
@@ -66,6 +67,7 @@ class Ip(Detector):
     secret: ClassVar[bool] = False
     label: ClassVar[str] = "IP"
     default: ClassVar[Action] = "truncate"
+    dotted: ClassVar[bool] = True
     # No 10.x, which networks of one's own are full of, and none that ends in .0.0, as browsers' versions do.
     supersets: ClassVar[tuple[str, ...]] = (
         r"(?:[1-9]|[2-9]0|1[0-9]0|2[0-2]0)\.[0-9]{1,3}\.(?:[0-9]{1,3}\.[1-9]|[1-9][0-9]{0,2}\.0)",

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
+from otel_ttf.pii.action import Action
 from otel_ttf.pii.detect.around import listed, stands_alone, words_before
-from otel_ttf.pii.detect.base import Action, Detector, Span
+from otel_ttf.pii.detect.base import Detector, Span
 from otel_ttf.pii.detect.card import luhn
 
 _NAMED_WITHIN = 4  # words

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import ClassVar
 
 from otel_ttf.pii.detect.base import Detector, Span
 from otel_ttf.pii.detect.value import is_masked, is_prose, is_random, is_vacant, masked_at
-from otel_ttf.pii.names import PHRASES, SecretNames
+from otel_ttf.pii.keyrules import SECRET_PHRASES, secret
 
 # Of a longer key, so many characters at its end are looked at.
 LONGEST_KEY = 64
@@ -107,25 +107,31 @@ _TAIL = rf"[A-Za-z0-9_.\-]{{0,{LONGEST_KEY}}}"
 _AROUND = r"[\]\x22'`\\ \t]{0,16}"
 
 
-class Pair(Detector):
-    """Values of secret names; what says that there is none, and sentences, are left alone.
+_EITHER = "|".join(dict.fromkeys(r"[ \t_.\-]*".join(phrase.split()) for phrase in SECRET_PHRASES))
+_SUPERSETS = (
+    rf"(?:{_EITHER}){_TAIL}{_AROUND}[:=>]",
+    rf"--[A-Za-z0-9_.\-]{{0,{LONGEST_KEY}}}(?:{_EITHER}){_TAIL}[ \t]",
+    rf"<[A-Za-z0-9_:.\-]{{0,97}}(?:{_EITHER}){_TAIL}[ \t\r\n]",
+    r"(?:token|pass|passcode|pw|(?:account|access|signing|encryption|auth|subscription|app|master|storage|license)"
+    rf"[_.\- ]?key){_AROUND}[:=][\x22'`\\ \t>]{{0,16}}[A-Za-z0-9_~+/=%.\-!@#$*^]{{8}}",
+    r"--[A-Za-z0-9_.\-]{0,64}(?:token|pass|passcode|pw|key)[ \t]",
+    r"(?:password|passwd|identified by)[ \t]{1,4}[\x22']",
+)
 
-    secret  whether the value of a key is secret
-    """
+
+class Pair(Detector):
+    """Values of secret names; what says that there is none, and sentences, are left alone."""
 
     name: ClassVar[str] = "pair"
     secret: ClassVar[bool] = True
     label: ClassVar[str] = "REDACTED"
-    supersets: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, secret: Callable[[str], bool]) -> None:
-        self._secret = secret
+    supersets: ClassVar[tuple[str, ...]] = _SUPERSETS
 
     def find(self, text: str) -> Iterator[Span]:
         found = list(self._pairs(text))
         if "</" in text:
             for tag in _TAG.finditer(text):
-                if self._secret(tag[1]) and not is_vacant(tag[2].strip()):
+                if secret(tag[1]) and not is_vacant(tag[2].strip()):
                     found.append((tag.start(2), tag.start(2) + len(tag[2].rstrip())))
         for match in _SQL.finditer(text):
             span = match.span(match.lastindex or 0)
@@ -155,7 +161,7 @@ class Pair(Detector):
 
     def _kind(self, text: str, key: str, start: int) -> str | None:
         """How the value is to be read: `cookie`, `authorization`, `secret`, `maybe`; None: not at all."""
-        if self._secret(key):
+        if secret(key):
             last = key.lower()
             if last.endswith(("cookie", "cookies")):
                 return "cookie"
@@ -164,7 +170,7 @@ class Pair(Detector):
             before = _WORDS_BEFORE.search(text, max(0, start - _LOOK_BACK), start)
             if before is not None:
                 words = before[0].split()
-                if any(self._secret(" ".join([*words[first:], key])) for first in range(len(words))):
+                if any(secret(" ".join([*words[first:], key])) for first in range(len(words))):
                     return "secret"
                 if _PAGING.search(f"{words[-1]} {key}"):
                     return None
@@ -264,27 +270,3 @@ def _cookies(text: str, start: int, end: int) -> Iterator[Span]:
         if cookie.end() == start or text[cookie.end() - 1] not in "; \t":
             return
         start = cookie.end()
-
-
-def supersets(phrases: Iterable[str]) -> tuple[str, ...]:
-    """Expressions of the one scan for names made of these words next to each other."""
-    either = "|".join(dict.fromkeys(r"[ \t_.\-]*".join(phrase.split()) for phrase in phrases))
-    return (
-        rf"(?:{either}){_TAIL}{_AROUND}[:=>]",
-        rf"--[A-Za-z0-9_.\-]{{0,{LONGEST_KEY}}}(?:{either}){_TAIL}[ \t]",
-        rf"<[A-Za-z0-9_:.\-]{{0,97}}(?:{either}){_TAIL}[ \t\r\n]",
-        r"(?:token|pass|passcode|pw|(?:account|access|signing|encryption|auth|subscription|app|master|storage|license)"
-        rf"[_.\- ]?key){_AROUND}[:=][\x22'`\\ \t>]{{0,16}}[A-Za-z0-9_~+/=%.\-!@#$*^]{{8}}",
-        r"--[A-Za-z0-9_.\-]{0,64}(?:token|pass|passcode|pw|key)[ \t]",
-        r"(?:password|passwd|identified by)[ \t]{1,4}[\x22']",
-    )
-
-
-def pair(phrases: Iterable[str] = PHRASES) -> Pair:
-    """The detector for names made of these words next to each other, in any spelling."""
-    phrases = tuple(phrases)
-
-    class _Pair(Pair):
-        supersets: ClassVar[tuple[str, ...]] = supersets(phrases)
-
-    return _Pair(SecretNames(phrases).match)

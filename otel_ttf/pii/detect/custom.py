@@ -1,0 +1,174 @@
+"""Detectors from the configuration: a pattern for RE2, a validator by name, words that have to stand in front."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from importlib import import_module
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from otel_ttf.pii.action import Action
+from otel_ttf.pii.detect import DETECTORS
+from otel_ttf.pii.detect.base import Detector, Span
+from otel_ttf.pii.detect.superset import superset
+
+_MOST_PATTERN = 1000
+_NEAR = 40  # characters in front of a finding in which a context word stands
+
+
+def _luhn(digits: str) -> bool:
+    """ISO/IEC 7812-1, annex B."""
+    if not digits.isdecimal():
+        return False
+    doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (doubled + sum(map(int, digits[-1::-2]))) % 10 == 0
+
+
+def _mod97(text: str) -> bool:
+    """ISO/IEC 7064, MOD 97-10, as IBAN uses it: the first four characters move to the end."""
+    return (
+        text.isascii()
+        and text.isalnum()
+        and int("".join(str(int(c, 36)) for c in text[4:] + text[:4])) % 97 == 1
+    )
+
+
+def _varied(text: str) -> bool:
+    """At least a third of the characters differ: no `xxxx-xxxx` of a manual."""
+    return len(set(text)) * 3 >= len(text)
+
+
+# Of a finding, told without spaces, hyphens and dots.
+VALIDATORS: Mapping[str, Callable[[str], bool]] = {"luhn": _luhn, "mod97": _mod97, "varied": _varied}
+ValidatorName = Literal["luhn", "mod97", "varied"]
+
+
+class Tests(BaseModel):
+    """What the detector is to find and to leave alone; `otel-ttf validate` and every start run them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    found: tuple[str, ...] = Field((), description="Texts in which it finds something.")
+    left_alone: tuple[str, ...] = Field((), description="Texts in which it finds nothing.")
+
+
+class CustomDetector(BaseModel):
+    """A detector of one's own. It looks after the built-in ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pattern: str = Field(
+        min_length=1,
+        max_length=_MOST_PATTERN,
+        description="Regular expression in RE2's syntax; with a group in it, only what the first one holds is masked.",
+    )
+    validator: ValidatorName | None = Field(
+        None,
+        description="What else has to hold, without spaces, hyphens and dots: luhn, mod97 (as of IBAN), varied.",
+    )
+    context: tuple[str, ...] = Field(
+        (), description=f"Words of which one stands at most {_NEAR} characters in front; case does not count."
+    )
+    action: Action = Field(
+        "redact", description="What is done with a finding; truncate is for built-in ones."
+    )
+    vendors: Literal["keep", "drop"] = Field(
+        "keep", description="`drop`: what is encrypted here does not go to vendors."
+    )
+    tests: Tests = Field(Tests(), description="Texts to try it on.")
+
+    @model_validator(mode="after")
+    def _works(self) -> CustomDetector:
+        if self.action == "truncate":
+            raise ValueError("action: expected another one than truncate: nothing is known of a coarser form")
+        found = _compiled(self.pattern)
+        if found.search("") is not None:
+            raise ValueError("pattern: expected one that does not match the empty text")
+        try:
+            searches = re.compile(superset(self.pattern).encode(), re.DOTALL | re.IGNORECASE)
+            _hyperscan(superset(self.pattern))
+        except Exception as error:  # noqa: BLE001 - each engine has errors of its own
+            raise ValueError(f"pattern: cannot be scanned for: {error}") from None
+        if searches.search(b"") is not None:
+            raise ValueError("pattern: expected one that needs some character")
+        detector = self.detector("own")
+        for label in (*(known.label for known in DETECTORS), "OWN"):
+            for shown in (f"[{label}]", f"[{label}:2345]", f"[{label}:ab2c_{'ponmlkjihgfedcba' * 2}]"):
+                if any(detector.find(shown)):
+                    raise ValueError(
+                        f"pattern: finds part of the placeholder {shown}: masked twice, nothing would be left"
+                    )
+        for text in self.tests.found:
+            if not any(detector.find(text)):
+                raise ValueError(f"tests.found: finds nothing in {text!r}")
+        for text in self.tests.left_alone:
+            if (span := next(detector.find(text), None)) is not None:
+                raise ValueError(f"tests.left_alone: finds {text[slice(*span)]!r} in {text!r}")
+        return self
+
+    def detector(self, name: str) -> Detector:
+        """The detector that this describes."""
+        members = {
+            "__doc__": f"Configured as `{name}`.",
+            "name": name,
+            "label": re.sub(r"[^A-Z]+", "_", name.upper()).strip("_") or "CUSTOM",
+            "supersets": (superset(self.pattern),),
+            "default": self.action,
+            "config": self,
+        }
+        made: Detector = type("Custom", (_Custom,), members)()
+        return made
+
+
+class _Custom(Detector):
+    secret = False
+    config: CustomDetector
+
+    @cached_property
+    def _pattern(self) -> Any:
+        return _compiled(self.config.pattern)
+
+    @cached_property
+    def _context(self) -> tuple[str, ...]:
+        return tuple(word.lower() for word in self.config.context)
+
+    def find(self, text: str) -> Iterator[Span]:
+        valid = VALIDATORS[self.config.validator] if self.config.validator else None
+        group = 1 if self._pattern.groups else 0
+        for match in self._pattern.finditer(text):
+            start, end = match.span(group)
+            if start == end or start < 0:
+                continue
+            if valid is not None and not valid(re.sub(r"[\s.-]", "", text[start:end])):
+                continue
+            if self._context:
+                before = text[max(0, match.start() - _NEAR) : start].lower()
+                if not any(word in before for word in self._context):
+                    continue
+            yield start, end
+
+
+def _compiled(pattern: str) -> Any:
+    """Raises ValueError with RE2's reason."""
+    re2 = import_module("re2")
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0]
+        said = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        raise ValueError(f"pattern: RE2 refuses it: {said}") from None
+
+
+def _hyperscan(expression: str) -> None:
+    try:
+        hyperscan = import_module("hyperscan")
+    except ImportError:
+        return
+    hyperscan.Database().compile(
+        expressions=[expression.encode()], ids=[0], elements=1, flags=[hyperscan.HS_FLAG_DOTALL]
+    )

@@ -1,0 +1,367 @@
+"""What becomes of a text: detectors with what is done with their findings, and values by what their key says.
+
+Masking what is masked already changes nothing, on trusted input: hashes and sealed values of an untrusted sender
+could be somebody else's, so they are masked like any text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Protocol
+
+from otel_ttf.pii.action import Action
+from otel_ttf.pii.coarse import TRUNCATIONS, truncate_geo
+from otel_ttf.pii.detect import DETECTORS
+from otel_ttf.pii.detect.base import Detector
+from otel_ttf.pii.json_text import DROP, Drop, Leaf, Path, parse
+from otel_ttf.pii.keyrules import KeyRules, Rule
+from otel_ttf.pii.pseudonym import TOKEN, Hmac, is_token
+from otel_ttf.pii.scanner import CONTENT, ENCODED, EVERYTHING, FIRST_DETECTOR, KEY
+from otel_ttf.pii.unfold import unfold
+
+# What a replacement stands beside may be a finding now; more than two rounds are hard to come by.
+_ROUNDS = 8
+_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+_SHOWN = 4  # characters that `partial` leaves
+_POLICY: Mapping[str, Action] = {"never": "redact", "pseudonymise": "hash", "truncate": "truncate"}
+_PLACEHOLDER = re.compile(r"\[[A-Z_]+(?::[A-Za-z0-9_]{1,40})?\]")
+_WITH_VALUE = re.compile(r"\[[A-Z_]+:(?:[a-z2-7]{4}_[a-p]{32}|[A-Za-z0-9]{4})\]")
+SEALED = re.compile(r"e1v?_[a-p]{56,}")
+
+
+class Sealer(Protocol):
+    """Encrypts under a subject's own data key (the vault)."""
+
+    def seal(self, subject: str, path: str, text: str, *, vendors: bool) -> str | None:
+        """The sealed form, in the letters of SEALED; None: the subject's key was destroyed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A detector that looks, and what is done with its findings.
+
+    group    its bit of the one scan
+    vendors  False: what is kept sealed here does not go to vendors
+    """
+
+    detector: Detector
+    action: Action
+    group: int
+    vendors: bool = True
+
+
+@dataclass(slots=True)
+class Where:
+    """Where a text stands and whose it is; what was done there is noted.
+
+    place    for metrics: resource, scope, attribute, key, body, name ...
+    path     keys that lead to it
+    subject  token of whom it belongs to, for sealing; None: nobody, or not asked for
+    safe     by convention technical: dotted numbers are versions
+    digits   the key says that digits alone are an id, a time, a count
+    drop     set when what holds the text is to go
+    trace    called for each thing that was masked
+    """
+
+    place: str = "text"
+    path: list[str] = field(default_factory=list)
+    subject: str | None = None
+    trusted: bool = False
+    safe: bool = False
+    digits: bool = False
+    drop: bool = False
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    trace: Trace | None = None
+
+    def note(self, rule: str, origin: str, before: str, after: str) -> None:
+        """Something was masked. rule: the detector's name, or `key`."""
+        key = (rule, self.place)
+        self.counts[key] = self.counts.get(key, 0) + 1
+        if self.trace is not None:
+            self.trace(self, origin, before, after)
+
+
+Trace = Callable[[Where, str, str, str], None]
+"""(where, rule, before, after)"""
+
+
+class ValueHashes:
+    """Keyed hashes of values: equal values stay equal. From the subject key, for a purpose of its own."""
+
+    def __init__(self, key_id: str, key: bytes) -> None:
+        self._id = key_id
+        self._hmac = Hmac(Hmac(key).digest(b"otel_ttf hash of values"))
+
+    def of(self, value: str) -> str:
+        """KEYID_LETTERS: no digits that a detector could take for a number."""
+        digest = self._hmac.digest(value.encode("utf-8", "surrogatepass"))[:16]
+        return f"{self._id}_{digest.hex().translate(_LETTERS)}"
+
+
+class Masking:
+    """Masks texts and the values of keys. Threads may share one.
+
+    watches  in the order in which they look
+    """
+
+    def __init__(
+        self,
+        watches: Sequence[Watch],
+        rules: KeyRules,
+        hashes: ValueHashes,
+        sealer: Sealer | None = None,
+    ) -> None:
+        self.rules = rules
+        self._watches = tuple(watches)
+        self._hashes = hashes
+        self._sealer = sealer
+        self._canonical = {watch.detector.label: watch.detector.canonical for watch in watches}
+        self._truncated = {watch.detector.label: watch.detector.truncated for watch in watches}
+        self._labels = {watch.detector.label for watch in watches} | rules.labels
+        self._cards = next((watch for watch in watches if watch.detector.name == "card"), None)
+
+    # By content.
+
+    def text(self, text: str, where: Where, groups: int = EVERYTHING) -> str:
+        """The text with all findings replaced; subject tokens in it are left alone.
+
+        groups  what the one scan has found around it: other detectors need not look
+        """
+        if not text or not groups & (CONTENT | KEY):
+            return text
+        if (document := parse(text)) is not None:
+            # What is escaped in JSON may be anything.
+            inside = _InJson(self, where, EVERYTHING if groups & ENCODED else groups)
+            return document.rewrite(inside) or text
+        if not groups & CONTENT:
+            return text
+        return self.plain_text(text, where, groups)
+
+    def plain_text(self, text: str, where: Where, groups: int = EVERYTHING) -> str:
+        """The same for a text that is not looked into as JSON."""
+        if "u1_" in text and TOKEN.search(text):
+            parts = []
+            end = 0
+            for token in TOKEN.finditer(text):
+                parts += [self._plain(text[end : token.start()], where, groups), token.group()]
+                end = token.end()
+            return "".join(parts) + self._plain(text[end:], where, groups)
+        return self._plain(text, where, groups)
+
+    def _plain(self, text: str, where: Where, groups: int) -> str:
+        for _ in range(_ROUNDS):
+            new = self._once(text, where, groups)
+            if new == text:
+                break
+            text, groups = new, EVERYTHING
+        return text
+
+    def _once(self, text: str, where: Where, groups: int) -> str:
+        digits = where.digits and text.strip().isdecimal()
+        for watch in self._watches:
+            if watch.group & groups and not _stays_away(watch.detector, where, digits=digits):
+                new = self._replaced(text, text, None, watch, where)
+                if new != text:
+                    text, groups = new, EVERYTHING
+        if groups & ENCODED and (shadow := unfold(text)) is not None:
+            for watch in self._watches:
+                if not _stays_away(watch.detector, where, digits=digits):
+                    new = self._replaced(text, shadow.text, shadow.span, watch, where)
+                    if new != text:
+                        return new
+        return text
+
+    def _replaced(
+        self,
+        text: str,
+        seen: str,
+        back: Callable[[int, int], tuple[int, int]] | None,
+        watch: Watch,
+        where: Where,
+    ) -> str:
+        """The text with what the detector finds in `seen` replaced; back: from spans of `seen` to the text's."""
+        end = 0
+        parts: list[str] = []
+        for start, stop in watch.detector.find(seen):
+            found = seen[start:stop]
+            if back is not None:
+                start, stop = back(start, stop)
+                if start < end:
+                    continue
+            new = self._done(
+                watch.action,
+                watch.detector.label,
+                watch.detector.canonical(found),
+                found,
+                where,
+                watch.vendors,
+            )
+            if new is None:
+                new = watch.detector.truncated(found) or f"[{watch.detector.label}]"
+            old = text[start:stop]
+            if new != old and new != found:
+                where.note(watch.detector.name, f"detector {watch.detector.name}", old, new)
+                parts += [text[end:start], new]
+                end = stop
+        return "".join(parts) + text[end:] if parts else text
+
+    # By key.
+
+    def by_key(self, key: str) -> tuple[Rule, Action] | None:
+        """What is done with the value of a key; None: its content is looked at."""
+        rule = self.rules.rule(_bare(key))
+        if rule is None:
+            return None
+        action = rule.action or _POLICY.get(rule.policy)
+        return None if action is None else (rule, action)
+
+    def look(self, key: str, where: Where) -> None:
+        """What the key says of a value that is looked into."""
+        key = _bare(key)
+        rule = self.rules.rule(key)
+        where.safe = rule is not None and rule.policy == "safe"
+        where.digits = self.rules.identifies(key)
+
+    def keyed(self, rule: Rule, action: Action, text: str, where: Where) -> str:
+        """What becomes of a text by its key."""
+        if not text or self._masked_already(text, where):
+            return text
+        canonical = self._canonical.get(rule.label, str.strip)(text)
+        new = self._done(action, rule.label, canonical, text, where, rule.vendors)
+        if new is None:
+            shorten = TRUNCATIONS.get(rule.how) or self._truncated.get(rule.label)
+            short = None if shorten is None else shorten(text)
+            new = f"[{rule.label}]" if short is None else str(short)
+        if new != text:
+            where.note("key", rule.origin, text, new)
+        return new
+
+    def keyed_number(self, rule: Rule, action: Action, number: float, where: Where) -> float | str:
+        """What becomes of a number by its key; a coordinate stays a number."""
+        if action == "truncate" and rule.how == "geo":
+            new = truncate_geo(number)
+            if isinstance(new, int | float):
+                if new != number:
+                    where.note("key", rule.origin, str(number), str(new))
+                return new
+        return self.keyed(rule, action, str(number), where)
+
+    def number(self, number: int, where: Where) -> str | None:
+        """The text that takes the place of an integer which is a card number; None: it stays."""
+        cards = self._cards
+        if cards is None or number <= 0 or where.digits:
+            return None
+        text = str(number)
+        if len(text) < 13 or not any(cards.detector.find(text)):
+            return None
+        new = self._replaced(text, text, None, cards, where)
+        return new if new != text else None
+
+    def _masked_already(self, text: str, where: Where) -> bool:
+        if text[0] == "[" and text[-1] == "]" and text[1:-1] in self._labels:
+            return True
+        if text.startswith("u1_") and is_token(text):
+            return True
+        return where.trusted and bool(_WITH_VALUE.fullmatch(text) or SEALED.fullmatch(text))
+
+    def _done(
+        self, action: Action, label: str, canonical: str, found: str, where: Where, vendors: bool
+    ) -> str | None:
+        """What takes the place of a finding; None: it is truncated, in a way of its own."""
+        match action:
+            case "keep":
+                return found
+            case "hash":
+                return f"[{label}:{self._hashes.of(canonical)}]"
+            case "truncate":
+                return None
+            case "partial":
+                shown = "".join(filter(str.isalnum, canonical))
+                if len(shown) >= 2 * _SHOWN and shown.isascii():
+                    return f"[{label}:{shown[-_SHOWN:]}]"
+            case "encrypt":
+                if where.subject is not None and self._sealer is not None:
+                    sealed = self._sealer.seal(where.subject, ".".join(where.path), found, vendors=vendors)
+                    if sealed is not None:
+                        return sealed
+            case "drop":
+                where.drop = True
+        return f"[{label}]"
+
+
+def _stays_away(detector: Detector, where: Where, *, digits: bool) -> bool:
+    return (digits and detector.shaped) or (where.safe and detector.dotted)
+
+
+def _bare(key: str) -> str:
+    """A key without placeholders: what stood there is gone, and its kind says nothing of the value.
+
+    What is left in front and behind does not become one word.
+    """
+    return _PLACEHOLDER.sub("\0", key) if "[" in key else key
+
+
+@cache
+def for_messages() -> Masking:
+    """Redacts what is found by default: for what our own messages repeat of a sender's names."""
+    watches = [
+        Watch(detector, "redact", FIRST_DETECTOR << place)
+        for place, detector in enumerate(DETECTORS)
+        if detector.default != "keep"
+    ]
+    return Masking(watches, KeyRules(), ValueHashes("", b""))
+
+
+class _InJson:
+    """Masks what JSON in a text holds (json_text.Visitor)."""
+
+    def __init__(self, masking: Masking, where: Where, groups: int) -> None:
+        self._masking = masking
+        self._where = where
+        self._outer = list(where.path)
+        self._groups = groups
+
+    def member(self, path: Path) -> tuple[Rule, Action] | Drop | None:
+        known = self._masking.by_key(path[-1])
+        if known is not None and known[1] == "drop":
+            self._where.path = [*self._outer, *path]
+            self._where.note("key", known[0].origin, "", "")
+            self._where.path = self._outer
+            return DROP
+        return known
+
+    def leaf(self, value: Leaf, path: Path, rule: tuple[Rule, Action] | None) -> str | float | None:
+        if value is None:
+            return None
+        where, masking = self._where, self._masking
+        before = where.digits, where.safe, where.drop
+        where.path = [*self._outer, *path]
+        try:
+            if rule is not None:
+                if isinstance(value, str):
+                    return masking.keyed(*rule, value, where)
+                if isinstance(value, bool):
+                    return masking.keyed(*rule, str(value).lower(), where)
+                return masking.keyed_number(*rule, value, where)
+            if path:
+                masking.look(path[-1], where)
+            if isinstance(value, str):
+                return masking.plain_text(value, where, self._groups)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return masking.number(value, where)
+            return None
+        finally:
+            where.path = self._outer
+            where.digits, where.safe, where.drop = before
+
+    def name(self, path: Path) -> str:
+        self._where.path = [*self._outer, *path[:-1]]
+        before = self._where.drop
+        try:
+            return self._masking.plain_text(path[-1], self._where, self._groups)
+        finally:
+            self._where.path = self._outer
+            self._where.drop = before

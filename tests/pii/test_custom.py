@@ -1,0 +1,97 @@
+"""Detectors of one's own: what the configuration takes, what they find, and that the one scan never misses them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from otel_ttf.pii.detect.custom import CustomDetector
+from otel_ttf.pii.detect.superset import superset
+from otel_ttf.pii.scanner import ENGINES, Pattern, Scanner
+
+# Patterns, and texts that each of them matches.
+PATTERNS = [
+    (r"\bEMP-\d{6}\b", ["EMP-123456", "an EMP-000001."]),
+    (r"(?i)cust[0-9a-f]{8}", ["CUST0123abcd", "cu\u017ft0123abcd"]),
+    (r"^user:(?P<name>[^\s]+)$", ["user:jürgen", "user:日本"]),
+    (r"[[:alpha:]]{3}\.x", ["abc.x"]),
+    (r"é+\pL\d", ["éééß7"]),
+    (r"a*?b+?c{2,3}?", ["bcc", "aabccc"]),
+    (r"(?i)[a-z]{2}-k", ["xy-\u212a", "AB-K"]),
+    (r"\Qa.b\E\d", ["a.b7"]),
+    (r"x{2,}", ["xx", "xxxxx"]),
+    (r"(?:MRN|mrn)[ :#]*(\d{7,10})", ["MRN: 12345678"]),
+    (r"..-\d\D\W\S", ["é日-7xé!"]),
+    (r"\x41\x{e9}\101\t", ["AéA\t"]),
+    (r"[^a]-b|c-[d-f\]]", ["ß-b", "c-]"]),
+]
+
+
+@pytest.mark.parametrize(("pattern", "texts"), PATTERNS)
+def test_the_scan_hits_whatever_a_pattern_matches(pattern, texts):
+    detector = CustomDetector(pattern=pattern).detector("own")
+    for engine in ENGINES:
+        scanner = Scanner([Pattern(1, superset(pattern))], engine)
+        for text in texts:
+            assert any(detector.find(text)), text
+            assert scanner.hits([b"k" + text.encode() + b"9"]), (engine, text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_the_scan_hits_what_patterns_made_at_random_match(data):
+    pieces = st.sampled_from(
+        [r"\d", r"\w", ".", "[a-f]", "[^x]", "k", "S", "é", r"\.", r"\b", "(?:ab|cd)", r"\s", "[k-t0-9]"]
+    )
+    repeats = st.sampled_from(["", "", "+", "?", "{2}", "{1,3}", "*?"])
+    made = data.draw(st.lists(st.tuples(pieces, repeats), min_size=1, max_size=5))
+    pattern = "".join(piece + ("" if piece == r"\b" else repeat) for piece, repeat in made)
+    text = data.draw(st.text("abkKsS019 .éß日\u212a\u017f", max_size=12))
+    try:
+        detector = CustomDetector(pattern=pattern).detector("own")
+    except ValidationError:
+        return
+    if any(detector.find(text)):
+        for engine in ENGINES:
+            assert Scanner([Pattern(1, superset(pattern))], engine).hits([b"a" + text.encode() + b"1"]), (
+                engine
+            )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        pytest.param({"pattern": r"(?<=x)a"}, "RE2 refuses it: ", id="look-behind"),
+        pytest.param({"pattern": r"(a)\1"}, "RE2 refuses it: ", id="back-reference"),
+        pytest.param({"pattern": "("}, "RE2 refuses it: ", id="no expression"),
+        pytest.param({"pattern": "a*"}, "does not match the empty text", id="the empty text"),
+        pytest.param({"pattern": "[A-Z]{3,}"}, "finds part of the placeholder", id="a placeholder"),
+        pytest.param({"pattern": "x", "action": "truncate"}, "another one than truncate", id="truncate"),
+        pytest.param({"pattern": "x", "tests": {"found": ["y"]}}, "finds nothing in 'y'", id="finds nothing"),
+        pytest.param(
+            {"pattern": "x", "tests": {"left_alone": ["axb"]}}, "finds 'x' in 'axb'", id="finds something"
+        ),
+        pytest.param({"pattern": "x", "validator": "none"}, "luhn", id="no validator"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_reason(wrong, reason, capfd):
+    with pytest.raises(ValidationError, match=re.escape(reason)):
+        CustomDetector.model_validate(wrong)
+    assert capfd.readouterr().err == "", "RE2 writes to standard error"
+
+
+def test_a_group_tells_what_is_masked_and_context_and_validator_have_to_agree():
+    config = CustomDetector(pattern=r"no\. (\d{8,12})", validator="luhn", context=("member",))
+    detector = config.detector("member")
+    texts = {
+        "Member no. 79927398713": ["79927398713"],
+        "order no. 79927398713": [],
+        "member no. 79927398714": [],
+        "member" + " " * 41 + "no. 79927398713": [],
+    }
+    assert {text: [text[a:b] for a, b in detector.find(text)] for text in texts} == texts
+    assert detector.label == "MEMBER"
