@@ -17,21 +17,18 @@ from otel_ttf.clock import Clock
 from otel_ttf.log.base import EventLog, LogRefused
 from otel_ttf.otlp.events import Rules
 from otel_ttf.otlp.wire import Malformed, Signal
-from otel_ttf.receivers.lane import Answer, Lane, tell
+from otel_ttf.receivers.lane import JOINED, Answer, Lane, tell
 from otel_ttf.receivers.prepare import Pipeline, Preparation, Prepared, Receipt, Request
 from otel_ttf.telemetry import Telemetry, failure
 
 T = TypeVar("T")
 
 INLINE = 32 << 10  # bytes; what is larger is worked on in a thread, so that the others need not wait
-JOINED = (
-    256 << 10
-)  # bytes; requests are joined up to here: more would gain nothing, and delay the first of them
-CROWD_SECONDS = float(
-    __import__("os").environ.get("CROWD", "0.003")
-)  # many senders at once: waiting so long costs less than a row and a sync for each few of them
 IN_FLIGHT = 256 << 20
 WORKERS = 2
+ALONE = JOINED // 2  # bytes; no two larger ones fit into a group
+# Groups at a time: of requests worked on here, of those that take a thread, and of those that stay alone.
+GROUPS = (1, WORKERS, 1000)
 
 _log = structlog.get_logger()
 
@@ -139,7 +136,7 @@ class Intake:
         self._prepare = Preparation(pipeline, rules, clock)
         self._log = log
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="intake")
-        self._lanes: dict[tuple[Signal, bool, bool], Lane] = {}
+        self._lanes: dict[tuple[Signal, bool, int], Lane] = {}
         self.telemetry = telemetry
         self.frame = Frame(telemetry)
         self.in_flight = InFlight(max_in_flight)
@@ -164,9 +161,8 @@ class Intake:
         began = perf_counter()
         try:
             with self.frame, self.in_flight.hold(len(raw)):
-                receipt = await self._lane(signal, large=len(raw) > INLINE, trusted=trusted).enter(
-                    Request(raw, event_ids)
-                )
+                lane = self._lane(signal, len(raw), trusted=trusted)
+                receipt = await lane.enter(Request(raw, event_ids))
                 if isinstance(receipt, Exception):
                     if isinstance(receipt, _NotWritten):
                         way.refused.inc(receipt.records)
@@ -191,13 +187,13 @@ class Intake:
         """Ends the worker threads; for when the receivers are stopped."""
         self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def _lane(self, signal: Signal, *, large: bool, trusted: bool) -> Lane:
-        """Large requests have lanes of their own, so that small ones need not wait for them."""
-        lane = self._lanes.get((signal, large, trusted))
+    def _lane(self, signal: Signal, size: int, *, trusted: bool) -> Lane:
+        """Lanes by size, so that small requests need not wait for larger ones."""
+        rank = (size > INLINE) + (size > ALONE)
+        lane = self._lanes.get((signal, trusted, rank))
         if lane is None:
-            # Of large ones, one group is worked on while another is being synced.
             work = partial(self._work, signal, trusted)
-            lane = self._lanes[signal, large, trusted] = Lane(work, groups=WORKERS if large else 1)
+            lane = self._lanes[signal, trusted, rank] = Lane(work, groups=GROUPS[rank])
         return lane
 
     async def _work(

@@ -40,20 +40,22 @@ class Lane:
 
     def enter(self, request: Request) -> Answer:
         """What to wait for. Whoever stops waiting is left out, or gets no answer; others do not notice."""
-        loop = asyncio.get_running_loop()
-        answer: Answer = loop.create_future()
+        answer: Answer = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
         if self._crowd is not None and len(self._waiting) >= self._expected:
             _done(self._crowd)
-        if self._free and not self._starting:
+        self._start()
+        return answer
+
+    def _start(self) -> None:
+        if self._free and self._waiting and not self._starting:
             # A task of its own, since a sender's ends when the sender does. It begins with the loop's next
             # round, and by then has all that came in this one.
             self._starting = True
             self._free -= 1
-            task = loop.create_task(self._follow())
+            task = asyncio.get_running_loop().create_task(self._follow())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return answer
 
     async def _follow(self) -> None:
         """Group after group until nobody waits."""
@@ -61,6 +63,7 @@ class Lane:
         try:
             while self._waiting:
                 requests, answers = self._take()
+                self._start()  # what does not fit into this group
                 try:
                     await self._work(requests, answers)
                 except Exception as error:  # noqa: BLE001 - raised again where each of them is waited for

@@ -91,6 +91,17 @@ async def test_no_more_groups_at_a_time_than_allowed():
     assert work.groups[2] == [b"2", b"3", b"4", b"5"]
 
 
+async def test_those_that_do_not_fit_into_a_group_need_not_wait_for_it():
+    work = Work()
+    lane = Lane(work, groups=3)
+    work.go.clear()
+    task = asyncio.create_task(send(lane, *[b"x" * JOINED] * 4))
+    await settle()
+    assert len(work.groups) == 3
+    work.go.set()
+    assert len(await task) == len(work.groups) == 4
+
+
 async def test_a_group_is_not_larger_than_its_bound():
     work = Work()
     half = b"x" * (JOINED // 2)
