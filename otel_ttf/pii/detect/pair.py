@@ -31,14 +31,16 @@ _SQL = re.compile(
 # Up to white space, a quote, or a mark behind which another pair, white space or nothing comes.
 _VALUE = re.compile(
     r"(?:[^\s\"'`<>,;&)\]}\\]++|\\(?![nrt\"'`])"
-    r"|[,;&)\]}](?![\s,;&)\]}\"'`\\]|$|[A-Za-z_][A-Za-z0-9_.\-]{0,40}(?:\\?[\"'])?[:=]))++"
+    r"|[,;&)\]}](?![\s,;:&)\]}\"'`\\]|$|[A-Za-z_][A-Za-z0-9_.\-]{0,40}(?:\\?[\"'])?[:=]))++"
 )
 _CLOSED = {'"': re.compile(r'(?:[^"\\\r\n]|\\.){0,8192}+'), "'": re.compile(r"(?:[^'\\\r\n]|\\.){0,8192}+")}
 _LINE = re.compile(r"(?:[^\r\n\\]|\\(?![rn])){0,8192}+")
 _NEXT_WORD = re.compile(r"[ \t]{1,4}\(?[A-Za-z][A-Za-z'-]*+(?![A-Za-z0-9_.\-]|[ \t]{0,4}[:=]|[\"']\s*:)")
 _WORDS_BEFORE = re.compile(r"(?:[A-Za-z]{1,24}[ \t]){1,2}$")
 _LOOK_BACK = 50
-_STRUCTURE = re.compile(r"[{\[](?:\s|\\{0,4}[\"']|[{\[]|$)|\(|$")
+# Behind a secret name, these speak of it still: `secret key`, `password is`.
+_GOES_ON = ("is", "number", "key", "token", "code")
+_STRUCTURE = re.compile(r"https?://|[{\[](?:\s|\\{0,4}[\"']|[{\[]|$)|\(|$")
 _CALL = re.compile(r"[A-Za-z_][\w.]{0,60}(?:\(|\[[\"'])")
 _TYPES = frozenset(
     [
@@ -61,6 +63,7 @@ _TYPES = frozenset(
         "varchar",
     ]
 )
+_CODE = ("self.", "this.", "Optional[", "typing.", "os.", "process.env", "list[", "dict[")
 
 # `Authorization`: the scheme stays. Behind those of the second list, parameters follow up to the end of the line.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,24})[ \t]{1,4}(?=[^\s])")
@@ -109,7 +112,7 @@ _AROUND = r"[\]\x22'`\\ \t]{0,16}"
 
 _EITHER = "|".join(dict.fromkeys(r"[ \t_.\-]*".join(phrase.split()) for phrase in SECRET_PHRASES))
 _SUPERSETS = (
-    rf"(?:{_EITHER}){_TAIL}{_AROUND}[:=>]",
+    rf"(?:{_EITHER}){_TAIL}(?:[ \t](?:{'|'.join(_GOES_ON)}))?{_AROUND}[:=>]",
     rf"--[A-Za-z0-9_.\-]{{0,{LONGEST_KEY}}}(?:{_EITHER}){_TAIL}[ \t]",
     rf"<[A-Za-z0-9_:.\-]{{0,97}}(?:{_EITHER}){_TAIL}[ \t\r\n]",
     r"(?:token|pass|passcode|pw|(?:account|access|signing|encryption|auth|subscription|app|master|storage|license)"
@@ -170,7 +173,12 @@ class Pair(Detector):
             before = _WORDS_BEFORE.search(text, max(0, start - _LOOK_BACK), start)
             if before is not None:
                 words = before[0].split()
-                if any(secret(" ".join([*words[first:], key])) for first in range(len(words))):
+                # "api key: x" and "password is: x", but not "cookie consent: given"
+                if any(
+                    secret(" ".join([*words[first:], key]))
+                    and (key.lower() in _GOES_ON or not secret(" ".join(words[first:])))
+                    for first in range(len(words))
+                ):
                     return "secret"
                 if _PAGING.search(f"{words[-1]} {key}"):
                     return None
@@ -226,8 +234,9 @@ def _is_value(text: str, start: int, end: int, quote: str | None, key: str, sign
         return False
     if quote is not None:
         return True
-    bare = value.strip(".,;:").lower()
-    if bare in _TYPES or bare == key.lower() or bare.endswith("." + key.lower()):
+    bare = value.strip(".,;:_").lower()
+    name = key.lower().rpartition(".")[2].strip("_")
+    if bare in _TYPES or bare == name or bare.endswith("." + name) or value.startswith(_CODE):
         return False
     short = value.isdigit() and len(value) < 5
     if short and key.lower().endswith("s"):

@@ -123,12 +123,17 @@ def _logins(text: str) -> Iterator[Span]:
         scheme = (match[1] or "").lower()
         user, at, host = match[2].rpartition("@")
         # git@ of ssh is everybody's.
-        if at and user and host and not is_masked(user) and (":" in user or scheme in ("http", "https")):
+        if at and user and host and not _is_masked(user) and (":" in user or scheme in ("http", "https")):
             yield match.start(2), match.start(2) + len(user)
     for expression in (_UNQUOTED, _DSN):
         for match in expression.finditer(text):
             if not is_masked(match[1]) and (expression is _DSN or not _DELIMITERS.isdisjoint(match[1])):
                 yield match.span(1)
+
+
+def _is_masked(user: str) -> bool:
+    # REDACTED:REDACTED is what the conventions of url.full ask of senders.
+    return is_masked(user) or set(user.split(":")) == {"REDACTED"}
 
 
 def is_secret(name: str, value: str) -> bool:

@@ -6,15 +6,16 @@ import re
 
 # Words that say how it is with the secret, not what it is.
 _TOLD = """
-    absent bad blank changed configured declined denied disabled empty enabled error exists expired expiring failed
-    failure false forbidden found generated incorrect invalid issued malformed masked mismatch missing needed nil no
-    none null obtained ok omitted optional passed pending present provided received redacted refreshed refused
-    rejected renewed required reset revoked rotated set sent success too true undefined unauthorized unavailable
-    unchanged unknown unset unsupported updated used valid validated verified wrong yes
+    absent accepted bad blank changed configured declined denied disabled empty enabled error exists expired
+    expiring failed failure false forbidden found generated granted incorrect invalid issued malformed masked
+    mismatch missing needed nil no none null obtained ok omitted optional passed pending present provided
+    received redacted refreshed refused rejected renewed required reset revoked rotated set sent success too
+    true undefined unauthorized unavailable unchanged unknown unset unsupported updated used valid validated
+    verified wrong yes
 """
 _WORDS = frozenset(_TOLD.split())
 # [EMAIL], [FILTERED], [card:k1:...]: what masking leaves behind, ours or somebody else's.
-_MASKED = re.compile(r"\[[A-Za-z][A-Za-z_ ]{1,31}(?::[^\]\s]{0,300})?\]|<[A-Za-z_ -]{1,40}>|\(hidden\)")
+_MASKED = re.compile(r"\[[A-Za-z][A-Za-z0-9_ ]{1,31}(?::[^\]\s]{0,300})?\]|<[A-Za-z_ -]{1,40}>|\(hidden\)")
 # ${NAME}, {{ name }}, {0}, %s, %(name)s, $NAME, $1, ?, and one character again and again.
 _EMPTY = re.compile(
     r"\$\{[^}]{0,80}\}?|\{\{?[^}]{0,80}\}{0,2}|\$\([^)]{0,80}\)?|%\(\w{1,40}\)s|%[sdvq]|\$[A-Z_][A-Z0-9_]{0,60}|\$[0-9]"
