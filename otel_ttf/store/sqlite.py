@@ -69,6 +69,13 @@ class SqliteStore:
                     "which is not among the configured keys: put that key back (privacy.key_file), "
                     "or start with another data directory"
                 )
+        if seen["subject"] and seen["subject"][0] != subjects[0]:
+            # Users on their way would be two from now on: their old pseudonym and their new one.
+            raise StoreRefused(
+                f"{self.path}: the newest subject key that it knows, of fingerprint {seen['subject'][0]}, is not "
+                f"the newest one configured, of fingerprint {subjects[0]}: subject keys cannot be rotated until "
+                "identities can be joined, so put that key first again; others may stand behind it"
+            )
         self.db.executemany(
             "INSERT OR IGNORE INTO key_seen VALUES (?, ?, ?)",
             [("event", event, now), ("subject", subjects[0], now)],
