@@ -7,64 +7,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from otel_ttf import __version__
+from otel_ttf.cli_keys import keys
+from otel_ttf.cli_options import Stop, configured, load_config, with_data_dir
 
-if TYPE_CHECKING:
-    from otel_ttf.config.load import Loaded
-
-FAILURE, USAGE = 1, 2
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Stop(click.ClickException):
-    """Ends the command with one sentence that says what is wrong and what to do."""
-
-    def __init__(self, message: str, exit_code: int = FAILURE) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]
-
-    def show(self, file: Any = None) -> None:
-        """Prints the sentence on standard error."""
-        click.echo(f"otel-ttf: {self.format_message()}", err=True)
-
-
-def _configured(command: F) -> F:
-    """Adds --config and --set."""
-    files = click.option(
-        "--config",
-        "files",
-        metavar="FILE",
-        multiple=True,
-        help="Configuration file; several are laid over one another. Without: the built-in defaults.",
-    )
-    sets = click.option(
-        "--set",
-        "settings",
-        metavar="A.B=C",
-        multiple=True,
-        help="One setting, over all files; the value is YAML. May be given several times.",
-    )
-    return files(sets(command))
-
-
-def _load(files: tuple[str, ...], settings: tuple[str, ...]) -> Loaded:
-    """The configuration; ends the command with all that is wrong with it. Warnings go to standard error."""
-    from otel_ttf.config import ConfigError, load
-
-    try:
-        loaded = load(files, settings, os.environ)
-    except ConfigError as error:
-        click.echo("\n".join(map(str, error.problems)), err=True)
-        count = len(error.problems)
-        things = "1 thing is" if count == 1 else f"{count} things are"
-        raise Stop(f"the configuration cannot be used: {things} wrong, see above.", USAGE) from None
-    for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    return loaded
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -99,16 +50,8 @@ def _data_dir(path: Path) -> Path:
 
 
 @main.command(short_help="Start the server.")
-@_configured
-@click.option(
-    "--data-dir",
-    envvar="OTEL_TTF_DATA",
-    default="data",
-    show_default=True,
-    show_envvar=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where log, store and keys are kept; made if it isn't there.",
-)
+@configured
+@with_data_dir("Where log, store and keys are kept; made if it isn't there.")
 @click.option("--demo", is_flag=True, help="With made-up users, sent live by a process of its own.")
 def run(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, demo: bool) -> None:
     """Start the server; Ctrl-C or SIGTERM stops it without losing anything.
@@ -120,7 +63,7 @@ def run(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, demo:
       otel-ttf run --config config.yaml --data-dir /var/lib/otel-ttf
       otel-ttf run --set api.endpoint=127.0.0.1:9090
     """
-    config = _load(files, settings).config
+    config = load_config(files, settings).config
     os.umask(0o077)  # what is made from here on is nobody else's to read
     directory = _data_dir(data_dir)
     from otel_ttf import service
@@ -134,7 +77,7 @@ def run(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, demo:
 
 
 @main.command(short_help="Check a configuration.")
-@_configured
+@configured
 def validate(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Check a configuration: every error at once, as file, line, path, what was expected, what was found.
 
@@ -143,12 +86,12 @@ def validate(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
       otel-ttf validate --config config.yaml
       otel-ttf validate --config base.yaml --config production.yaml --set log.max_size=2GiB
     """
-    _load(files, settings)
+    load_config(files, settings)
     click.echo(f"{', '.join(files) or 'the built-in configuration'}: valid")
 
 
 @main.command("print-config", short_help="Print the configuration that results.")
-@_configured
+@configured
 @click.option("--schema", is_flag=True, help="Print the JSON schema of configuration files, for editors.")
 def print_config(files: tuple[str, ...], settings: tuple[str, ...], schema: bool) -> None:
     """Print the configuration that results, defaults included.
@@ -165,7 +108,7 @@ def print_config(files: tuple[str, ...], settings: tuple[str, ...], schema: bool
     if schema:
         click.echo(show.schema_text(), nl=False)
         return
-    click.echo(show.as_yaml(_load(files, settings)), nl=False)
+    click.echo(show.as_yaml(load_config(files, settings)), nl=False)
 
 
 @main.command(short_help="Send made-up users to a server that runs.")
@@ -306,28 +249,7 @@ def seen(url: str, shape: str) -> None:
     _tell(url, shape, "seen", ("events", "names"))
 
 
-@main.group()
-def keys() -> None:
-    """Make keys for pseudonyms.
-
-    \b
-    Examples:
-      otel-ttf keys new > keys
-    """
-
-
-@keys.command("new")
-def new_keys() -> None:
-    """Print a new key file; keep it secret and keep it: without it nobody can be found again.
-
-    \b
-    Examples:
-      (umask 077; otel-ttf keys new > keys)
-      otel-ttf run --set privacy.key_file=keys
-    """
-    from otel_ttf.pii.keys import new
-
-    click.echo(new(), nl=False)
+main.add_command(keys)
 
 
 @main.command()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -22,12 +21,12 @@ from otel_ttf.api.health import Readiness
 from otel_ttf.clock import SystemClock
 from otel_ttf.config import CannotStart, Config
 from otel_ttf.demo import Background, DemoOptions, what_to_try
+from otel_ttf.key_files import keys_of_start
 from otel_ttf.log.lock import DirectoryLocked, lock_directory
 from otel_ttf.log.sqlite import LogError, SqliteLog
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules
-from otel_ttf.pii.keys import KeyFileError, Keys, decode, fingerprint, parse
-from otel_ttf.pii.keys import new as new_keys
+from otel_ttf.pii.keys import fingerprint
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.processors import pipeline
 from otel_ttf.receivers.endpoint import CannotListen
@@ -119,7 +118,7 @@ class Service:
     async def _start(self, stack: AsyncExitStack) -> None:
         config, data_dir = self.config, self.data_dir
         stack.enter_context(lock_directory(data_dir))
-        keys = self._keys()
+        keys = keys_of_start(config, data_dir)
         clock = SystemClock()
         telemetry = Telemetry()
         telemetry.watch_clock(lambda: clock.step_seconds)
@@ -209,43 +208,6 @@ class Service:
         reasons = (self._state, event_log.refusing(), tracker.failing)
         return Readiness(tuple(reason for reason in reasons if reason))
 
-    def _keys(self) -> Keys:
-        """The configured keys, or those that were made at the first start."""
-        privacy = self.config.privacy
-        own = self.data_dir / "keys"
-        # Keys of one's own making bind to one embedded store; subject keys from elsewhere still need an event key.
-        if privacy.key_file is None and not own.exists():
-            store = self.config.storage.file(self.data_dir)
-            if store.exists():
-                # New keys here could overwrite the right ones in a backup.
-                raise CannotStart(
-                    f"{own} is gone, and {store} was written with it: put it back from your copy, name its place "
-                    "by privacy.key_file, or start with another data directory",
-                    2,
-                )
-            _make_keys(own)
-            log.warning(
-                "made keys for pseudonyms: keep a copy, without them nobody can be found again", file=str(own)
-            )
-        source_file = Path(privacy.key_file) if privacy.key_file is not None else own
-        try:
-            keys = parse(source_file.read_text())
-            if not privacy.subject_keys:
-                return keys
-            subjects = [
-                os.environ[source.env] if source.env is not None else Path(source.file or "").read_text()
-                for source in privacy.subject_keys
-            ]
-            return replace(keys, subjects=tuple(decode(subject) for subject in subjects))
-        except OSError as error:
-            raise CannotStart(
-                f"privacy: the key file {error.filename} cannot be read: {(error.strerror or '').lower()}", 2
-            ) from None
-        except KeyError as missing:
-            raise CannotStart(f"privacy.subject_keys: environment variable {missing} is not set", 2) from None
-        except KeyFileError as error:
-            raise CannotStart(f"privacy: {source_file}: {error}", 2) from None
-
     def announce(self, demo: DemoOptions | None) -> None:
         """Says on the screen where everything is and what to try."""
         otlp = self.config.receivers.otlp.protocols
@@ -263,22 +225,6 @@ class Service:
             ]
         lines.append("Ctrl-C stops it; nothing that was answered OK is lost.")
         print("\n".join(lines), flush=True)
-
-
-def _make_keys(path: Path) -> None:
-    """Writes a new key file, mode 0600: the whole of it or, after a crash, nothing."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(new_keys())
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _name_once(telemetry: Telemetry) -> Callable[[str], None]:

@@ -22,6 +22,7 @@ from otel_ttf.processors.validate import ValidateConfig
 from otel_ttf.receivers.otlp_grpc import GrpcConfig
 from otel_ttf.receivers.otlp_http import HttpConfig
 from otel_ttf.units import Duration, duration
+from otel_ttf.vault.config import MasterKeyConfig
 
 Signal = Literal["logs", "traces", "metrics"]
 ProcessorName = Literal["validate", "enrich", "pseudonymise", "mask"]
@@ -216,6 +217,10 @@ class PrivacyConfig(Section):
     )
     subject_keys: tuple[KeySource, ...] = Field(
         (), description="Subject keys, newest first, instead of the `subject` lines of the key file."
+    )
+    master_key: MasterKeyConfig | None = Field(
+        None,
+        description="What the keys of encrypted values are wrapped with; by default a file in the data directory.",
     )
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import random
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from otel_ttf.pii.sealed import Destroyed
+from otel_ttf.vault import open_vault
 from otel_ttf.vault.local import add_newest
 from otel_ttf.vault.rotate import ROWS, rotate
 
@@ -96,3 +102,29 @@ def test_a_line_that_was_added_by_hand_is_taken_and_no_other_is_made(tmp_path, v
     rotate(vault.file, vault.master)
     assert vault.master.newest() == newest
     assert vault.file.counts().masters == {newest: 1}
+
+
+def test_a_rotation_killed_in_the_middle_is_finished_by_the_next_and_all_is_readable_in_between(tmp_path):
+    subjects = [token(number) for number in range(20 * ROWS)]
+    with closing(open_vault(None, tmp_path)) as vault:
+        vault.prepare(subjects)
+        sealed = {subject: vault.seal(subject, "p", subject) for subject in subjects[::50]}
+    command = [sys.executable, "-m", "otel_ttf", "keys", "rotate", "--data-dir", str(tmp_path)]
+    for_kill = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 30
+    with closing(sqlite3.connect(f"file:{tmp_path / 'vault.db'}?mode=ro", uri=True, timeout=10)) as db:
+        while not (done := db.execute("SELECT count(*) FROM subject WHERE generation = 2").fetchone()[0]):
+            assert time.monotonic() < deadline
+            assert for_kill.poll() is None, for_kill.stderr.read()
+    for_kill.kill()
+    for_kill.communicate()
+    with closing(open_vault(None, tmp_path)) as vault:
+        counts = vault.file.counts()
+        assert 0 < done <= counts.live - counts.stale < counts.live == len(subjects)
+        assert all(vault.open(subject, "p", text) == subject for subject, text in sealed.items())
+    again = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "An interrupted rotation was finished." in again.stdout
+    with closing(open_vault(None, tmp_path)) as vault:
+        counts = vault.file.counts()
+        assert (counts.stale, list(counts.masters)) == (0, [vault.master.newest()])
+        assert all(vault.open(subject, "p", text) == subject for subject, text in sealed.items())

@@ -1,0 +1,76 @@
+"""What commands have in common: options, the configuration, and how a command ends with one sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from otel_ttf.config.load import Loaded
+
+FAILURE, USAGE = 1, 2
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Stop(click.ClickException):
+    """Ends the command with one sentence that says what is wrong and what to do."""
+
+    def __init__(self, message: str, exit_code: int = FAILURE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
+
+    def show(self, file: Any = None) -> None:
+        """Prints the sentence on standard error."""
+        click.echo(f"otel-ttf: {self.format_message()}", err=True)
+
+
+def configured(command: F) -> F:
+    """Adds --config and --set."""
+    files = click.option(
+        "--config",
+        "files",
+        metavar="FILE",
+        multiple=True,
+        help="Configuration file; several are laid over one another. Without: the built-in defaults.",
+    )
+    sets = click.option(
+        "--set",
+        "settings",
+        metavar="A.B=C",
+        multiple=True,
+        help="One setting, over all files; the value is YAML. May be given several times.",
+    )
+    return files(sets(command))
+
+
+def with_data_dir(help_text: str) -> Callable[[F], F]:
+    """Adds --data-dir."""
+    return click.option(
+        "--data-dir",
+        envvar="OTEL_TTF_DATA",
+        default="data",
+        show_default=True,
+        show_envvar=True,
+        type=click.Path(path_type=Path, file_okay=False),
+        help=help_text,
+    )
+
+
+def load_config(files: tuple[str, ...], settings: tuple[str, ...]) -> Loaded:
+    """The configuration; ends the command with all that is wrong with it. Warnings go to standard error."""
+    from otel_ttf.config import ConfigError, load
+
+    try:
+        loaded = load(files, settings, os.environ)
+    except ConfigError as error:
+        click.echo("\n".join(map(str, error.problems)), err=True)
+        count = len(error.problems)
+        things = "1 thing is" if count == 1 else f"{count} things are"
+        raise Stop(f"the configuration cannot be used: {things} wrong, see above.", USAGE) from None
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return loaded
