@@ -43,6 +43,7 @@ from otel_ttf.telemetry import Telemetry, configure_logs
 from otel_ttf.tracker import Tracker
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.loop import CONSUMER
+from otel_ttf.vault import VaultRefused, open_vault
 
 # SIGTERM to exit 0 within 10 s: what is in flight, then what the tracker has not read, then the files.
 ANSWER_SECONDS = 4.0
@@ -80,7 +81,7 @@ async def _serve(config: Config, data_dir: Path, demo: DemoOptions | None) -> in
     async with AsyncExitStack() as stack:
         try:
             service = await Service.start(config, data_dir, stack)
-        except StoreRefused as error:
+        except (StoreRefused, VaultRefused) as error:
             raise CannotStart(str(error), 2) from None
         except (CannotListen, LogError, DirectoryLocked) as error:
             raise CannotStart(str(error), 1) from None
@@ -158,8 +159,12 @@ class Service:
             event_log.forget(gone)
         telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position))
 
+        vault = None
+        if config.privacy.subject == "encrypted":
+            vault = open_vault(config.privacy.master_key, data_dir)
+            stack.callback(vault.close)
         ways = {
-            name: pipeline(config.processor_configs(name), keys, config.subject)
+            name: pipeline(config.processor_configs(name), keys, config.subject, ids=vault)
             for name in ("logs", "traces", "metrics")
         }
 

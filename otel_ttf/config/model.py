@@ -218,6 +218,10 @@ class PrivacyConfig(Section):
     subject_keys: tuple[KeySource, ...] = Field(
         (), description="Subject keys, newest first, instead of the `subject` lines of the key file."
     )
+    subject: Literal["hmac", "encrypted"] = Field(
+        "hmac",
+        description="`encrypted`: user ids are kept beside their pseudonyms, encrypted, for `keys reveal`.",
+    )
     master_key: MasterKeyConfig | None = Field(
         None,
         description="What the keys of encrypted values are wrapped with; by default a file in the data directory.",

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Protocol
 
 from otel_ttf.pii.action import Action
 from otel_ttf.pii.coarse import TRUNCATIONS, truncate_geo
@@ -20,6 +19,7 @@ from otel_ttf.pii.json_text import DROP, Drop, Leaf, Path, parse
 from otel_ttf.pii.keyrules import KeyRules, Rule
 from otel_ttf.pii.pseudonym import TOKEN, Hmac, is_token
 from otel_ttf.pii.scanner import CONTENT, ENCODED, EVERYTHING, FIRST_DETECTOR, KEY
+from otel_ttf.pii.sealed import Sealer, is_sealed
 from otel_ttf.pii.unfold import unfold
 
 # What a replacement stands beside may be a finding now; more than two rounds are hard to come by.
@@ -29,14 +29,6 @@ _SHOWN = 4  # characters that `partial` leaves
 _POLICY: Mapping[str, Action] = {"never": "redact", "pseudonymise": "hash", "truncate": "truncate"}
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+(?::[A-Za-z0-9_]{1,40})?\]")
 _WITH_VALUE = re.compile(r"\[[A-Z_]+:(?:[a-z2-7]{4}_[a-p]{32}|[A-Za-z0-9]{4})\]")
-SEALED = re.compile(r"e1v?_[a-p]{56,}")
-
-
-class Sealer(Protocol):
-    """Encrypts under a subject's own data key (the vault)."""
-
-    def seal(self, subject: str, path: str, text: str, *, vendors: bool) -> str | None:
-        """The sealed form, in the letters of SEALED; None: the subject's key was destroyed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +257,7 @@ class Masking:
             return True
         if text.startswith("u1_") and is_token(text):
             return True
-        return where.trusted and bool(_WITH_VALUE.fullmatch(text) or SEALED.fullmatch(text))
+        return where.trusted and bool(_WITH_VALUE.fullmatch(text) or is_sealed(text))
 
     def _done(
         self, action: Action, label: str, canonical: str, found: str, where: Where, vendors: bool

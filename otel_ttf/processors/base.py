@@ -10,8 +10,9 @@ from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.subject import SubjectKeys
 from otel_ttf.otlp.tree import Walker
 from otel_ttf.pii.keys import Keys
-from otel_ttf.pii.masking import Sealer, Trace
+from otel_ttf.pii.masking import Trace
 from otel_ttf.pii.scanner import Pattern, Scanner
+from otel_ttf.pii.sealed import Sealer
 
 Processor = Callable[[Batch], Batch]
 """Takes a batch and returns it; raises Malformed to refuse the whole request."""
@@ -24,6 +25,7 @@ class Setting:
     keys          for pseudonyms, event ids, hashes
     subject       which attributes name the subject
     sealer        encrypts under a subject's key; only where something is to be encrypted
+    ids           where the user ids behind tokens are kept; None: nowhere
     count_masked  told how much was masked: (rule, place) -> how often
     trace         told of each thing that was masked, see masking.Where; for `otel-ttf mask --explain`
     """
@@ -32,6 +34,7 @@ class Setting:
     subject: SubjectKeys
     normalise: str
     sealer: Sealer | None = None
+    ids: Sealer | None = None
     count_masked: Callable[[Mapping[tuple[str, str], int]], None] = lambda counts: None
     trace: Trace | None = None
 

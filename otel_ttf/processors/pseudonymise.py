@@ -6,6 +6,7 @@ Event ids are made here, too: from the subject as it came, and before anything o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
@@ -43,7 +44,9 @@ class _Replacer(Walker):
 
     looks_at_texts = False
 
-    def __init__(self, keys: SubjectKeys, pseudonyms: Pseudonyms, normalise: str, *, trusted: bool) -> None:
+    def __init__(
+        self, keys: SubjectKeys, pseudonyms: Pseudonyms | _Noting, normalise: str, *, trusted: bool
+    ) -> None:
         self.subject: str | None = None
         self.rank = _NOBODY
         self.rule: str | None = None
@@ -133,11 +136,26 @@ class _Replacer(Walker):
         return True, subject
 
 
+class _Noting:
+    """Pseudonyms that note whom they were asked for: token -> user id."""
+
+    def __init__(self, pseudonyms: Pseudonyms) -> None:
+        self._pseudonyms = pseudonyms
+        self.ids: dict[str, str] = {}
+
+    def token(self, subject: str) -> str:
+        token = self._pseudonyms.token(subject)
+        self.ids[token] = subject
+        return token
+
+
 class _Pseudonymise:
     def __init__(self, setting: Setting) -> None:
         self._keys = setting.subject
         self._normalise = setting.normalise
-        self._pseudonyms = Pseudonyms(setting.keys)
+        self._plain = Pseudonyms(setting.keys)
+        self._pseudonyms: Pseudonyms | _Noting = self._plain
+        self._kept = setting.ids
         self._ids = EventIds(setting.keys.event)
         self.patterns = [
             *(Pattern(SUBJECT, literal(text.decode())) for text in self._keys.literals),
@@ -147,20 +165,36 @@ class _Pseudonymise:
     def processor(self, scanner: Scanner) -> Processor:
         def pseudonymise(batch: Batch) -> Batch:
             batch.scan(scanner)
-            for head in batch.resources:
-                self._name(batch, head)
-            for head, _ in batch.head_hits(SUBJECT):
-                self._head(batch, head)
-            if batch.signal == "logs":
-                self._logs(batch)
-            elif batch.signal == "traces":
-                self._spans(batch)
-            else:
-                for number, _ in batch.hits(SUBJECT):
-                    self._metric(batch, number)
+            self._pass(batch)
             return batch
 
-        return pseudonymise
+        kept = self._kept
+        if kept is None:
+            return pseudonymise
+
+        def pseudonymise_and_keep(batch: Batch) -> Batch:
+            batch.scan(scanner)
+            one = copy(self)
+            one._pseudonyms = noting = _Noting(self._plain)
+            one._pass(batch)
+            if noting.ids:
+                kept.remember(noting.ids)
+            return batch
+
+        return pseudonymise_and_keep
+
+    def _pass(self, batch: Batch) -> None:
+        for head in batch.resources:
+            self._name(batch, head)
+        for head, _ in batch.head_hits(SUBJECT):
+            self._head(batch, head)
+        if batch.signal == "logs":
+            self._logs(batch)
+        elif batch.signal == "traces":
+            self._spans(batch)
+        else:
+            for number, _ in batch.hits(SUBJECT):
+                self._metric(batch, number)
 
     def _replacer(self, batch: Batch) -> _Replacer:
         return _Replacer(self._keys, self._pseudonyms, self._normalise, trusted=batch.trusted)

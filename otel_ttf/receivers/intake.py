@@ -17,6 +17,7 @@ from otel_ttf.clock import Clock
 from otel_ttf.log.base import EventLog, LogRefused
 from otel_ttf.otlp.events import Rules
 from otel_ttf.otlp.wire import Malformed, Signal
+from otel_ttf.pii.sealed import VaultUnavailable
 from otel_ttf.receivers.lane import JOINED, Answer, Lane, tell
 from otel_ttf.receivers.prepare import Pipeline, Preparation, Prepared, Receipt, Request
 from otel_ttf.telemetry import Telemetry, failure
@@ -106,6 +107,10 @@ class Frame:
             self._telemetry.error("malformed")
         elif isinstance(error, LogRefused):
             self._telemetry.error("refused")
+        elif isinstance(error, VaultUnavailable):
+            self._telemetry.error("refused")
+            _log.error("nothing can be encrypted; the sender was asked to come again", reason=error.reason)
+            raise LogRefused(error.reason, error.retry_after) from None
         else:
             self._telemetry.error("internal")
             _log.error("a request failed; its sender was asked to come again", **failure(error))
