@@ -15,7 +15,8 @@ from otel_ttf.journey.state import UNSET
 from otel_ttf.pii import keys
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.store.sqlite import SqliteStore
-from otel_ttf.tracker.follow import Follower, Touch
+from otel_ttf.tracker.follow import Follower
+from otel_ttf.tracker.touches import Touch
 from otel_ttf.units import DAY, MINUTE
 
 T = TypeVar("T")

@@ -85,7 +85,7 @@ def share(journey: Journey, line: Timeline, *, expired: bool) -> Share | None:
     known = line.known
     if line.started_at is None:
         first = next(at for at in known if at is not None)
-        return Share(_cohort_day(first, journey.timezone), line.segments, {ENTERED_LATE: 1})
+        return Share(cohort_day(first, journey.timezone), line.segments, {ENTERED_LATE: 1})
     cells = {STARTED: 1}
     total = line.total
     if total is not None and line.completed_at is not None:
@@ -108,10 +108,11 @@ def share(journey: Journey, line: Timeline, *, expired: bool) -> Share | None:
             cells[(place + 1) * STRIDE + 2 * bucket(duration) + beyond] = 1
         elif total is None and known[place - 1] is not None:
             cells[OPENED + place] = 1
-    return Share(_cohort_day(line.started_at, journey.timezone), line.segments, cells)
+    return Share(cohort_day(line.started_at, journey.timezone), line.segments, cells)
 
 
-def _cohort_day(at: int, timezone: str) -> int:
+def cohort_day(at: int, timezone: str) -> int:
+    """The day of an instant in that time zone, counted from 1970-01-01."""
     if timezone == "UTC":
         return at // DAY
     return datetime.fromtimestamp(at // SECOND, ZoneInfo(timezone)).toordinal() - _EPOCH

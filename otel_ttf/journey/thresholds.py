@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from otel_ttf.journey.definition import LEVELS, Journey
 from otel_ttf.journey.metrics import minutes, status
 from otel_ttf.journey.state import Timeline
-from otel_ttf.journey.transitions import Transition, told_bit, transition_id
+from otel_ttf.journey.transitions import Transition, told_bit, transition_digest
 from otel_ttf.units import HOUR
 
 Deadline: TypeAlias = tuple[Literal["overdue", "expired"], str | None, int]
@@ -127,7 +127,7 @@ def due(
         told |= bit
         transitions.append(
             Transition(
-                id=transition_id(journey.name, (subject, *key), kind, level),
+                digest=transition_digest(journey.name, (subject, *key), kind, level),
                 journey=journey.name,
                 version=journey.version,
                 key=key,

@@ -184,6 +184,12 @@ class Event:
         return self._attributes
 
     @property
+    def pairs(self) -> list[bytes]:
+        """Its attributes, encoded, one by one."""
+        found: list[bytes] = PAIRS.FromString(self.attributes_bytes).values[:]
+        return found
+
+    @property
     def resource(self) -> Mapping[str, Value]:
         """The resource's attributes, by key."""
         return self.source.attributes

@@ -28,6 +28,12 @@ def mapping(pairs: Iterable[KeyValue]) -> dict[str, Value]:
     return {pair.key: plain(pair.value) for pair in pairs}
 
 
+def pair(data: bytes) -> tuple[str, Value]:
+    """Key and value of an encoded KeyValue."""
+    found = KeyValue.FromString(data)
+    return found.key, plain(found.value)
+
+
 def encoded(pairs: Any) -> bytes:
     """A repeated KeyValue field as the bytes of a KeyValueList."""
     return KeyValueList(values=pairs).SerializeToString()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 from otel_ttf.journey.definition import Journey, canonical
 from otel_ttf.journey.transitions import Transition
@@ -18,6 +20,24 @@ from otel_ttf.units import DAY
 WALK_SPAN = 50
 SEEN_CHARACTERS = 256
 OTHER_NAMES = "(other)"
+# More gain nothing, and older SQLite takes 999 values a statement.
+ROWS_TOGETHER = 50
+
+_LINE = "kind, name, span_kind, status, at, arrival, flags, attributes, resource"
+_EVENT = f"event_id, subject_hash, subject, {_LINE}"
+
+
+class FirstColumns(Protocol):
+    """What is the same in all rows that one milestone alone makes; see SqliteStore.insert_firsts."""
+
+    @property
+    def told(self) -> int: ...
+
+    @property
+    def stage(self) -> int: ...
+
+    @property
+    def waiting(self) -> int | None: ...
 
 
 class SqliteStore:
@@ -185,6 +205,22 @@ class SqliteStore:
             rows,
         )
 
+    def insert_firsts(
+        self, definition: Definition, constant: FirstColumns, rows: Sequence[tuple[object, ...]]
+    ) -> None:
+        """Rows of one milestone, whose columns are mostly the same.
+
+        subject_hash, subject, reached, segments, time of the milestone, day, combo; for those that have
+        started with it also that time twice, due, recorded
+        """
+        columns, width = "subject_hash, subject, reached, segments, touched, day, combo", 7
+        fixed = f", '', 1.0, {definition.id}, {definition.epoch}, {constant.told}, {constant.stage}"
+        also = "key, weight, definition, epoch, told, state"
+        if constant.waiting is not None:
+            columns, width = f"{columns}, started, opened, due, recorded", 11
+            also, fixed = f"{also}, waiting", f"{fixed}, {constant.waiting}"
+        self._insert(f"INSERT INTO journey ({columns}, {also}) VALUES", width, rows, fixed)
+
     def update(self, rows: Sequence[tuple[object, ...]]) -> None:
         self.db.executemany(
             "UPDATE journey SET reached=?, segments=?, told=?, recorded=?, epoch=?, state=?, started=?,"
@@ -209,7 +245,7 @@ class SqliteStore:
             rows.append(
                 (
                     self._position,
-                    t.id,
+                    t.digest,
                     t.journey,
                     t.version,
                     to_json(t.key) if t.key else "",
@@ -229,6 +265,18 @@ class SqliteStore:
                 )
             )
         self.db.executemany(f"INSERT INTO transition VALUES ({','.join('?' * 18)})", rows)
+
+    def add_firsts(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Transitions that say no more than: id, journey, version, subject, kind, milestone, at, recorded,
+        segments. In the order given, too."""
+        self._insert(
+            "INSERT INTO transition (position, id, journey, version, subject, kind, milestone, at, recorded,"
+            " segments, key, backfilled, after_expiry, closed, changed) VALUES",
+            10,
+            [(position, *row) for position, row in enumerate(rows, self._position + 1)],
+            ", '', 0, 0, '[]', '[]'",
+        )
+        self._position += len(rows)
 
     def combo(self, definition: int, segments: str) -> int:
         """The id of a combination of segment values, made when new."""
@@ -304,11 +352,26 @@ class SqliteStore:
     def add_events(self, rows: Sequence[tuple[object, ...]]) -> None:
         """event_id, subject_hash, subject, kind, name, span_kind, status, at, arrival, flags, attributes,
         resource. One with a known id is left out."""
-        self.db.executemany(
-            "INSERT OR IGNORE INTO event (event_id, subject_hash, subject, kind, name, span_kind, status, at,"
-            " arrival, flags, attributes, resource) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            rows,
-        )
+        self._add(_EVENT, rows)
+
+    def add_lines(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """The same without the first three, of what has neither id nor subject."""
+        self._add(_LINE, rows)
+
+    def _add(self, columns: str, rows: Sequence[tuple[object, ...]]) -> None:
+        self._insert(f"INSERT OR IGNORE INTO event ({columns}) VALUES", columns.count(",") + 1, rows)
+
+    def _insert(self, insert: str, width: int, rows: Sequence[tuple[object, ...]], fixed: str = "") -> None:
+        """Many rows. fixed: values that are the same in all, behind the others, each with a comma in front.
+
+        Several rows in one statement take a third less than one each.
+        """
+        one = f"({','.join('?' * width)}{fixed})"
+        many = insert + ",".join([one] * ROWS_TOGETHER)
+        whole = len(rows) // ROWS_TOGETHER * ROWS_TOGETHER
+        for at in range(0, whole, ROWS_TOGETHER):
+            self.db.execute(many, list(chain.from_iterable(rows[at : at + ROWS_TOGETHER])))
+        self.db.executemany(insert + one, rows[whole:])
 
     def forget_events(self, before: int, now: int, limit: int = 2000) -> int:
         """Deletes some events with a time before the instant; how many.

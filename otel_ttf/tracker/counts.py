@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from otel_ttf.journey.definition import Journey
 from otel_ttf.journey.labels import LABEL_VALUES, OTHER, label_name
-from otel_ttf.journey.rollup import pack, unpack
+from otel_ttf.journey.rollup import add, pack, unpack
 from otel_ttf.journey.transitions import Transition
 from otel_ttf.store.base import MINUTE_BOUNDS, SCORE_BOUNDS, UNKNOWN
 from otel_ttf.store.sqlite import SqliteStore
@@ -120,8 +120,22 @@ class Counts:
             staged = self._label_text(journey, values, stage)
             self._observe("ttf_stage_minutes", staged, _MINUTE_BOUNDS_NS, took)
 
-    def _count(self, metric: str, labels: str) -> None:
-        self._counters[metric, labels] = self._counters.get((metric, labels), 0) + 1
+    def firsts(
+        self,
+        journey: Journey,
+        kind: str,
+        place: Place,
+        cells: Mapping[int, int],
+        values: tuple[str | None, ...],
+        times: int,
+    ) -> None:
+        """So many journeys that begin alike: `cells` is the share of one, `kind` its only transition's."""
+        add(self.cells(place), {cell: times * count for cell, count in cells.items()}, 1)
+        if kind == "started":
+            self._count("ttf_started_total", self._label_text(journey, values, None), times)
+
+    def _count(self, metric: str, labels: str, times: int = 1) -> None:
+        self._counters[metric, labels] = self._counters.get((metric, labels), 0) + times
 
     def _observe(self, metric: str, labels: str, bounds: list[int], value: int) -> None:
         counts, total = self._histograms.get((metric, labels)) or ([0] * (len(bounds) + 1), 0)

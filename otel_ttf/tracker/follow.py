@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from otel_ttf.journey.definition import Journey, canonical, carried
 from otel_ttf.journey.dispatch import Dispatch
-from otel_ttf.journey.state import UNSET, State, empty, segment_text
-from otel_ttf.otlp.events import FLAG_TOO_OLD, Event, Extract
+from otel_ttf.journey.state import UNSET, State, empty
+from otel_ttf.otlp.events import FLAG_TOO_OLD, Event, Extract, Source
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_rows import Definition, Kept, subject_hash
 from otel_ttf.tracker.counts import Counts
-from otel_ttf.tracker.writes import Followed, Writes, fresh
+from otel_ttf.tracker.firsts import Firsts
+from otel_ttf.tracker.followed import Followed
+from otel_ttf.tracker.touches import Texts, Touch, Touches
+from otel_ttf.tracker.writes import Writes, fresh
 from otel_ttf.units import DAY
 
 StoredEvents = Literal["named", "milestones", "all", "none"]
+# Kinds of events that are kept whether they match a milestone or not.
+KEPT: Mapping[StoredEvents, frozenset[str]] = {
+    "named": frozenset({"log", "span_event"}),
+    "milestones": frozenset(),
+    "all": frozenset({"log", "span_event", "span", "line"}),
+    "none": frozenset(),
+}
 SEEN_NAMES = 10_000
 FOREVER = 2**63
-
-
-@dataclass(slots=True)
-class Touch:
-    """What a batch of events says of one subject in one journey."""
-
-    reached: list[int]
-    segments: list[tuple[int, str] | None]
 
 
 class Follower:
@@ -48,6 +50,7 @@ class Follower:
         self.followed: list[Followed] = []
         self._journeys = journeys
         self._events = events
+        self._texts = Texts(segment.attribute for journey in journeys for segment in journey.segments)
         self._retention = retention
         self._on_missing_subject = on_missing_subject
 
@@ -63,8 +66,7 @@ class Follower:
         for journey in self._journeys:
             stored = self.store.definitions(journey.name)
             mine = next(d for d in stored if d.version == journey.version)
-            names = tuple(segment.attribute for segment in journey.segments)
-            followed = Followed(journey, mine, names, tuple(name.encode() for name in names))
+            followed = Followed(journey, mine, tuple(segment.attribute for segment in journey.segments))
             for other in stored:
                 indices = carried(other.canonical, canonical(journey)) if other.id != mine.id else None
                 if indices is not None:
@@ -106,35 +108,41 @@ class Follower:
 
     def take(self, extracts: Iterable[tuple[int, Extract]], now: int) -> None:
         """Joins events into the states and keeps them, as configured. extracts: (arrival, what came)."""
-        touched: list[dict[str, Touch]] = [{} for _ in self.followed]
-        rows: list[tuple[object, ...]] = []
-        seen: dict[tuple[str, str], tuple[int, int, set[str]]] = {}
+        touches = Touches(self.followed, self.dispatch, self._texts)
+        kept = _Kept(self.store)
+        seen: dict[tuple[str, str], tuple[int, int]] = {}
+        matched: dict[tuple[str, str], set[str]] = {}
+        last_hits: dict[str, Sequence[tuple[int, int]]] = {}
         missing: list[str] = []
-        keep, oldest = self._events, now - self._retention
+        always, oldest = KEPT[self._events], now - self._retention
         hits_of = self.dispatch.hits
         for arrival, extract in extracts:
-            matched: dict[tuple[str, str], set[str]] = {}
             for event in extract.events:
-                hits = hits_of(event) if event.kind != "line" else []
-                if hits:
-                    self._name_matches(event, hits, matched)
-                if event.kind != "line" and not event.flags & FLAG_TOO_OLD:
-                    if event.subject is not None:
-                        self._touch(event, hits, touched)
-                    else:
-                        missing += [self.followed[j].journey.milestones[m].name for j, m in hits]
-                if _is_kept(keep, event, bool(hits)) and event.at >= oldest:
-                    rows.append(self._event_row(event))
+                hits: Sequence[tuple[int, int]] = ()
+                if event.kind != "line":
+                    hits = hits_of(event)
+                    # What a name alone decides is the same object each time.
+                    if hits and hits is not last_hits.get(event.name):
+                        last_hits[event.name] = hits
+                        self._name_matches(event, hits, matched)
+                    if not event.flags & FLAG_TOO_OLD:
+                        if event.subject is not None:
+                            touches.add(event, event.subject, hits)
+                        else:
+                            missing += [self.followed[j].journey.milestones[m].name for j, m in hits]
+                if event.at >= oldest and (event.kind in always or (hits and self._events != "none")):
+                    kept.add(event)
             for name, count in extract.names.items():
-                have, last, matches = seen.get(name) or (0, 0, set())
-                seen[name] = (have + count, max(last, arrival), matches | matched.get(name, set()))
-        if rows:
-            self.store.add_events(rows)
+                have, last = seen.get(name) or (0, 0)
+                seen[name] = (have + count, max(last, arrival))
+        kept.write()
         if seen:
-            self.store.add_seen(seen, most=SEEN_NAMES)
-        for j, subjects in enumerate(touched):
+            self.store.add_seen(
+                {name: (*told, matched.get(name, set())) for name, told in seen.items()}, most=SEEN_NAMES
+            )
+        for followed, subjects in zip(self.followed, touches.subjects, strict=True):
             if subjects:
-                self.join(self.followed[j], subjects, now)
+                self.join(followed, subjects, now)
         self.counts.flush()
         # Last, since nobody takes it back where something above fails.
         for milestone in missing:
@@ -149,57 +157,6 @@ class Follower:
             journey = self.followed[j].journey
             names.add(f"{journey.name}.{journey.milestones[m].name}")
 
-    def _touch(self, event: Event, hits: Sequence[tuple[int, int]], touched: list[dict[str, Touch]]) -> None:
-        subject, at = event.subject, event.at
-        assert subject is not None
-        for j, m in hits:
-            touch = touched[j].get(subject) or self._untouched(j, subject, touched)
-            if at < touch.reached[m]:
-                touch.reached[m] = at
-        encoded = event.attributes_bytes
-        for j in self.dispatch.admits(event):
-            followed = self.followed[j]
-            for s, key in enumerate(followed.keys):
-                # Searching the bytes is far cheaper than decoding the attributes of every event.
-                if key not in encoded or followed.segments[s] not in event.attributes:
-                    continue
-                value = segment_text(event.attributes[followed.segments[s]])
-                if value is None:
-                    continue
-                touch = touched[j].get(subject) or self._untouched(j, subject, touched)
-                first = touch.segments[s]
-                # Code points are in the order of their UTF-8 bytes, as in State.join.
-                if first is None or (at, value) < first:
-                    touch.segments[s] = (at, value)
-
-    def _untouched(self, j: int, subject: str, touched: list[dict[str, Touch]]) -> Touch:
-        """The entry of a subject of whom nothing has come yet."""
-        followed = self.followed[j]
-        touch = Touch([UNSET] * len(followed.journey.milestones), [None] * len(followed.segments))
-        touched[j][subject] = touch
-        return touch
-
-    def _event_row(self, event: Event) -> tuple[object, ...]:
-        resource = self.store.resource(
-            event.resource_bytes,
-            hashlib.blake2b(event.resource_bytes, digest_size=16).digest(),
-            event.arrival // DAY,
-        )
-        return (
-            event.id,
-            subject_hash(event.subject) if event.subject else None,
-            event.subject,
-            event.kind,
-            event.name,
-            event.span_kind,
-            event.status,
-            event.at,
-            event.arrival,
-            event.flags,
-            event.attributes_bytes,
-            resource,
-        )
-
     # States.
 
     def join(self, followed: Followed, subjects: dict[str, Touch], now: int) -> None:
@@ -209,8 +166,12 @@ class Follower:
         if definition.carrying is not None or followed.strangers:
             kept = self._carry_in(followed, list(subjects), kept, now)
         batch = Writes(self.store, self.counts, followed, now)
+        firsts = Firsts(self.store, self.counts, followed, now)
+        settled = followed.settled
         for subject, touch in subjects.items():
             old = kept.get(subject)
+            if old is None and settled and firsts.take(subject, touch):
+                continue
             new = State(tuple(touch.reached), tuple(touch.segments))
             if old is None or old.id is None:
                 batch.change(old or fresh(followed, subject), new)
@@ -219,6 +180,7 @@ class Follower:
                 if joined != old.state:
                     batch.change(old, joined)
         batch.write()
+        firsts.write()
 
     def _carry_in(
         self, followed: Followed, subjects: list[str], kept: dict[str, Kept], now: int
@@ -324,7 +286,48 @@ def _same_key(one: Definition, other: Definition) -> bool:
     return one.canonical["key"] == other.canonical["key"]
 
 
-def _is_kept(keep: StoredEvents, event: Event, hit: bool) -> bool:
-    if keep == "named":
-        return hit or event.kind in ("log", "span_event")
-    return keep == "all" or (keep == "milestones" and hit)
+class _Kept:
+    """Gathers the rows of events that are kept."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self._events: list[tuple[object, ...]] = []
+        self._lines: list[tuple[object, ...]] = []
+        self._source: Source | None = None
+        self._day = 0
+        self._resource = 0
+
+    def add(self, event: Event) -> None:
+        source, arrival, subject = event.source, event.arrival, event.subject
+        if source is not self._source or arrival // DAY != self._day:
+            self._source, self._day = source, arrival // DAY
+            digest = hashlib.blake2b(source.encoded, digest_size=16).digest()
+            self._resource = self._store.resource(source.encoded, digest, self._day)
+        line = (
+            event.kind,
+            event.name,
+            event.span_kind,
+            event.status,
+            event.at,
+            arrival,
+            event.flags,
+            # The sqlite3 module asks for an adapter of bytes, and of None, each time.
+            bytearray(event.attributes_bytes),
+            self._resource,
+        )
+        if event.id is None and subject is None:
+            self._lines.append(line)
+        else:
+            self._events.append(
+                (
+                    None if event.id is None else bytearray(event.id),
+                    subject_hash(subject) if subject else None,
+                    subject,
+                    *line,
+                )
+            )
+
+    def write(self) -> None:
+        """Into the open transaction."""
+        self._store.add_events(self._events)
+        self._store.add_lines(self._lines)

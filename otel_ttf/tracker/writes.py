@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from otel_ttf.journey.definition import LEVELS, Journey
 from otel_ttf.journey.metrics import score
 from otel_ttf.journey.rollup import add, overdue_cell, share
-from otel_ttf.journey.state import UNSET, State, Timeline, empty, named_segments, timeline
-from otel_ttf.journey.thresholds import deadlines, due
+from otel_ttf.journey.state import State, Timeline, empty, named_segments, timeline
+from otel_ttf.journey.thresholds import due
 from otel_ttf.journey.times import pack_times
-from otel_ttf.journey.transitions import EXPIRED, Transition, advance, carry_told, told_bit
+from otel_ttf.journey.transitions import Transition, advance, told_bit
 from otel_ttf.store.sqlite import SqliteStore
-from otel_ttf.store.sqlite_rows import STATES, Definition, Kept, pack_segments, subject_hash
+from otel_ttf.store.sqlite_rows import Kept, pack_touches, subject_hash
 from otel_ttf.tracker.counts import Counts, Place
-
-NOT_STARTED, IN_PROGRESS, COMPLETED, EXPIRED_STATE = (
-    STATES[name] for name in ("not_started", "in_progress", "completed", "expired")
+from otel_ttf.tracker.derived import (
+    EXPIRED_STATE,
+    IN_PROGRESS,
+    NOT_STARTED,
+    coming,
+    stage_of,
+    unreached,
 )
-
-
-@dataclass(slots=True)
-class Followed:
-    """A configured journey with its stored definition and the versions that are joined into it."""
-
-    journey: Journey
-    definition: Definition
-    segments: tuple[str, ...]
-    keys: tuple[bytes, ...]
-    # Other versions: their definition, and per milestone of ours the index of theirs.
-    others: list[tuple[Definition, tuple[int | None, ...]]] = field(default_factory=list)
-    # Those with another `only`: their states count nothing here, but what they told is not told again.
-    strangers: list[Definition] = field(default_factory=list)
-
-    def carry_told(self, other: Definition, told: int) -> int:
-        """What another version has told, as this one's."""
-        names = [str(milestone["name"]) for milestone in other.canonical["milestones"]]  # type: ignore[attr-defined]
-        return carry_told(names, told, self.journey)
+from otel_ttf.tracker.followed import Followed
 
 
 class Writes:
@@ -86,7 +72,7 @@ class Writes:
     def look(self, kept: Kept) -> None:
         """A row is due: it is overdue, has expired, or is to be forgotten."""
         line = timeline(self.journey, kept.state)
-        if all(time == UNSET for time in kept.state.reached):
+        if unreached(kept.state):
             # While rows are walked in order of id, none may come again for another row.
             if kept.id is not None and self.followed.definition.recounting is None:
                 self._deletes.append(kept.id)
@@ -125,7 +111,7 @@ class Writes:
         journey, definition = self.journey, self.followed.definition
         new_state = kept.state if state is None else state
         new_told = kept.told if told is None else told
-        stage = self._stage(line, new_told)
+        stage = stage_of(journey, line, new_told, self.now)
         uncounted = definition.recounting is not None and (kept.id is None or kept.id > definition.recounting)
         place: Place | None = None
         if not uncounted and kept.day is not None and kept.combo is not None:
@@ -144,7 +130,7 @@ class Writes:
                 add(self.counts.cells(place), _with_level(journey, new.cells, stage, new_told), 1)
         derived = (
             pack_times(new_state.reached),
-            pack_segments(journey, new_state),
+            pack_touches(self.followed.segments, new_state.segments),
             new_told,
             kept.recorded,
             kept.epoch,
@@ -163,29 +149,15 @@ class Writes:
         else:
             self._updates.append((*derived, kept.id))
 
-    def _stage(self, line: Timeline, told: int) -> int:
-        if line.completed_at is not None:
-            return COMPLETED
-        if line.started_at is None:
-            return NOT_STARTED
-        gone = told & EXPIRED and self.now >= line.started_at + self.journey.give_up_after
-        return EXPIRED_STATE if gone else IN_PROGRESS
-
     def _due(self, kept: Kept, line: Timeline, told: int, stage: int, state: State) -> int | None:
         """When time alone changes something about this row."""
         if stage == NOT_STARTED:
-            if all(time == UNSET for time in state.reached):
-                return self.now + self.journey.give_up_after
-            return None
+            return self.now + self.journey.give_up_after if unreached(state) else None
         if stage != IN_PROGRESS:
             return None
         recorded = kept.recorded if kept.recorded is not None else self.now
-        coming = [
-            at
-            for kind, level, at in deadlines(self.journey, line)
-            if kind == "expired" or not told & told_bit(kind, level)
-        ]
-        return max(min(coming), recorded + self.journey.settle) if coming else None
+        deadline = coming(self.journey, line, told)
+        return None if deadline is None else max(deadline, recorded + self.journey.settle)
 
     def write(self) -> None:
         """Everything queued, into the open transaction."""

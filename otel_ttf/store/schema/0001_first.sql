@@ -64,7 +64,7 @@ CREATE INDEX journey_due ON journey (definition, due) WHERE due IS NOT NULL;
 -- The two logs' second one. `position` has no gaps: a consumer's cursor.
 CREATE TABLE transition (
     position     INTEGER PRIMARY KEY,
-    id           TEXT NOT NULL,
+    id           BLOB NOT NULL,            -- 16 bytes, journey.transitions.transition_digest
     journey      TEXT NOT NULL,
     version      TEXT NOT NULL,
     key          TEXT NOT NULL,

@@ -1,0 +1,42 @@
+"""A journey that is followed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from otel_ttf.journey.definition import Journey
+from otel_ttf.journey.transitions import carry_told
+from otel_ttf.store.sqlite_rows import Definition
+from otel_ttf.tracker.patterns import Pattern, patterns
+
+
+@dataclass(slots=True)
+class Followed:
+    """A configured journey with its stored definition and the versions that are joined into it.
+
+    segments  attributes
+    patterns  by milestone, what it brings alone
+    """
+
+    journey: Journey
+    definition: Definition
+    segments: tuple[str, ...]
+    patterns: list[Pattern | None] = field(init=False)
+    # Other versions: their definition, and per milestone of ours the index of theirs.
+    others: list[tuple[Definition, tuple[int | None, ...]]] = field(default_factory=list)
+    # Those with another `only`: their states count nothing here, but what they told is not told again.
+    strangers: list[Definition] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.patterns = patterns(self.journey)
+
+    @property
+    def settled(self) -> bool:
+        """Whether a subject without a row is one of whom nothing is known, and a new row counts at once."""
+        definition = self.definition
+        return definition.carrying is None and definition.recounting is None and not self.strangers
+
+    def carry_told(self, other: Definition, told: int) -> int:
+        """What another version has told, as this one's."""
+        names = [str(milestone["name"]) for milestone in other.canonical["milestones"]]  # type: ignore[attr-defined]
+        return carry_told(names, told, self.journey)
