@@ -1,0 +1,122 @@
+"""Consent on the disk: a file of its own, synced before a sender gets its OK."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+
+from otel_ttf.pii.consent import Book, ConsentRefused, Marks
+from otel_ttf.store.base import StoreRefused
+
+SCHEMA = 1
+APPLICATION = 0x6F746363  # "otcc"
+
+
+class SqliteBook(Book):
+    """The book of a data directory. One row a subject that ever said something, about 60 bytes.
+
+    In memory: about 120 bytes for each exception, nothing for the others.
+    """
+
+    def __init__(self, path: Path, *, usual: int = 0, limit: int = 1_000_000) -> None:
+        """Opens or makes the file and reads the exceptions. Raises StoreRefused."""
+        super().__init__(usual=usual, limit=limit)
+        self.path = path
+        self._saving = threading.Lock()
+        self._saved = 0
+        try:
+            self._db = _connect(path)
+        except sqlite3.Error as error:
+            raise StoreRefused(f"{path}: {error}: choose another directory with --data-dir") from None
+        try:
+            self._migrate()
+            # Two connections: whoever reads does not wait for a sync.
+            self._reader = _connect(path)
+            for token, *marks in self._reader.execute("SELECT subject, analytics, sale FROM consent"):
+                self._put(token.encode(), Marks(*marks).flags(usual))
+        except sqlite3.Error as error:
+            self._db.close()
+            raise StoreRefused(f"{path}: {error}: who has denied their consent is in this file") from None
+
+    def _migrate(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and application != APPLICATION:
+            self._db.close()
+            raise StoreRefused(f"{self.path}: not a consent file of otel_ttf: move it away")
+        if version > SCHEMA:
+            self._db.close()
+            raise StoreRefused(
+                f"{self.path}: written by a newer otel_ttf (schema {version}, this one knows {SCHEMA}): "
+                "upgrade otel_ttf, or start with another data directory"
+            )
+        if not tables:
+            script = resources.files("otel_ttf.store").joinpath("consent.sql").read_text()
+            self._db.executescript(
+                f"BEGIN IMMEDIATE;\n{script}\n"
+                f"PRAGMA application_id={APPLICATION};\nPRAGMA user_version={SCHEMA};\nCOMMIT;"
+            )
+
+    def save(self, number: int) -> None:
+        with self._saving:  # who waited here may find that the one before took theirs along
+            if self._saved >= number:
+                return
+            with self._lock:
+                rows = dict(self._unsaved)
+                upto = self._number
+            try:
+                self._write(rows)
+            except sqlite3.Error as error:
+                raise ConsentRefused(f"{self.path.name}: {error}") from None
+            with self._lock:
+                for token, marks in rows.items():
+                    if self._unsaved.get(token) == marks:
+                        del self._unsaved[token]
+            self._saved = upto
+
+    def _write(self, rows: dict[bytes, Marks]) -> None:
+        if not rows:
+            return
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "INSERT INTO consent VALUES (?, ?, ?) ON CONFLICT (subject) DO UPDATE SET"
+                " analytics = max(analytics, excluded.analytics), sale = max(sale, excluded.sale)",
+                [(token.decode(), *marks) for token, marks in sorted(rows.items())],
+            )
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+            raise
+
+    def _read(self, tokens: Iterable[bytes]) -> dict[bytes, Marks]:
+        wanted = [token.decode() for token in tokens]
+        marks = ",".join("?" * len(wanted))
+        query = f"SELECT subject, analytics, sale FROM consent WHERE subject IN ({marks})"
+        try:
+            found = {token.encode(): Marks(*row) for token, *row in self._reader.execute(query, wanted)}
+        except sqlite3.Error as error:
+            raise ConsentRefused(f"{self.path.name}: {error}") from None
+        for token, row in super()._read([token.encode() for token in wanted]).items():
+            found[token] = row.join(found.get(token, row))
+        return found
+
+    def close(self) -> None:
+        with self._saving, self._lock:
+            self._reader.close()
+            self._db.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA cache_size=-2048")
+    return connection
