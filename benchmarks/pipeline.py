@@ -23,6 +23,7 @@ from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.pii.scanner import ENGINES
 from otel_ttf.processors import pipeline
 from otel_ttf.processors.base import Processor
+from otel_ttf.processors.consent import ConsentConfig
 from otel_ttf.processors.enrich import EnrichConfig
 from otel_ttf.processors.mask import MaskConfig
 from otel_ttf.processors.pseudonymise import PseudonymiseConfig
@@ -32,6 +33,7 @@ CONFIGS = {
     "validate": ValidateConfig(),
     "enrich": EnrichConfig(),
     "pseudonymise": PseudonymiseConfig(),
+    "consent": ConsentConfig(),
     "mask": MaskConfig(),
 }
 KEYS = Keys(event=b"e" * 32, subjects=(b"s" * 32,))

@@ -37,6 +37,7 @@ from otel_ttf.receivers.otlp_http import SETTING as HTTP_SETTING
 from otel_ttf.receivers.otlp_http import HttpConfig, otlp_app
 from otel_ttf.receivers.rest import rest_router
 from otel_ttf.store.base import StoreRefused
+from otel_ttf.store.consent import SqliteBook
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_read import SqliteReader
 from otel_ttf.telemetry import Telemetry, configure_logs
@@ -160,18 +161,29 @@ class Service:
         telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position))
 
         vault = None
-        if config.privacy.subject == "encrypted":
+        if config.privacy.subject == "encrypted" or config.processors.mask.encrypts:
             vault = open_vault(config.privacy.master_key, data_dir)
             stack.callback(vault.close)
+        consent = config.processors.consent
+        book = SqliteBook(data_dir / "consent.db", usual=consent.usual, limit=consent.max_subjects)
+        stack.callback(book.close)
         ways = {
-            name: pipeline(config.processor_configs(name), keys, config.subject, ids=vault)
+            name: pipeline(
+                config.processor_configs(name),
+                keys,
+                config.subject,
+                sealer=vault,
+                ids=vault if config.privacy.subject == "encrypted" else None,
+                book=book,
+                time=config.time,
+            )
             for name in ("logs", "traces", "metrics")
         }
 
         def process(batch: Batch) -> Batch:
             return ways[batch.signal](batch)
 
-        intake = Intake(process, event_log, rules, clock, telemetry)
+        intake = Intake(process, event_log, rules, clock, telemetry, book=book)
         stack.callback(intake.close)
         reader = SqliteReader(store.path, journeys)
         stack.callback(reader.close)

@@ -7,7 +7,7 @@ import platform
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -90,6 +90,25 @@ class Telemetry:
             ["milestone"],
             registry=registry,
         )
+        self._consent = Counter(
+            "otel_ttf_consent", "Statements about consent that came.", ["statement"], registry=registry
+        )
+        self._consent_dropped = Counter(
+            "otel_ttf_consent_dropped",
+            "Records, span events and data points of subjects who have denied, by what became of them.",
+            ["action"],
+            registry=registry,
+        )
+        self._of_processors = {
+            "masked": Counter(
+                "otel_ttf_pii_masked",
+                "What was masked, by what found it (`key`: the attribute's key) and where it stood.",
+                ["detector", "place"],
+                registry=registry,
+            ),
+            "consent": self._consent,
+            "consent_dropped": self._consent_dropped,
+        }
         self._clock_step = Gauge(
             "otel_ttf_clock_step_seconds",
             "How far the wall clock stands from the anchored one that is used; 0 when they agree.",
@@ -102,6 +121,10 @@ class Telemetry:
         self._reasons = {
             reason: self._errors.labels(reason) for reason in ("malformed", "rejected", "refused", "internal")
         }
+        for statement in ("grant", "deny", "sell", "do_not_sell", "unreadable"):
+            self._consent.labels(statement)
+        for action in ("drop", "anonymise"):
+            self._consent_dropped.labels(action)
         for protocol in WAYS_IN:
             for signal in RECORDS:
                 self.way_in(signal, protocol)
@@ -126,6 +149,14 @@ class Telemetry:
     def milestone_without_subject(self, milestone: str, count: int = 1) -> None:
         """Counts events that matched a milestone without naming a user."""
         self._without_subject.labels(milestone).inc(count)
+
+    def counted(self, counts: Mapping[tuple[str, ...], int]) -> None:
+        """Counts what processors have counted in a request that is in the log: (what, its labels) -> how often.
+
+        masked: detector (or `key`) and place; consent: statement; consent_dropped: action
+        """
+        for (what, *labels), count in counts.items():
+            self._of_processors[what].labels(*labels).inc(count)
 
     def watch_consumer(self, consumer: str, lag: Callable[[], tuple[int, float]]) -> None:
         """Shows a consumer's lag, asked for at every scrape: (records, seconds) behind the log's end."""

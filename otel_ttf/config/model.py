@@ -15,6 +15,7 @@ from otel_ttf.journey.definition import Journey
 from otel_ttf.log.sqlite import LogConfig
 from otel_ttf.otlp.events import TimeConfig
 from otel_ttf.pii.pseudonym import SubjectConfig
+from otel_ttf.processors.consent import ConsentConfig
 from otel_ttf.processors.enrich import EnrichConfig
 from otel_ttf.processors.mask import MaskConfig
 from otel_ttf.processors.pseudonymise import PseudonymiseConfig
@@ -25,8 +26,9 @@ from otel_ttf.units import Duration, duration
 from otel_ttf.vault.config import MasterKeyConfig
 
 Signal = Literal["logs", "traces", "metrics"]
-ProcessorName = Literal["validate", "enrich", "pseudonymise", "mask"]
-PROCESSORS: tuple[ProcessorName, ...] = ("validate", "enrich", "pseudonymise", "mask")  # the order of the way
+ProcessorName = Literal["validate", "enrich", "pseudonymise", "consent", "mask"]
+# The order of the way.
+PROCESSORS: tuple[ProcessorName, ...] = ("validate", "enrich", "pseudonymise", "consent", "mask")
 SQLITE = "sqlite:///"
 INSECURE = "Whether other machines may reach it although nobody is asked who they are."
 
@@ -87,6 +89,7 @@ class Processors(Section):
     )
     enrich: EnrichConfig = Field(EnrichConfig(), description="Adds attributes to the resource.")
     pseudonymise: PseudonymiseConfig = Field(PseudonymiseConfig(), description="User ids become tokens.")
+    consent: ConsentConfig = Field(ConsentConfig(), description="What people have said is done.")
     mask: MaskConfig = Field(MaskConfig(), description="Personal data is replaced.")
 
 
@@ -263,6 +266,7 @@ class Config(Section):
             "validate": self.processors.validate_,
             "enrich": self.processors.enrich,
             "pseudonymise": self.processors.pseudonymise,
+            "consent": self.processors.consent,
             "mask": self.processors.mask,
         }
         return {name: known[name] for name in pipeline.processors}

@@ -23,7 +23,6 @@ SHOWN = 60  # characters of a text that was found
 
 LATER: Mapping[tuple[str, ...], str] = {
     ("receivers", "kafka"): "the kafka receiver comes with a later version",
-    ("processors", "consent"): "the consent processor comes with a later version",
     ("processors", "sample"): "the sample processor comes with a later version",
     ("exporters",): "exporters come with a later version",
     ("alerts",): "alert rules come with a later version",

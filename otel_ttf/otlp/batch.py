@@ -7,13 +7,14 @@ the scan has found something, nor beside resources, scopes and records.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal
 
 from otel_ttf.otlp.events import Extract, Reading, Rules, Source, pack_ids
+from otel_ttf.otlp.leaving import keep
 from otel_ttf.otlp.wire import SHAPES, Signal, contents, decode
 from otel_ttf.pii.scanner import EVERYTHING, Scanner
 
@@ -25,6 +26,7 @@ class Head:
     data, url   its bytes as they are now, of whatever type; received: as they came
     first, end  its slices
     subject     the subject that a resource names, as it came
+    gone        it goes, with all that is below; the slices have been dropped
     """
 
     kind: Literal["resource", "scope"]
@@ -37,6 +39,7 @@ class Head:
     present: bool
     changed: bool = False
     subject: str | None = None
+    gone: bool = False
 
 
 @dataclass(slots=True)
@@ -62,7 +65,11 @@ class Batch:
     trusted    subjects in token form stay as they are, and records may bring their event id
     event_ids  place of a record -> REST event_id
     plain      the reference: everything is decoded and looked at, the scan is not believed
+    gpc        the sender's browser said by header that nothing may be sold (Global Privacy Control)
     rejected   place -> record, rule and what was found, without a value
+    left_out   records that are gone although nothing was wrong with them: see `drop`
+    said       what Book.join returned, if it is to be on the disk before the sender gets its OK
+    counts     what processors count, by metric and labels (telemetry.counted): told once the batch is in the log
     """
 
     def __init__(
@@ -74,6 +81,7 @@ class Batch:
         trusted: bool = False,
         event_ids: Mapping[int, str] | None = None,
         plain: bool = False,
+        gpc: bool = False,
     ) -> None:
         self.signal = signal
         self.raw = raw
@@ -81,6 +89,10 @@ class Batch:
         self.trusted = trusted
         self.event_ids = event_ids or {}
         self.plain = plain
+        self.gpc = gpc
+        self.left_out = 0
+        self.said: int | None = None
+        self.counts: dict[tuple[str, ...], int] = {}
         self.rejected: dict[int, str] = {}
         self.warnings: list[str] = []
         self.shape = SHAPES[signal]
@@ -129,7 +141,7 @@ class Batch:
     @property
     def kept(self) -> int:
         """Those that are left."""
-        return self.records - len(self.rejected)
+        return self.records - len(self.rejected) - self.left_out
 
     @property
     def resources(self) -> Sequence[Head]:
@@ -268,6 +280,36 @@ class Batch:
             place = self._points[number] + at
             self.rejected.setdefault(place, f"data_points[{place}]: {rule}")
 
+    def drop(self, number: int, records: int = 1) -> None:
+        """A slice goes, and its sender need not know.
+
+        records  how many that is; of a metric, those data points that were not rejected
+        """
+        if number not in self._dropped:
+            self._dropped.add(number)
+            self.left_out += records
+
+    def gone(self, number: int) -> bool:
+        """Whether a slice was rejected or dropped."""
+        return number in self._dropped
+
+    def forget(self, number: int, events: Set[int] | None = None, *, moved: bool = False) -> None:
+        """Event ids of a slice go: all of them, or those of some events of a span.
+
+        moved  these events are gone themselves, and those behind them have moved up
+        """
+        if events is None:
+            self._ids.pop(number, None)
+            return
+        ids = [(at, id_) for at, id_ in self._ids.get(number, []) if at not in events]
+        if moved:
+            gone = sorted(events)
+            ids = [(at - bisect_left(gone, at), id_) for at, id_ in ids]
+            self._all.sizes[number] -= len(gone)
+            if not self._all.sizes[number]:
+                del self._all.sizes[number]
+        self._ids[number] = ids
+
     # Results.
 
     def finish(self) -> bytes:
@@ -305,6 +347,11 @@ class Batch:
                     ]
                     del scope.container.records[:]
                     scope.container.records.extend(kept)
+        if any(head.gone for head in heads):
+            scopes, resources = iter(known.scopes), iter(known.resources)
+            for by_resource in known.shallow.resources:
+                keep(by_resource.scopes, lambda _: not next(scopes).gone)
+            keep(known.shallow.resources, lambda _: not next(resources).gone)
         return bytes(known.shallow.SerializeToString())
 
     @property

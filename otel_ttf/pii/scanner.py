@@ -23,6 +23,7 @@ ENGINES: tuple[Engine, ...] = ("hyperscan", "re2", "re")
 SUBJECT = 1  # the key of an attribute that names the subject
 NAME = 2  # the key of an attribute that names an event
 KEY = 4  # a key whose value is masked
+CONSENT = 8  # the key of an attribute, or the name of an event, that tells about consent
 ENCODED = 16  # something may be hidden by an encoding: all detectors look
 FIRST_DETECTOR = 32  # every detector has a bit of its own from here on
 CONTENT = -16  # an encoding, or any detector

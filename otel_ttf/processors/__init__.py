@@ -10,13 +10,14 @@ from otel_ttf.otlp.subject import SubjectKeys
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.pii.scanner import Engine, Scanner
-from otel_ttf.processors import enrich, mask, pseudonymise, validate
+from otel_ttf.processors import consent, enrich, mask, pseudonymise, validate
 from otel_ttf.processors.base import Built, Processor, Setting
 
 PROCESSORS: dict[str, Callable[[Any, Setting], Built]] = {
     "validate": validate.build,
     "enrich": enrich.build,
     "pseudonymise": pseudonymise.build,
+    "consent": consent.build,
     "mask": mask.build,
 }
 

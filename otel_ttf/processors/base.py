@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from otel_ttf.otlp.batch import Batch
+from otel_ttf.otlp.events import TimeConfig
 from otel_ttf.otlp.subject import SubjectKeys
 from otel_ttf.otlp.tree import Walker
+from otel_ttf.pii.consent import Book
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.masking import Trace
 from otel_ttf.pii.scanner import Pattern, Scanner
@@ -26,7 +28,8 @@ class Setting:
     subject       which attributes name the subject
     sealer        encrypts under a subject's key; only where something is to be encrypted
     ids           where the user ids behind tokens are kept; None: nowhere
-    count_masked  told how much was masked: (rule, place) -> how often
+    book          who has said what about consent; None: one of one's own, in memory
+    time          which times are believed
     trace         told of each thing that was masked, see masking.Where; for `otel-ttf mask --explain`
     """
 
@@ -35,7 +38,8 @@ class Setting:
     normalise: str
     sealer: Sealer | None = None
     ids: Sealer | None = None
-    count_masked: Callable[[Mapping[tuple[str, str], int]], None] = lambda counts: None
+    book: Book | None = None
+    time: TimeConfig = field(default_factory=TimeConfig)
     trace: Trace | None = None
 
 

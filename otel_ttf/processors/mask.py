@@ -312,7 +312,7 @@ class _Mask:
         self._masking = Masking(watches, rules, ValueHashes(key_id(newest), newest), setting.sealer)
         self._subject = setting.subject
         self._seals = config.encrypts
-        self._count = setting.count_masked
+        self._trace = setting.trace
         self.patterns = [
             *rules.patterns,
             *(Pattern(ENCODED, expression) for expression in ENCODINGS),
@@ -328,7 +328,7 @@ class _Mask:
     def processor(self, scanner: Scanner) -> Processor:
         def mask(batch: Batch) -> Batch:
             batch.scan(scanner)
-            where = Where(trusted=batch.trusted)
+            where = Where(trusted=batch.trusted, trace=self._trace)
             walker = Masker(self._masking, self._subject, where, seals=self._seals)
             for head, groups in batch.head_hits(KEY | CONTENT):
                 walker.groups = groups
@@ -344,8 +344,8 @@ class _Mask:
                     where.drop = False
             elif found:
                 self._records(batch, [number for number, _ in found], scanner, walker)
-            if where.counts:
-                self._count(where.counts)
+            for (rule, spot), count in where.counts.items():
+                batch.counts["masked", rule, spot] = count
             return batch
 
         return mask

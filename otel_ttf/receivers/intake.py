@@ -17,9 +17,10 @@ from otel_ttf.clock import Clock
 from otel_ttf.log.base import EventLog, LogRefused
 from otel_ttf.otlp.events import Rules
 from otel_ttf.otlp.wire import Malformed, Signal
+from otel_ttf.pii.consent import Book, ConsentRefused
 from otel_ttf.pii.sealed import VaultUnavailable
 from otel_ttf.receivers.lane import JOINED, Answer, Lane, tell
-from otel_ttf.receivers.prepare import Pipeline, Preparation, Prepared, Receipt, Request
+from otel_ttf.receivers.prepare import CONSENT_SECONDS, Pipeline, Preparation, Prepared, Receipt, Request
 from otel_ttf.telemetry import Telemetry, failure
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ WORKERS = 2
 ALONE = JOINED // 2  # bytes; no two larger ones fit into a group
 # Groups at a time: of requests worked on here, of those that take a thread, and of those that stay alone.
 GROUPS = (1, WORKERS, 1000)
+GPC_HEADER = "sec-gpc"  # of HTTP, and metadata of gRPC; `1` is the only value
 
 _log = structlog.get_logger()
 
@@ -137,11 +139,14 @@ class Intake:
         telemetry: Telemetry,
         *,
         max_in_flight: int = IN_FLIGHT,
+        book: Book | None = None,
     ) -> None:
+        """book: of consent; what a request says is in it before its answer."""
         self._prepare = Preparation(pipeline, rules, clock)
         self._log = log
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="intake")
-        self._lanes: dict[tuple[Signal, bool, int], Lane] = {}
+        self._lanes: dict[tuple[Signal, bool, bool, int], Lane] = {}
+        self._book = book
         self.telemetry = telemetry
         self.frame = Frame(telemetry)
         self.in_flight = InFlight(max_in_flight)
@@ -154,19 +159,21 @@ class Intake:
         protocol: str,
         event_ids: Mapping[int, str] | None = None,
         trusted: bool = False,
+        gpc: bool = False,
     ) -> Receipt:
         """Takes one OTLP export request in protobuf.
 
         protocol   grpc, http or rest: how it is counted
         event_ids  REST event ids by place of the record
         trusted    subjects that are tokens already stay as they are
+        gpc        the request came with Global Privacy Control: see GPC_HEADER
         Raises Malformed (the sender's mistake, for good) or LogRefused (come again later); nothing else.
         """
         way = self.telemetry.way_in(signal, protocol)
         began = perf_counter()
         try:
             with self.frame, self.in_flight.hold(len(raw)):
-                lane = self._lane(signal, len(raw), trusted=trusted)
+                lane = self._lane(signal, len(raw), trusted=trusted, gpc=gpc)
                 receipt = await lane.enter(Request(raw, event_ids))
                 if isinstance(receipt, Exception):
                     if isinstance(receipt, _NotWritten):
@@ -192,20 +199,25 @@ class Intake:
         """Ends the worker threads; for when the receivers are stopped."""
         self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def _lane(self, signal: Signal, size: int, *, trusted: bool) -> Lane:
+    def _lane(self, signal: Signal, size: int, *, trusted: bool, gpc: bool) -> Lane:
         """Lanes by size, so that small requests need not wait for larger ones."""
         rank = (size > INLINE) + (size > ALONE)
-        lane = self._lanes.get((signal, trusted, rank))
+        lane = self._lanes.get((signal, trusted, gpc, rank))
         if lane is None:
-            work = partial(self._work, signal, trusted)
-            lane = self._lanes[signal, trusted, rank] = Lane(work, groups=GROUPS[rank])
+            work = partial(self._work, signal, trusted, gpc)
+            lane = self._lanes[signal, trusted, gpc, rank] = Lane(work, groups=GROUPS[rank])
         return lane
 
     async def _work(
-        self, signal: Signal, trusted: bool, requests: Sequence[Request], answers: Sequence[Answer]
+        self,
+        signal: Signal,
+        trusted: bool,
+        gpc: bool,
+        requests: Sequence[Request],
+        answers: Sequence[Answer],
     ) -> None:
         size = sum(len(request.raw) for request in requests)
-        parts = await self.offload(size, self._prepare, signal, requests, trusted)
+        parts = await self.offload(size, self._prepare, signal, requests, trusted, gpc)
         if len(parts) == 1:
             await self._append(parts[0], answers)
         else:
@@ -213,15 +225,28 @@ class Intake:
                 *(self._append(part, [answer]) for part, answer in zip(parts, answers, strict=True))
             )
 
+    async def _keep(self, said: int) -> None:
+        """What was said about consent is on the disk when this returns."""
+        assert self._book is not None
+        if reason := self._log.refusing():
+            raise LogRefused(reason)  # the disk is full: consent is not what fills up the rest
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._workers, self._book.save, said)
+        except ConsentRefused as refused:
+            raise LogRefused(str(refused), CONSENT_SECONDS) from None
+
     async def _append(self, part: Prepared | Exception, answers: Sequence[Answer]) -> None:
         """Answers when the entry of these senders is in the log, or with the reason why it is not."""
         if isinstance(part, Exception):
             tell(answers, [part])
             return
         try:
+            if part.said is not None:
+                await self._keep(part.said)
             if part.entry is not None:
                 await self._log.append(part.entry)
         except LogRefused as refused:
             tell(answers, [_NotWritten(refused, receipt.accepted) for receipt in part.receipts])
         else:
+            self.telemetry.counted(part.counts)
             tell(answers, part.receipts)

@@ -14,7 +14,7 @@ from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.wire import Malformed, Signal
 from otel_ttf.receivers.answers import RESPONSES, bad_data, come_again, response
 from otel_ttf.receivers.endpoint import CannotListen, Endpoint, listen, split
-from otel_ttf.receivers.intake import Intake
+from otel_ttf.receivers.intake import GPC_HEADER, Intake
 from otel_ttf.units import Duration
 
 SETTING = "receivers.otlp.protocols.grpc.endpoint"
@@ -24,6 +24,7 @@ SERVICES: dict[Signal, str] = {
     "metrics": "opentelemetry.proto.collector.metrics.v1.MetricsService",
 }
 
+_GPC = (GPC_HEADER, "1")
 _CODES = {
     code_pb2.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
     code_pb2.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
@@ -146,7 +147,8 @@ def _export(signal: Signal, intake: Intake, trusted: bool) -> Any:
 
     async def export(raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         try:
-            receipt = await intake(signal, raw, protocol="grpc", trusted=trusted)
+            gpc = _GPC in (context.invocation_metadata() or ())
+            receipt = await intake(signal, raw, protocol="grpc", trusted=trusted, gpc=gpc)
         except Malformed as error:
             await _abort(context, bad_data(str(error)))
         except LogRefused as refused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 from google.protobuf import json_format
@@ -19,7 +20,7 @@ from otel_ttf.otlp.wire import Malformed, Signal
 from otel_ttf.receivers.answers import RESPONSES, come_again, http_status, response
 from otel_ttf.receivers.body import MAX_BODY, Unusable, check_json, media_type, read_body
 from otel_ttf.receivers.endpoint import Endpoint
-from otel_ttf.receivers.intake import Disconnected, Intake
+from otel_ttf.receivers.intake import GPC_HEADER, Disconnected, Intake
 from otel_ttf.receivers.prepare import Receipt
 from otel_ttf.units import SECOND, Duration, Size
 
@@ -30,6 +31,7 @@ JSON = "application/json"
 # An attribute has two objects, so 64 MiB of records of the usual size hold two million of them.
 MAX_CONTAINERS = 2_500_000
 MAX_COMMAS = 10_000_000
+_GPC = GPC_HEADER.encode()
 _TYPES = f"expected a content-type of {PROTOBUF} or {JSON} (UTF-8)"
 
 
@@ -154,7 +156,12 @@ class _OtlpHttp:
                 # Counted also while it waits for a worker.
                 with intake.in_flight.hold(len(raw)):
                     raw = await intake.offload(len(raw), _from_json, signal, raw)
-        return signal, await intake(signal, raw, protocol="http", trusted=self._trusted)
+        return signal, await intake(signal, raw, protocol="http", trusted=self._trusted, gpc=has_gpc(headers))
+
+
+def has_gpc(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser says by Global Privacy Control that nothing may be sold."""
+    return headers.get(_GPC) == b"1"
 
 
 def _from_json(signal: Signal, body: bytes) -> bytes:

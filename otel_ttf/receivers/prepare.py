@@ -11,20 +11,22 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
 from otel_ttf.clock import Clock
-from otel_ttf.log.base import Entry
+from otel_ttf.log.base import Entry, LogRefused
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules
 from otel_ttf.otlp.wire import SHAPES, Signal
+from otel_ttf.pii.consent import ConsentRefused
 from otel_ttf.receivers.limits import check
 
 Pipeline = Callable[[Batch], Batch]
+CONSENT_SECONDS = 5.0  # when consent cannot be kept, until the sender comes again
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What became of a request that was taken.
 
-    accepted  records in the log
+    accepted  records that were taken: in the log, or left out because somebody has denied consent
     refused   records that are not: log records, spans, data points
     rejected  place in the request -> what is wrong with that record (safe to tell the sender, not to log);
               for metrics the place of the metric, which may have several data points
@@ -51,10 +53,14 @@ class Prepared:
 
     entry     None: there is nothing to keep
     receipts  one for each, in their order, for when the entry is in the log
+    counts    what the processors have counted, for then, too (telemetry.counted)
+    said      about consent: to be on the disk before the answers
     """
 
     entry: Entry | None
     receipts: Sequence[Receipt]
+    counts: Mapping[tuple[str, ...], int] = field(default_factory=dict)
+    said: int | None = None
 
 
 class Preparation:
@@ -66,7 +72,7 @@ class Preparation:
         self._clock = clock
 
     def __call__(
-        self, signal: Signal, requests: Sequence[Request], trusted: bool
+        self, signal: Signal, requests: Sequence[Request], trusted: bool, gpc: bool = False
     ) -> list[Prepared | Exception]:
         """All as one when nothing is wrong with any of them; else each alone, with what is wrong with it.
 
@@ -74,24 +80,28 @@ class Preparation:
         """
         if len(requests) > 1:
             try:
-                together = self._together(signal, requests, trusted=trusted)
+                together = self._together(signal, requests, trusted=trusted, gpc=gpc)
             except Exception:  # noqa: BLE001 - it comes again below, alone, and is told to the one whose it is
                 together = None
             if together is not None:
                 return [together]
-        return [self._alone(signal, request, trusted=trusted) for request in requests]
+        return [self._alone(signal, request, trusted=trusted, gpc=gpc) for request in requests]
 
-    def _alone(self, signal: Signal, request: Request, *, trusted: bool) -> Prepared | Exception:
+    def _alone(self, signal: Signal, request: Request, *, trusted: bool, gpc: bool) -> Prepared | Exception:
         try:
             check(signal, request.raw)
-            batch = self._pipeline(self._batch(signal, request.raw, request.event_ids, trusted=trusted))
-            accepted = batch.kept
-            refused = batch.records - accepted if batch.rejected else 0
-            return Prepared(self._entry(batch), [Receipt(accepted, refused, batch.rejected, batch.warnings)])
+            batch = self._batch(signal, request.raw, request.event_ids, trusted=trusted, gpc=gpc)
+            refused = len(batch.rejected)
+            receipt = Receipt(batch.records - refused, refused, batch.rejected, batch.warnings)
+            return self._prepared(batch, [receipt])
+        except ConsentRefused as error:
+            return LogRefused(str(error), CONSENT_SECONDS)
         except Exception as error:  # noqa: BLE001 - the intake's frame counts it where it is raised
             return error
 
-    def _together(self, signal: Signal, requests: Sequence[Request], *, trusted: bool) -> Prepared | None:
+    def _together(
+        self, signal: Signal, requests: Sequence[Request], *, trusted: bool, gpc: bool
+    ) -> Prepared | None:
         """None, or any error: something is the matter with one of them."""
         raws = [request.raw for request in requests]
         joined = b"".join(raws)
@@ -104,7 +114,7 @@ class Preparation:
             if request.event_ids
             for place, id_ in request.event_ids.items()
         }
-        batch = self._pipeline(self._batch(signal, joined, event_ids, trusted=trusted))
+        batch = self._batch(signal, joined, event_ids, trusted=trusted, gpc=gpc)
         if batch.warnings or batch.kept != batch.records or len(batch) != firsts[-1]:
             return None
         places = pairwise(firsts)
@@ -112,20 +122,22 @@ class Preparation:
             counts = [sum(batch.sizes.get(n, 0) for n in range(first, end)) for first, end in places]
         else:
             counts = [end - first for first, end in places]
-        return Prepared(self._entry(batch), [Receipt(count) for count in counts])
+        return self._prepared(batch, [Receipt(count) for count in counts])
 
     def _batch(
-        self, signal: Signal, raw: bytes, event_ids: Mapping[int, str] | None, *, trusted: bool
+        self, signal: Signal, raw: bytes, event_ids: Mapping[int, str] | None, *, trusted: bool, gpc: bool
     ) -> Batch:
-        return Batch(signal, raw, self._clock.later(), trusted=trusted, event_ids=event_ids)
+        arrival = self._clock.later()
+        return self._pipeline(Batch(signal, raw, arrival, trusted=trusted, event_ids=event_ids, gpc=gpc))
 
-    def _entry(self, batch: Batch) -> Entry | None:
+    def _prepared(self, batch: Batch, receipts: Sequence[Receipt]) -> Prepared:
+        entry = None
         # An empty request, or one without a good record, needs no place in the log.
-        if not batch.kept:
-            return None
-        payload = batch.finish()
-        view = batch.extract(self._rules)
-        return Entry(batch.signal, batch.arrival, payload, batch.ids, batch.kept, view)
+        if batch.kept:
+            payload = batch.finish()
+            view = batch.extract(self._rules)
+            entry = Entry(batch.signal, batch.arrival, payload, batch.ids, batch.kept, view)
+        return Prepared(entry, receipts, batch.counts, batch.said)
 
 
 def _slices(signal: Signal, raw: bytes) -> int:

@@ -15,7 +15,7 @@ from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.wire import Malformed
 from otel_ttf.receivers.body import BODY_SECONDS, MAX_BODY, Unusable, media_type, read_body
 from otel_ttf.receivers.intake import Disconnected, Intake
-from otel_ttf.receivers.otlp_http import retry_after
+from otel_ttf.receivers.otlp_http import has_gpc, retry_after
 from otel_ttf.receivers.rest_events import Built, build
 
 JSON = "application/json"
@@ -54,7 +54,8 @@ def rest_router(
         try:
             with intake.frame:
                 built = await _read(request, intake, max_body, body_seconds)
-            return await _take(built, intake, trusted)
+            gpc = has_gpc(dict(request.scope["headers"]))
+            return await _take(built, intake, trusted=trusted, gpc=gpc)
         except Disconnected:
             return Response(status_code=408)
         except Unusable as error:
@@ -90,14 +91,16 @@ async def _read(request: Request, intake: Intake, limit: int, seconds: float) ->
         return await intake.offload(len(body), build, body)
 
 
-async def _take(built: Built, intake: Intake, trusted: bool) -> Response:
+async def _take(built: Built, intake: Intake, *, trusted: bool, gpc: bool) -> Response:
     rejected = dict(built.rejected)
     if rejected:
         intake.telemetry.error("rejected", len(rejected))
         intake.telemetry.way_in("logs", "rest").refused.inc(len(rejected))
     accepted = 0
     if built.places:
-        receipt = await intake("logs", built.raw, protocol="rest", event_ids=built.event_ids, trusted=trusted)
+        receipt = await intake(
+            "logs", built.raw, protocol="rest", event_ids=built.event_ids, trusted=trusted, gpc=gpc
+        )
         accepted = receipt.accepted
         for place, reason in receipt.rejected.items():
             rejected[built.places[place]] = _RECORD.sub("", reason, count=1)

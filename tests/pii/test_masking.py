@@ -123,15 +123,25 @@ def test_pieces_of_many_megabytes_are_found_in():
         pytest.param("ｊａｎｅ＠ｅｘａｍｐｌｅ．ｃｏｍ", "[EMAIL]", id="full width"),
         pytest.param("４１１１ １１１１ １１１１ １１１１", "[CARD]", id="full-width digits"),
         pytest.param("jane@exam\u200bple.com", "[EMAIL]", id="a character without room"),
-        pytest.param('{"mail": "jane\\u0040example.com", "n": 1.50}', '{"mail": "[EMAIL]", "n": 1.50}', id="JSON"),
-        pytest.param('{"password": "x", "n": [1, {"cvv": 123}]}', '{"password": "[REDACTED]", "n": [1, {"cvv": "[REDACTED]"}]}', id="keys in JSON"),
-        pytest.param('{"a": "{\\"password\\": \\"x y\\"}"}', '{"a": "{\\"password\\": \\"[REDACTED]\\"}"}', id="JSON in JSON"),
+        pytest.param(
+            '{"mail": "jane\\u0040example.com", "n": 1.50}', '{"mail": "[EMAIL]", "n": 1.50}', id="JSON"
+        ),
+        pytest.param(
+            '{"password": "x", "n": [1, {"cvv": 123}]}',
+            '{"password": "[REDACTED]", "n": [1, {"cvv": "[REDACTED]"}]}',
+            id="keys in JSON",
+        ),
+        pytest.param(
+            '{"a": "{\\"password\\": \\"x y\\"}"}',
+            '{"a": "{\\"password\\": \\"[REDACTED]\\"}"}',
+            id="JSON in JSON",
+        ),
         pytest.param('[["password", "hunter2"]]', '[["password", "[REDACTED]"]]', id="a pair as a list"),
         pytest.param("password=hunter2 user=7", "password=[REDACTED] user=7", id="key=value"),
         pytest.param("?q=1&email=jane%40example.com#x", "?q=1&email=[EMAIL]#x", id="a query"),
         pytest.param("from 203.0.113.77 port 443", "from 203.0.113.0 port 443", id="an address"),
     ],
-)  # fmt: skip
+)
 def test_what_hides_is_found(text, expected):
     assert masked(text) == expected
 

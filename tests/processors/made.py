@@ -43,6 +43,7 @@ TEXTS = (
     "see a cookie, a secret and a password",
     "/api/v1/projects/7",
     *ENDS,
+    "consent_updated",
 )
 NAMES = (
     "plan",
@@ -63,6 +64,17 @@ SUBJECTS = (
     "http.request.header.x-user-id",
     "http.request.header.x_user_id",
 )
+CONSENT = (
+    "ttf.consent",
+    "ttf.consent.sale",
+    "ttf.consent.do_not_sell",
+    "ttf.do_not_sell",
+    "http.request.header.sec-gpc",
+    "http.request.header.sec_gpc",
+    "consent",
+    "do_not_sell",
+)
+STATED = ("grant", "deny", "do_not_sell", " Granted ", "true", "false", "1", "maybe")
 LONG_ID = "raw-user-" + "x" * 600
 
 
@@ -121,6 +133,15 @@ def _pair(pair: Any, rng: random.Random, depth: int) -> None:
                 pair.value.array_value.values.add().string_value = "raw-user-3"
         elif kind == 6 and rng.random() < 0.3:
             pair.value.string_value = LONG_ID
+        else:
+            _value(pair.value, rng, depth)
+        return
+    if rng.random() < 0.1:
+        pair.key = rng.choice(CONSENT)
+        if rng.random() < 0.4:
+            pair.value.bool_value = rng.random() < 0.5
+        elif rng.random() < 0.6:
+            pair.value.string_value = rng.choice(STATED)
         else:
             _value(pair.value, rng, depth)
         return

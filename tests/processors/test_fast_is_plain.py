@@ -13,10 +13,12 @@ from made import NOW, SECRETS, request
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Event, Extract, Rules, TimeConfig, extract, unpack_ids
 from otel_ttf.otlp.wire import SHAPES, SIGNALS, Signal, decode
+from otel_ttf.pii.consent import Book, Marks, mark
 from otel_ttf.pii.keys import Keys
-from otel_ttf.pii.pseudonym import SubjectConfig
+from otel_ttf.pii.pseudonym import Pseudonyms, SubjectConfig
 from otel_ttf.pii.scanner import ENGINES
 from otel_ttf.processors import pipeline
+from otel_ttf.processors.consent import ConsentConfig
 from otel_ttf.processors.enrich import EnrichConfig
 from otel_ttf.processors.mask import MaskConfig
 from otel_ttf.processors.pseudonymise import PseudonymiseConfig
@@ -30,9 +32,37 @@ CONFIGS = {
     "validate": ValidateConfig(),
     "enrich": EnrichConfig(attributes={"deployment": "ops@example.com", "plan": "x"}),
     "pseudonymise": PseudonymiseConfig(),
+    "consent": ConsentConfig(),
     "mask": MaskConfig(keys=("tax id",)),
 }
-PIPELINES = {engine: pipeline(CONFIGS, KEYS, SUBJECT, engine=engine) for engine in ENGINES}
+USERS = [Pseudonyms(KEYS).token(f"raw-user-{n}").encode() for n in (1, 2, 3)]
+
+
+class Told(Book):
+    """Starts each request anew, with what its seed says of the three users."""
+
+    def start(self, seed: int) -> None:
+        rng = random.Random(seed)
+        self.exceptions.clear()
+        self._unsaved.clear()
+        self.usual = rng.random() < 0.2
+        said = {}
+        for user in rng.sample(USERS, rng.randrange(4)):
+            said[user] = Marks(*(mark(NOW - 10**17, strict=rng.random() < 0.5) for _ in range(2)))
+        self.join(said)
+
+    def known(self) -> list[Marks]:
+        return [self.state(user) for user in USERS]
+
+
+BOOK = Told()
+PIPELINES = {
+    (engine, way): pipeline(
+        CONFIGS | {"consent": ConsentConfig(on_deny=way)}, KEYS, SUBJECT, engine=engine, book=BOOK
+    )
+    for engine in ENGINES
+    for way in ("drop", "anonymise")
+}
 RULES = [
     Rules(TimeConfig(), SUBJECT.from_, wants_span=lambda name: name == "signup", lines=lines)
     for lines in (False, True)
@@ -41,8 +71,14 @@ quickly = settings(max_examples=120, deadline=None, suppress_health_check=list(H
 requests = st.tuples(st.sampled_from(SIGNALS), st.integers(0, 2**32), st.booleans())
 
 
-def run(signal: Signal, raw: bytes, engine: str = "hyperscan", **options: Any) -> Batch:
-    return PIPELINES[engine](Batch(signal, raw, NOW, **options))
+def run(signal: Signal, raw: bytes, engine: str = "hyperscan", *, seed: int, **options: Any) -> Batch:
+    """seed: of what the book holds before, and of what is done with those who deny."""
+    BOOK.start(seed)
+    return PIPELINES[engine, on_deny(seed)](Batch(signal, raw, NOW, **options))
+
+
+def on_deny(seed: int) -> str:
+    return "drop" if seed % 3 else "anonymise"
 
 
 def known(signal: Signal, data: bytes) -> Any:
@@ -73,7 +109,10 @@ def same(one: Extract, other: Extract) -> bool:
 def test_fast_is_plain(made, rules, trusted):
     signal, seed, odd = made
     raw = request(signal, random.Random(seed), odd=odd)
-    fast, plain = (run(signal, raw, trusted=trusted, plain=plain) for plain in (False, True))
+    fast = run(signal, raw, seed=seed, trusted=trusted, gpc=seed % 5 == 0)
+    told = BOOK.known(), dict(BOOK.exceptions)
+    plain = run(signal, raw, seed=seed, trusted=trusted, gpc=seed % 5 == 0, plain=True)
+    assert (BOOK.known(), dict(BOOK.exceptions)) == told
     assert known(signal, fast.finish()) == known(signal, plain.finish())
     assert everything(fast, rules) == everything(plain, rules)
 
@@ -104,7 +143,7 @@ def test_of_several_ids_that_are_too_long_both_paths_tell_the_same_one(engine):
 @given(requests, st.sampled_from(RULES))
 def test_a_row_of_the_log_gives_the_events_of_the_batch(made, rules):
     signal, seed, odd = made
-    batch = run(signal, request(signal, random.Random(seed), odd=odd))
+    batch = run(signal, request(signal, random.Random(seed), odd=odd), seed=seed)
     assert same(extract(signal, batch.finish(), batch.ids, NOW, rules), batch.extract(rules))
 
 
@@ -112,7 +151,7 @@ def test_a_row_of_the_log_gives_the_events_of_the_batch(made, rules):
 @given(requests)
 def test_nothing_raw_comes_out(made):
     signal, seed, odd = made
-    batch = run(signal, request(signal, random.Random(seed), odd=odd))
+    batch = run(signal, request(signal, random.Random(seed), odd=odd), seed=seed)
     out = batch.finish() + repr((batch.rejected, batch.warnings)).encode()
     out += repr([e.facts() for e in batch.extract(RULES[1]).events]).encode()
     assert not [secret for secret in SECRETS if secret in out]
@@ -122,10 +161,11 @@ def test_nothing_raw_comes_out(made):
 @given(requests)
 def test_masking_twice_is_masking_once_on_trusted_input(made):
     signal, seed, odd = made
-    once = run(signal, request(signal, random.Random(seed), odd=odd)).finish()
-    twice = run(signal, once, trusted=True)
+    once = run(signal, request(signal, random.Random(seed), odd=odd), seed=seed).finish()
+    twice = PIPELINES["hyperscan", on_deny(seed)](Batch(signal, once, NOW, trusted=True))
     assert known(signal, twice.finish()) == known(signal, once)
     assert not twice.rejected
+    assert not twice.left_out
 
 
 @settings(quickly, max_examples=40)
@@ -133,16 +173,16 @@ def test_masking_twice_is_masking_once_on_trusted_input(made):
 def test_engines_give_one_result(made, engine):
     signal, seed, odd = made
     raw = request(signal, random.Random(seed), odd=odd)
-    one, other = run(signal, raw), run(signal, raw, engine)
+    one, other = run(signal, raw, seed=seed), run(signal, raw, engine, seed=seed)
     assert known(signal, one.finish()) == known(signal, other.finish())
     assert everything(one, RULES[0]) == everything(other, RULES[0])
 
 
 @settings(quickly, max_examples=60)
 @given(requests)
-def test_records_that_are_left_are_those_that_were_not_rejected(made):
+def test_records_that_are_left_are_those_that_were_neither_rejected_nor_left_out(made):
     signal, seed, odd = made
-    batch = run(signal, request(signal, random.Random(seed), odd=odd))
+    batch = run(signal, request(signal, random.Random(seed), odd=odd), seed=seed)
     shape = SHAPES[signal]
     left = [
         record
@@ -154,7 +194,7 @@ def test_records_that_are_left_are_those_that_were_not_rejected(made):
         kinds = [(metric, metric.WhichOneof("data")) for metric in left]
         assert sum(len(getattr(m, kind).data_points) for m, kind in kinds if kind) == batch.kept
     else:
-        assert len(left) == batch.kept == batch.records - len(batch.rejected)
+        assert len(left) == batch.kept == batch.records - len(batch.rejected) - batch.left_out
 
 
 @pytest.mark.parametrize("signal", SIGNALS)

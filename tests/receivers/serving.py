@@ -24,9 +24,11 @@ from otel_ttf.log.base import LogRefused, Row
 from otel_ttf.log.sqlite import LogConfig, SqliteLog
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules, TimeConfig
+from otel_ttf.pii.consent import Book
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.processors import pipeline
+from otel_ttf.processors.consent import ConsentConfig
 from otel_ttf.processors.enrich import EnrichConfig
 from otel_ttf.processors.mask import MaskConfig
 from otel_ttf.processors.pseudonymise import PseudonymiseConfig
@@ -49,14 +51,15 @@ RULES = Rules(
 SECOND = 1_000_000_000
 
 
-def real_pipeline() -> Pipeline:
+def real_pipeline(book: Book | None = None) -> Pipeline:
     configs = {
         "validate": ValidateConfig(),
         "enrich": EnrichConfig(),
         "pseudonymise": PseudonymiseConfig(),
+        "consent": ConsentConfig(),
         "mask": MaskConfig(),
     }
-    return pipeline(configs, KEYS, SubjectConfig())
+    return pipeline(configs, KEYS, SubjectConfig(), book=book)
 
 
 @dataclass

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -17,6 +18,7 @@ from otel_ttf.log.base import LogRefused
 from otel_ttf.log.sqlite import LogConfig, SqliteLog
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.wire import Malformed
+from otel_ttf.pii.consent import DENIED, Book, ConsentRefused
 from otel_ttf.receivers.intake import INLINE, InFlight, Intake
 from otel_ttf.receivers.prepare import Pipeline
 from otel_ttf.telemetry import Telemetry
@@ -39,7 +41,7 @@ async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
 
 @pytest.fixture
 def make(log: SqliteLog) -> Callable[..., Intake]:
-    def make(pipeline: Pipeline | None = None, **options: int) -> Intake:
+    def make(pipeline: Pipeline | None = None, **options: Any) -> Intake:
         return Intake(pipeline or real_pipeline(), log, RULES, SystemClock(), Telemetry(), **options)
 
     return make
@@ -251,3 +253,56 @@ def test_a_hold_grows_and_ends():
             hold.add(1)
         assert budget.used == 10
     assert budget.used == 0
+
+
+class WatchedBook(Book):
+    """Remembers what the log held when it was to save; refuses when it is told to."""
+
+    def __init__(self, log: SqliteLog, *, refuses: bool = False, **options: int) -> None:
+        super().__init__(**options)
+        self.log = log
+        self.refuses = refuses
+        self.saved: list[int] = []
+
+    def save(self, number: int) -> None:
+        if self.refuses:
+            raise ConsentRefused("consent.db: the disk is full")
+        self.saved.append(self.log.end())
+
+
+def said(user: str, consent: str) -> bytes:
+    message = ExportLogsServiceRequest()
+    record = message.resource_logs.add().scope_logs.add().log_records.add(event_name="signup")
+    for key, value in (("user.id", user), ("ttf.consent", consent)):
+        record.attributes.add(key=key).value.string_value = value
+    return message.SerializeToString()
+
+
+async def test_consent_is_saved_before_the_log_has_the_request(make, log):
+    book = WatchedBook(log)
+    intake = make(real_pipeline(book), book=book)
+    receipt = await intake("logs", said("jane", "grant"), protocol="grpc")
+    assert (receipt.accepted, book.saved, log.end()) == (1, [0], 1)
+    # What is left out was taken all the same, and nothing is wrong with it.
+    receipt = await intake("logs", said("jane", "deny"), protocol="grpc")
+    assert (receipt.accepted, receipt.refused, receipt.rejected) == (1, 0, {})
+    assert (book.saved, log.end()) == ([0, 1], 1)
+
+
+async def test_when_consent_cannot_be_saved_the_sender_comes_again(make, log):
+    book = WatchedBook(log, refuses=True)
+    intake = make(real_pipeline(book), book=book)
+    with pytest.raises(LogRefused, match="the disk is full"):
+        await intake("logs", said("jane", "grant"), protocol="grpc")
+    assert log.end() == 0
+    await intake("logs", request(), protocol="grpc")
+    assert log.end() == 1
+
+
+async def test_when_there_is_no_room_for_consent_the_sender_comes_again(make, log):
+    book = WatchedBook(log, limit=1)
+    intake = make(real_pipeline(book), book=book)
+    await intake("logs", said("jane", "deny"), protocol="grpc")
+    with pytest.raises(LogRefused, match="max_subjects"):
+        await intake("logs", said("bob", "deny"), protocol="grpc")
+    assert list(book.exceptions.values()) == [DENIED]
