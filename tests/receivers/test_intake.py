@@ -306,3 +306,18 @@ async def test_when_there_is_no_room_for_consent_the_sender_comes_again(make, lo
     with pytest.raises(LogRefused, match="max_subjects"):
         await intake("logs", said("bob", "deny"), protocol="grpc")
     assert list(book.exceptions.values()) == [DENIED]
+
+
+async def test_consent_does_not_fill_up_what_the_log_leaves_free(tmp_path):
+    log = SqliteLog.open(tmp_path / "log.db", LogConfig(min_free=1 << 60), SystemClock())
+    book = WatchedBook(log)
+    intake = Intake(real_pipeline(book), log, RULES, SystemClock(), Telemetry(), book=book)
+    for _ in range(2):  # the log finds out with the first one
+        with pytest.raises(LogRefused):
+            await intake("logs", said("jane", "grant"), protocol="grpc")
+    saved = list(book.saved)
+    with pytest.raises(LogRefused):
+        await intake("logs", said("jane", "grant"), protocol="grpc")
+    assert book.saved == saved
+    intake.close()
+    await log.close()
