@@ -44,6 +44,20 @@ _NAMED_ISSUERS: tuple[tuple[int, int, tuple[int, ...] | range], ...] = (
     (56, 58, range(12, 20)),
     (60, 69, range(12, 20)),
 )
+
+
+def _by_prefix(issuers: tuple[tuple[int, int, tuple[int, ...] | range], ...]) -> dict[str, set[int]]:
+    table: dict[str, set[int]] = {}
+    for first, last, sizes in issuers:
+        for prefix in range(first, last + 1):
+            table.setdefault(str(prefix), set()).update(sizes)
+    return table
+
+
+# First digits -> lengths.
+_SIZES = _by_prefix(_ISSUERS)
+_NAMED_SIZES = _by_prefix(_NAMED_ISSUERS)
+_PREFIX = 4
 # How long numbers are written in groups.
 _LAYOUTS = frozenset(
     [
@@ -84,23 +98,16 @@ def is_card(digits: str, *, named: bool = False) -> bool:
     named  a word beside it says that it is one
     """
     size = len(digits)
-    if not _FEWEST <= size <= _MOST or not (
-        _issued(digits, _ISSUERS) or (named and _issued(digits, _NAMED_ISSUERS))
-    ):
-        return False
-    return luhn(digits)
+    prefixes = [digits[:length] for length in range(1, _PREFIX + 1)]
+    issued = any(size in _SIZES.get(prefix, ()) for prefix in prefixes) or (
+        named and any(size in _NAMED_SIZES.get(prefix, ()) for prefix in prefixes)
+    )
+    return issued and luhn(digits)
 
 
 def luhn(digits: str) -> bool:
     total = sum(map(int, digits[-1::-2])) + sum(_DOUBLED[int(digit)] for digit in digits[-2::-2])
     return total % 10 == 0
-
-
-def _issued(digits: str, issuers: tuple[tuple[int, int, tuple[int, ...] | range], ...]) -> bool:
-    size = len(digits)
-    return any(
-        size in sizes and first <= int(digits[: len(str(first))]) <= last for first, last, sizes in issuers
-    )
 
 
 class Card(Detector):
@@ -153,7 +160,7 @@ def _card_from(text: str, groups: list[Span], first: int) -> int | None:
 
 def _is_alone(text: str, start: int, end: int, digits: str) -> bool:
     """Digits without a gap."""
-    if not _ends(text, end):
+    if not is_card(digits, named=True) or not _ends(text, end):
         return False
     words = words_before(text, start)
     named = _is_named(words)
@@ -173,7 +180,11 @@ def _is_alone(text: str, start: int, end: int, digits: str) -> bool:
 
 def _is_grouped(text: str, start: int, end: int, digits: str) -> bool:
     """Digits in the groups that cards are printed in, all with the same gap."""
-    if len({char for char in text[start:end] if not char.isdigit()}) > 1 or not _ends(text, end):
+    if (
+        not is_card(digits, named=True)
+        or (" " in text[start:end] and "-" in text[start:end])
+        or not _ends(text, end)
+    ):
         return False
     one, further = before(text, start)
     if not free_before(text, start) or (one and one in "-." and further.isalnum()):

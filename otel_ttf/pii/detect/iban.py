@@ -36,7 +36,7 @@ def _formats() -> dict[str, tuple[int, re.Pattern[str]]]:
 
 # Country -> (length, what it looks like without spaces, in upper case).
 FORMATS = _formats()
-_HEAD = re.compile(rf"(?:{'|'.join(FORMATS)})[0-9]{{2}}(?=[ -]?[0-9A-Z])", re.IGNORECASE | re.ASCII)
+_HEAD = re.compile(r"[A-Za-z]{2}[0-9]{2}(?=[ -]?[0-9A-Za-z])")
 _GROUPS = re.compile(r"[0-9A-Za-z]+")
 _GROUP = 4
 
@@ -68,8 +68,9 @@ class Iban(Detector):
         floor = 0
         for head in _HEAD.finditer(text):
             start = head.start()
-            if start >= floor and free_before(text, start):
-                end = _end(text, start, FORMATS[head[0][:2].upper()][0])
+            known = FORMATS.get(head[0][:2].upper())
+            if known is not None and start >= floor and free_before(text, start):
+                end = _end(text, start, known[0])
                 if end is not None and is_iban(self.canonical(text[start:end])):
                     yield start, end
                     floor = end

@@ -17,22 +17,8 @@ _V4 = re.compile(rf"(?<![0-9]){_OCTET}(?:\.{_OCTET}){{3}}(?![0-9])")
 _V6 = re.compile(r"[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:]*(?:\.[0-9]{1,3}){0,3}")
 _PREFIX = re.compile(r"/([0-9]{1,3})(?![0-9A-Za-z./])")
 
-# Not of a machine that can be told from others: of networks, of one's own, of groups.
-_SPECIAL_V4 = tuple(
-    map(
-        ip_network,
-        (
-            "0.0.0.0/8",
-            "10.0.0.0/8",
-            "100.64.0.0/10",
-            "127.0.0.0/8",
-            "169.254.0.0/16",
-            "172.16.0.0/12",
-            "192.168.0.0/16",
-        ),
-    )
-)
 _FIRST_MULTICAST = 224
+# Of no machine that can be told from others: of networks of one's own, of groups.
 _SPECIAL_V6 = tuple(map(ip_network, ("::/8", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8")))
 _MAPPED = re.compile(r"(?:::ffff:|64:ff9b::)(?=[0-9]+\.)", re.IGNORECASE)
 
@@ -109,11 +95,16 @@ def _v4(text: str, start: int, end: int) -> Iterator[Span]:
 
 
 def _is_public(dotted: str) -> bool:
-    octets = dotted.split(".")
-    if int(octets[0]) >= _FIRST_MULTICAST or octets[2:] == ["0", "0"]:
+    """Whether it is of a host in the internet, and not of a network or a group of networks (RFC 6890)."""
+    first, second, third, last = map(int, dotted.split("."))
+    if first in (0, 10, 127) or first >= _FIRST_MULTICAST or third == last == 0:
         return False
-    address = IPv4Address(dotted)
-    return not any(address in network for network in _SPECIAL_V4)
+    return not (
+        (first == 100 and 64 <= second < 128)
+        or (first == 169 and second == 254)
+        or (first == 172 and 16 <= second < 32)
+        or (first == 192 and second == 168)
+    )
 
 
 def _is_host(text: str, start: int, end: int) -> bool:

@@ -52,7 +52,7 @@ _EXTENSION = re.compile(
 )
 # What goes on is a version, a date, a name; what has a unit is a count with a sign.
 _GOES_ON = re.compile(
-    r"[^\W_]|_|[.:\-][0-9]|-[A-Za-z]|[ ]?(?:ns|us|µs|ms|s|sec|bytes?|[kmg]i?b|%|rows?|hz)(?![a-z])",
+    r"[^\W_]|_|[.:+\-][0-9]|-[A-Za-z]|[ ]?(?:ns|us|µs|ms|s|sec|bytes?|[kmg]i?b|%|rows?|hz)(?![a-z])",
     re.IGNORECASE,
 )
 _COUNTED = frozenset(
