@@ -14,9 +14,13 @@ def listed(text: str) -> tuple[str, ...]:
 _ESCAPES = frozenset("bfnrt")
 # What a group of digits goes on with.
 _CONTINUES = frozenset("-._+")
+_ROW_BEFORE = re.compile(r"(?<![\w.])(?=[a-f]*[0-9])[0-9a-f]{1,12} $", re.IGNORECASE)
+_ROW_AFTER = re.compile(r" (?=[a-f]*[0-9])[0-9a-f]{1,12}(?![\w.])", re.IGNORECASE)
 # How far back words are looked for, and how much punctuation may stand between a word and what it is about.
 _REACH = 48
 _GAP = 6
+# Between two things that have nothing to do with each other.
+_APART = frozenset(",;|\n\t")
 _WORD = re.compile(
     r"(?P<shut>\[[A-Z_]+\]|\d+)|(?P<word>#|[A-Z]?[a-zß-öø-ÿ]+|[A-ZÀ-ÖØ-Þ]+(?![a-zß-öø-ÿ])|[^\W\d_a-zA-ZÀ-ÿ]+|[A-Z])"
 )
@@ -55,7 +59,7 @@ def free_after(text: str, end: int) -> bool:
 
 
 def stands_alone(text: str, start: int, end: int) -> bool:
-    """Whether digits in groups do not go on to either side."""
+    """Whether digits in groups go on to neither side, with a dash or a point."""
     one, further = before(text, start)
     after, next_one = text[end : end + 1], text[end + 1 : end + 2]
     return (
@@ -63,16 +67,21 @@ def stands_alone(text: str, start: int, end: int) -> bool:
         and free_after(text, end)
         and not (one in _CONTINUES and one != "_" and further.isalnum())
         and not (after in _CONTINUES and next_one.isalnum())
-        and not (one in (" ", "-") and further.isdigit())
-        and not (after in (" ", "-") and next_one.isdigit())
+    )
+
+
+def in_a_row(text: str, start: int, end: int) -> bool:
+    """Whether digits with a space between them go on to either side: a table, a dump, a longer number."""
+    return (text[start].isdigit() and _ROW_BEFORE.search(text, max(0, start - 14), start) is not None) or (
+        text[end - 1].isdigit() and _ROW_AFTER.match(text, end) is not None
     )
 
 
 def words_before(text: str, start: int) -> list[str]:
-    """The words that lead up to `start`, in lower case, the nearest first; `camelCase` is two words, `#` is one.
+    """Words that lead up to `start`, in lower case, the nearest first; `camelCase` is two.
 
-    None when digits or a placeholder stand between, or more punctuation than `label: "` has. So what is found does
-    not depend on what was found, and masked, before.
+    None when a comma, digits or a placeholder stand between, or more punctuation than `label: "` has: what is
+    found does not depend on what was found, and masked, before.
     """
     leading = text[max(0, start - _REACH) : start]
     words: list[str] = []
@@ -84,9 +93,15 @@ def words_before(text: str, start: int) -> list[str]:
         elif match.start() > 0 or start <= _REACH:
             words.append(match["word"].lower())
         end = match.end()
-    if not words or len(leading) - end > _GAP:
+    gap = leading[end:]
+    if not words or len(gap) > _GAP or not _APART.isdisjoint(gap):
         return []
     return words[::-1]
+
+
+def thing_of(words: list[str]) -> str:
+    """What has the number that the words announce: `order` of order, order no and orderId; empty without any."""
+    return next((word for word in words if word not in NUMBERS), "")
 
 
 def is_thing(words: list[str]) -> bool:

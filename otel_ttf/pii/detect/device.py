@@ -13,7 +13,7 @@ from otel_ttf.pii.detect.card import luhn
 
 _MAC = re.compile(
     r"(?<![\w:.-])(?:[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5}|(?:-[0-9A-Fa-f]{2}){5})|[0-9A-Fa-f]{4}(?:\.[0-9A-Fa-f]{4}){2})"
-    r"(?![\w:-]|\.\w)"
+    r"(?!\w|[.:-]\w)"
 )
 _HEX = re.compile(r"[0-9A-Fa-f]+")
 _GROUP_BIT = 1  # of the first octet: for many

@@ -25,9 +25,9 @@ _MAPPED = re.compile(r"(?:::ffff:|64:ff9b::)(?=[0-9]+\.)", re.IGNORECASE)
 # Words before an address, and words before the number of a version or of an object.
 _ADDRESS_WORDS = frozenset(
     listed("""
-    ip ips ipv4 ipv6 addr address addresses adresse dirección direccion indirizzo client peer remote host
-    hostname from src source dst dest destination forwarded for via by at to origin caller visitor user real
-    connecting sender login logged blocked banned ban allow deny gateway nameserver resolver dns ping
+    ip ips ipv4 ipv6 addr address addresses adresse dirección direccion indirizzo client peer remote host hostname
+    from src source dst dest destination forwarded origin caller visitor real connecting sender blocked banned ban
+    gateway nameserver resolver dns ping
     """)
 )
 _VERSION_WORDS = frozenset(
@@ -39,11 +39,15 @@ _VERSION_WORDS = frozenset(
     windows android ios macos dotnet clr
     """)
 )
+# Upgrade from 1.2.3.4 to, version is, version number.
+_LINKS = frozenset(listed("is to from number no of"))
 _IDS = frozenset(
     listed("trace traceid span spanid hash digest fingerprint guid uuid checksum sha md5 etag eui wwn")
 )
-# Versions count in small steps.
-_SMALL = 32
+# Numbers of versions are small, all of them.
+_SMALL = 64
+# Of what has numbers for names (ITU X.660), in four steps.
+_OBJECT = re.compile(r"(?:2\.5\.|1\.3\.6\.|1\.2\.8)")
 
 
 class Ip(Detector):
@@ -135,7 +139,9 @@ def _is_host(text: str, start: int, end: int) -> bool:
         word in ("is", "to", "number", "no") and _VERSION_WORDS.intersection(words[1:3])
     ):
         return False
-    return any(int(octet) >= _SMALL for octet in text[start:end].split(".")[1:])
+    return any(int(octet) >= _SMALL for octet in text[start:end].split(".")) and not _OBJECT.match(
+        text, start
+    )
 
 
 _LAST_ADDRESS = re.compile(rf"(?<![0-9.]){_OCTET}(?:\.{_OCTET}){{3}}$")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from otel_ttf.pii.action import Action
-from otel_ttf.pii.detect.around import listed, stands_alone, words_before
+from otel_ttf.pii.detect.around import THINGS, in_a_row, listed, stands_alone, thing_of, words_before
 from otel_ttf.pii.detect.base import Detector, Span
 from otel_ttf.pii.detect.card import luhn
 
@@ -39,9 +39,18 @@ class National(Detector):
         for match in self.form.finditer(text):
             start, end = match.span()
             if stands_alone(text, start, end) and self.valid(self.canonical(match[0])):
-                plain = self.plain is not None and self.plain.fullmatch(match[0]) is not None
-                if not plain or self.words.intersection(words_before(text, start)[:_NAMED_WITHIN]):
+                words = words_before(text, start)
+                if self._is_named(words[:_NAMED_WITHIN]):
                     yield start, end
+                    continue
+                plain = self.plain is not None and self.plain.fullmatch(match[0]) is not None
+                row = " " in match[0] and in_a_row(text, start, end)
+                if not (plain or row or thing_of(words) in THINGS):
+                    yield start, end
+
+    def _is_named(self, words: list[str]) -> bool:
+        """Id-Nr. is one word, as idnr is."""
+        return not self.words.isdisjoint(words) or "".join(words[1::-1]) in self.words
 
     def canonical(self, found: str) -> str:
         return "".join(filter(str.isalnum, found)).upper()

@@ -38,6 +38,7 @@ def _codes() -> dict[str, tuple[int, int]]:
 CODES = _codes()
 _LONGEST_CODE = 3
 _MOST = 15  # digits of a whole number (E.164)
+_MOST_NATIONAL = 12
 _FEWEST = 7
 _LONGEST_GROUP = 7
 _COMPLETE = 10  # so many digits in a row, code included, are a whole number
@@ -48,11 +49,12 @@ _INTERNATIONAL = re.compile(rf"\+\(?[1-9](?:{_GAP}[0-9]){{6,16}}(?![0-9])")
 _TRUNK = re.compile(r"\( ?0 ?\)")
 _GROUP = re.compile(r"[0-9]+")
 _EXTENSION = re.compile(
-    r"[ ,;]{0,2}(?:x|ext\.?|extension|durchwahl)[ .:]{0,2}[0-9]{1,6}(?![0-9A-Za-z])", re.IGNORECASE | re.ASCII
+    r"[ ,;]{0,2}(?:x|ext\.?|extension|durchwahl)[ .:]{0,2}[0-9]{1,6}(?![0-9A-Za-z+])",
+    re.IGNORECASE | re.ASCII,
 )
 # What goes on is a version, a date, a name; what has a unit is a count with a sign.
 _GOES_ON = re.compile(
-    r"[^\W_]|_|[.:+\-][0-9]|-[A-Za-z]|[ ]?(?:ns|us|µs|ms|s|sec|bytes?|[kmg]i?b|%|rows?|hz)(?![a-z])",
+    r"[^\W_]|_|[.:+/\-][0-9]|-[A-Za-z]|[ ]?(?:ns|us|µs|ms|s|sec|bytes?|[kmg]i?b|%|rows?|hz)(?![a-z])",
     re.IGNORECASE,
 )
 _COUNTED = frozenset(
@@ -68,7 +70,7 @@ _STEMS = listed(
     "call cell cep dial fax faks gsm handy mobiel mobil phone portable puhelin rufnummer sms tel tlf viber whatsapp"
 )
 _ENDINGS = listed("""
-    e ed ing s number phone phones fon fono fone fonu foon efon efonnr efonnummer efono efone efonu efoon efonos
+    e ed ing number phone phones fon fono fone fonu foon efon efonnr efonnummer efono efone efonu efoon efonos
     éfono ephone ephones éphone elefon efonnumero no nr nummer mobil numero ular ulare
     """)
 _WHOLE = listed("""
@@ -150,7 +152,6 @@ def _whole(text: str, match: re.Match[str]) -> Span | None:
                 last is groups[0] and _COUNTED.intersection(words_before(text, start)[:1])
             ):
                 return start, last.end()
-            return None
     return None
 
 
@@ -173,23 +174,33 @@ def _national(text: str, context: re.Match[str]) -> Span | None:
     """The number that follows the words at a match."""
     word = context.start()
     one = before(text, word)[0]
-    # [PHONE] is a placeholder. A telephone is a word in cellPhone, none in microphone.
-    if one == "[" or (one.isalpha() and not (one.islower() and text[word].isupper())):
+    # A word in cellPhone, none in microphone.
+    if one.isalpha() and not (one.islower() and text[word].isupper()):
         return None
     match = _NATIONAL.match(text, context.end())
     if match is None or _OTHER.match(match[0]) or not _SEPARATED.search(match[0]):
         return None
     following = _NEXT.search(text, match.start(), match.end() + 12)
     end = following.start() if following is not None else match.end()
-    number = text[match.start() : end]
-    groups = _GROUP.findall(number)
-    if not _FEWEST <= sum(map(len, groups)) <= _MOST or not (
-        len(groups[0]) <= _LONGEST_GROUP and all(len(group) > 1 for group in groups[1:-1])
-    ):
-        return None
-    if "." in number and (number.strip("0123456789.") or any(len(group) < 2 for group in groups)):
-        return None
-    extension = _EXTENSION.match(text, end)
-    if extension is not None:
-        return match.start(), extension.end()
-    return None if _GOES_ON.match(text, end) is not None else (match.start(), end)
+    groups = list(_GROUP.finditer(text, match.start(), end))
+    for count in range(len(groups), 1, -1):
+        stop = groups[count - 1].end()
+        if not _is_grouped(text[match.start() : stop], [group[0] for group in groups[:count]]):
+            continue
+        extension = _EXTENSION.match(text, stop)
+        if extension is not None:
+            return match.start(), extension.end()
+        if _GOES_ON.match(text, stop) is None:
+            return match.start(), stop
+    return None
+
+
+def _is_grouped(number: str, groups: list[str]) -> bool:
+    """Whether somebody writes a telephone number in such groups."""
+    size = sum(map(len, groups))
+    most = _MOST if groups[0].startswith("00") else _MOST_NATIONAL
+    if not _FEWEST <= size <= most or len(groups[0]) > _LONGEST_GROUP or len(groups) * 2 > size + 2:
+        return False
+    return "." not in number or (
+        not number.strip("0123456789.()") and all(len(group) > 1 for group in groups)
+    )

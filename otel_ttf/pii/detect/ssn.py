@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-from otel_ttf.pii.detect.around import listed, stands_alone, words_before
+from otel_ttf.pii.detect.around import listed, stands_alone, thing_of, words_before
 from otel_ttf.pii.detect.base import Detector, Span
 
 
@@ -36,7 +36,7 @@ class UsSsn(Detector):
             if not (self._valid(self.canonical(match[0])) and stands_alone(text, start, end)):
                 continue
             named = self._context.search(text, max(0, start - 40), start) is not None
-            if named or (match[1] == "-" and not self._others.intersection(words_before(text, start)[:2])):
+            if named or (match[1] == "-" and thing_of(words_before(text, start)) not in self._others):
                 yield start, end
 
     def canonical(self, found: str) -> str:
