@@ -120,7 +120,7 @@ class Card(Detector):
     secret: ClassVar[bool] = False
     label: ClassVar[str] = "CARD"
     shaped: ClassVar[bool] = True
-    supersets: ClassVar[tuple[str, ...]] = (r"[2-6](?:[ \-]?[0-9]){11}", r"1800[0-9]{11}")
+    supersets: ClassVar[tuple[str, ...]] = (r"[2-6](?:[ \-]?[0-9]){11}", r"1800[0-9]{6}")
 
     def find(self, text: str) -> Iterator[Span]:
         for run in _DIGITS.finditer(text):

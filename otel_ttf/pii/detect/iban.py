@@ -36,7 +36,7 @@ def _formats() -> dict[str, tuple[int, re.Pattern[str]]]:
 
 # Country -> (length, what it looks like without spaces, in upper case).
 FORMATS = _formats()
-_HEAD = re.compile(r"[A-Za-z]{2}[0-9]{2}(?=[ -]?[0-9A-Za-z])")
+_HEAD = re.compile(r"[A-Za-z]{2}[0-9]{2}(?= ?[0-9A-Za-z])")
 _GROUPS = re.compile(r"[0-9A-Za-z]+")
 _GROUP = 4
 
@@ -53,7 +53,7 @@ def is_iban(compact: str) -> bool:
 
 
 class Iban(Detector):
-    """In upper case, or in groups of four."""
+    """In upper case, or in groups of four with spaces."""
 
     name: ClassVar[str] = "iban"
     secret: ClassVar[bool] = False
@@ -61,7 +61,7 @@ class Iban(Detector):
     # Letters in the one scan are of either case, and hexadecimal ids are full of countries: hence upper case only.
     supersets: ClassVar[tuple[str, ...]] = (
         rf"(?-i:(?:{'|'.join(FORMATS)})[0-9]{{2}}[0-9A-Z]{{11}})",
-        r"[A-Z]{2}[0-9]{2}[ \-][0-9A-Z]{4}[ \-][0-9A-Z]{4}[ \-][0-9A-Z]{3}",
+        r"[A-Z]{2}[0-9]{2} [0-9A-Z]{4} [0-9A-Z]{4} ",
     )
 
     def find(self, text: str) -> Iterator[Span]:
@@ -84,11 +84,8 @@ def _end(text: str, start: int, size: int) -> int | None:
     whole = text[start : start + size]
     if whole.isalnum() and len(whole) == size:
         return start + size if whole.isupper() and free_after(text, start + size) else None
-    gap = text[start + _GROUP : start + _GROUP + 1]
-    if gap not in (" ", "-"):
-        return None
     end = start + size + (size - 1) // _GROUP
     gaps = text[start + _GROUP : end : _GROUP + 1]
-    if len(text) < end or gaps.strip(gap) or not free_after(text, end):
+    if len(text) < end or gaps.strip(" ") or not free_after(text, end):
         return None
     return end
