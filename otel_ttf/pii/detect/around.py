@@ -13,7 +13,7 @@ def listed(text: str) -> tuple[str, ...]:
 # Written as \n in source code and JSON, the letter is no part of what follows it.
 _ESCAPES = frozenset("bfnrt")
 # What a group of digits goes on with.
-_CONTINUES = frozenset("-._+")
+_CONTINUES = frozenset("-.+")
 _ROW_BEFORE = re.compile(r"(?<![\w.])(?=[a-f]*[0-9])[0-9a-f]{1,12} $", re.IGNORECASE)
 _ROW_AFTER = re.compile(r" (?=[a-f]*[0-9])[0-9a-f]{1,12}(?![\w.])", re.IGNORECASE)
 # How far back words are looked for, and how much punctuation may stand between a word and what it is about.
@@ -65,7 +65,7 @@ def stands_alone(text: str, start: int, end: int) -> bool:
     return (
         free_before(text, start)
         and free_after(text, end)
-        and not (one in _CONTINUES and one != "_" and further.isalnum())
+        and not (one in _CONTINUES and further.isalnum())
         and not (after in _CONTINUES and next_one.isalnum())
     )
 

@@ -187,7 +187,7 @@ def _is_grouped(text: str, start: int, end: int, digits: str) -> bool:
     ):
         return False
     one, further = before(text, start)
-    if not free_before(text, start) or (one and one in "-." and further.isalnum()):
+    if not free_before(text, start) or (one and one in "-.+_" and further.isalnum()):
         return False
     words = words_before(text, start)
     named = _is_named(words)

@@ -32,8 +32,8 @@ _INSIDE = ".cluster.local"
 _ROBOTS = frozenset(["git", "hg", "svn"])
 # user@host that a shell connects to: the scheme or the command before it, the path after it.
 _REMOTE = re.compile(
-    r"(?:(?:git|ssh|svn|hg|sftp|scp|rsync|bzr)(?:\+[a-z]+)?://|(?<![^\W_])(?:ssh|scp|sftp|rsync)(?:[ ]-[A-Za-z]{1,2}"
-    r"(?:[ ]\d{1,5})?)*[ ])$"
+    r"(?:(?<![\w.@+-])(?:git|ssh|svn|hg|sftp|scp|rsync|bzr)(?:\+[a-z]+)?://"
+    r"|(?<![^\W_])(?:ssh|scp|sftp|rsync)(?:[ ]-[A-Za-z]{1,2}(?:[ ]\d{1,5})?)*[ ])$"
 )
 _PATH = re.compile(r":(?:[~/](?!/)|[\w.-]{1,64}/[\w.-]{0,64}|[\w.-]{1,64}\.git)")
 _ESCAPE = re.compile(r"u00[0-9a-fA-F]{2}|[bfnrt]")

@@ -8,7 +8,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address, i
 from typing import ClassVar
 
 from otel_ttf.pii.action import Action
-from otel_ttf.pii.detect.around import before, free_before, listed, words_before
+from otel_ttf.pii.detect.around import before, free_after, free_before, listed, words_before
 from otel_ttf.pii.detect.base import Detector, Span
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -44,6 +44,7 @@ _LINKS = frozenset(listed("is to from number no of"))
 _IDS = frozenset(
     listed("trace traceid span spanid hash digest fingerprint guid uuid checksum sha md5 etag eui wwn")
 )
+_GROUPS = 8
 # Numbers of versions are small, all of them.
 _SMALL = 64
 # Of what has numbers for names (ITU X.660), in four steps.
@@ -76,6 +77,11 @@ class Ip(Detector):
                 yield from _v4(text, done, span[0])
                 yield span
                 done = span[1]
+            elif (
+                match[0].count(":") >= _GROUPS
+            ):  # too long for an address, and so is what is left without its end
+                yield from _v4(text, done, match.start())
+                done = match.end()
         yield from _v4(text, done, len(text))
 
     def canonical(self, found: str) -> str:
@@ -119,7 +125,7 @@ def _is_host(text: str, start: int, end: int) -> bool:
     after, next_one = text[end : end + 1], text[end + 1 : end + 2]
     if (
         after.isalpha()
-        or (after and after in "._+~" and next_one.isalnum())
+        or (after and after in ".+~" and next_one.isalnum())
         or (one == "." and further.isalnum())
     ):
         return False
@@ -171,14 +177,24 @@ def _v6(text: str, start: int, end: int) -> Span | None:
     mapped = _MAPPED.match(text, start)
     if mapped is not None:
         inner = _V4.match(text, mapped.end())
-        if inner is not None and _is_public(inner[0]) and free_before(text, start):
+        if inner and _is_public(inner[0]) and free_before(text, start) and free_after(text, inner.end()):
             return start, inner.end()
         return None
     dot = text.find(".", start, end)
     if dot >= 0:
+        # 2001:db8::203.0.113.7
+        if (
+            text[start] in "23"
+            and _is_address(text[start:end])
+            and free_before(text, start)
+            and free_after(text, end)
+        ):
+            return start, end
         end = dot
     if text[end - 1] == ":" and text[end - 2] != ":":
         end -= 1
+    if text[end : end + 1] == "." and text[end + 1 : end + 2].isdigit():
+        return None
     groups = text[start:end].split(":")
     if not (_is_whole(groups) or _is_short(groups)):
         return None
@@ -200,9 +216,17 @@ def _v6(text: str, start: int, end: int) -> Span | None:
     return start, end
 
 
+def _is_address(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except AddressValueError:
+        return False
+    return True
+
+
 def _is_whole(groups: list[str]) -> bool:
     """Eight groups; of two digits each, they are the name of a device or a part of a dump."""
-    return len(groups) == 8 and all(groups) and any(len(group) > 2 for group in groups)
+    return len(groups) == _GROUPS and all(groups) and any(len(group) > 2 for group in groups)
 
 
 def _is_short(groups: list[str]) -> bool:
