@@ -91,6 +91,10 @@ _DUMP_BEFORE = re.compile(
 )
 _DUMP_AFTER = re.compile(rf"[ -](?:{_DUMPED}|[0-9]{{4}}[ -][0-9]{{4}})(?![^\W_])", re.I)
 
+# Of a row of numbers, as counts are written.
+_ROW_BEFORE = re.compile(r"(?<![\w.])[0-9]{1,12} [0-9]{1,12} $")
+_ROW_AFTER = re.compile(r"(?: [0-9]{1,12}){3}(?![\w.])")
+
 
 def is_card(digits: str, *, named: bool = False) -> bool:
     """Whether ASCII digits are a card number: issuer, length, and check digit (ISO/IEC 7812-1, Luhn).
@@ -194,6 +198,8 @@ def _is_grouped(text: str, start: int, end: int, digits: str) -> bool:
     if not is_card(digits, named=named) or (len(digits) < 13 and not named):
         return False
     window = text[max(0, start - 20) : start]
+    if not named and (_ROW_BEFORE.search(text, max(0, start - 27), start) or _ROW_AFTER.match(text, end)):
+        return False
     return _DUMP_BEFORE.search(window) is None and _DUMP_AFTER.match(text, end) is None
 
 
