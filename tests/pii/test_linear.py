@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from otel_ttf.pii.detectors import masked
 
-from otel_ttf.pii import detect, detectors
+from otel_ttf.pii.detect import DETECTORS
+from otel_ttf.pii.masking import Where, for_messages
 
 KIB = 1 << 10
 SIZES = [2 * KIB, 4 * KIB, 8 * KIB, 16 * KIB, 32 * KIB]
@@ -66,7 +66,7 @@ TOKENS = (
 )
 # Of two in turns, so many that all pairs are still quick.
 TURNS = ("a", "1", "4 ", "@", ".", "-", ":", "/", "=", "%", " ", "eyJ", "https://", "bearer ", "\u200b")
-CASES = [case["text"] for case in yaml.safe_load(Path(__file__).with_name("cases.yaml").read_text())]
+CASES = [case["text"] for case in yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text())]
 
 Text = Callable[[int], str]
 Work = Callable[[str], object]
@@ -96,12 +96,8 @@ def adversaries() -> dict[str, Text]:
 
 ADVERSARIES = adversaries()
 WAYS: dict[str, Work] = {
-    "all of masking": lambda text: masked(text, detectors.DETECTORS),
-    **{
-        f"{module.__name__.rpartition('.')[2]}.{one.name}": lambda text, one=one: list(one.find(text))
-        for module in (detectors, detect)
-        for one in module.DETECTORS
-    },
+    "all of masking": lambda text: for_messages().text(text, Where()),
+    **{one.name: lambda text, one=one: list(one.find(text)) for one in DETECTORS},
 }
 
 
