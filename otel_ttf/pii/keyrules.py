@@ -214,6 +214,9 @@ def _secrets() -> Phrases:
 SECRET_PHRASES: tuple[str, ...] = tuple(str(phrase) for phrase in table() if phrase.place == "within")
 """Words that make a name secret wherever they stand in it."""
 
+SECRET_EXPRESSIONS: tuple[str, ...] = tuple(Phrases(table()).expressions)
+"""For the one scan: they hit every text with such a name, and are those that look for keys."""
+
 
 @lru_cache(maxsize=4096)
 def _is_secret(key: str) -> bool:

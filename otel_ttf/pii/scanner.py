@@ -12,6 +12,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from itertools import accumulate
 from typing import Any, Literal, Protocol
@@ -60,7 +61,10 @@ class Scanner:
     """
 
     def __init__(self, patterns: Iterable[Pattern], engine: Engine | None = None) -> None:
-        unique = list(dict.fromkeys(patterns))
+        groups: dict[str, int] = {}
+        for pattern in patterns:
+            groups[pattern.expression] = groups.get(pattern.expression, 0) | pattern.group
+        unique = [Pattern(group, expression) for expression, group in groups.items()]
         self.engine: Engine = engine if engine is not None else next(filter(_installed, ENGINES))
         self._find: _Finder | None = None
         if unique:
@@ -94,16 +98,8 @@ class _Hyperscan:
     """All patterns in one pass; every end of a match is told."""
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
-        self._hyperscan = import_module("hyperscan")
-        flags = self._hyperscan.HS_FLAG_CASELESS | self._hyperscan.HS_FLAG_DOTALL
         self._groups = [pattern.group for pattern in patterns]
-        self._database = self._hyperscan.Database()
-        self._database.compile(
-            expressions=[pattern.expression.encode() for pattern in patterns],
-            ids=list(range(len(patterns))),
-            elements=len(patterns),
-            flags=[flags] * len(patterns),
-        )
+        self._hyperscan, self._database = _database(tuple(pattern.expression for pattern in patterns))
         self._own = threading.local()
 
     def __call__(self, data: bytes, pieces: Sequence[bytes], first: int, found: dict[int, int]) -> None:
@@ -125,6 +121,21 @@ class _Hyperscan:
         self._database.scan(data, matched, scratch=scratch)
 
 
+@lru_cache(maxsize=16)
+def _database(expressions: tuple[str, ...]) -> tuple[Any, Any]:
+    """(the module, its database): it takes a second to make, and the pipelines of all signals share one."""
+    hyperscan = import_module("hyperscan")
+    flags = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_DOTALL
+    database = hyperscan.Database()
+    database.compile(
+        expressions=[expression.encode() for expression in expressions],
+        ids=list(range(len(expressions))),
+        elements=len(expressions),
+        flags=[flags] * len(expressions),
+    )
+    return hyperscan, database
+
+
 class _Searches:
     """One search for any pattern over everything; then by group, but only in the pieces that it touched."""
 
@@ -132,8 +143,8 @@ class _Searches:
         by_group: dict[int, list[str]] = {}
         for pattern in patterns:
             by_group.setdefault(pattern.group, []).append(pattern.expression)
-        self._any = _compiled([pattern.expression for pattern in patterns], engine).finditer
-        self._groups = [(group, _compiled(some, engine).search) for group, some in by_group.items()]
+        self._any = _compiled(tuple(pattern.expression for pattern in patterns), engine).finditer
+        self._groups = [(group, _compiled(tuple(some), engine).search) for group, some in by_group.items()]
 
     def __call__(self, data: bytes, pieces: Sequence[bytes], first: int, found: dict[int, int]) -> None:
         ends = list(accumulate(map(len, pieces)))
@@ -150,7 +161,8 @@ class _Searches:
                 found[first + place] = groups
 
 
-def _compiled(expressions: Sequence[str], engine: Engine) -> Any:
+@lru_cache(maxsize=256)
+def _compiled(expressions: tuple[str, ...], engine: Engine) -> Any:
     either = "|".join(f"(?:{expression})" for expression in expressions).encode()
     if engine == "re":
         return re.compile(either, re.IGNORECASE | re.DOTALL)

@@ -56,24 +56,21 @@ _ENTITIES = {
 _SIMPLE = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", '"': '"', "/": "/", "\\": "\\", "'": "'"}
 
 
-def _digits() -> str:
-    """An expression for the UTF-8 of decimal digits beyond ASCII and full width, by their first byte."""
+def _digits(*, short: bool) -> str:
+    """An expression for the UTF-8 of decimal digits beyond ASCII and full width, of two bytes or of more."""
     last: dict[bytes, bytes] = {}
     for point in _DIGITS:
         data = chr(point).encode()
-        last[data[:-1]] = last.get(data[:-1], b"") + data[-1:]
-    by_first: dict[bytes, list[str]] = {}
-    for begin, ends in last.items():
-        by_first.setdefault(begin[:1], []).append(f"{_bytes(begin[1:])}[{_bytes(ends)}]")
-    return "|".join(f"{_bytes(first)}(?:{'|'.join(some)})" for first, some in by_first.items())
+        if (len(data) == 2) is short:
+            last[data[:-1]] = last.get(data[:-1], b"") + data[-1:]
+    return "|".join(f"{_bytes(begin)}[\\x{ends[0]:02x}-\\x{ends[-1]:02x}]" for begin, ends in last.items())
 
 
 def _bytes(data: bytes) -> str:
     return "".join(f"\\x{byte:02x}" for byte in data)
 
 
-_DIGIT = f"(?:{_digits()})"
-_NOTHING = f"(?:{'|'.join(_bytes(chr(point).encode()) for point in _NONE)})"
+_DIGIT = f"(?:{_digits(short=True)})"
 # What an escape may stand before: a number, an e-mail address, an IBAN, a scheme, a key.
 _AHEAD = r"(?:[0-9][0-9.]|[+(][0-9]|[A-Za-z0-9._+\-]{0,64}@|[A-Za-z]{2}[0-9]{2}|bearer|basic|negotiate|ntlm|eyJ|curl)"
 _ASCII = (
@@ -94,7 +91,7 @@ _ASCII = (
     rf"\\(?:u[0-9a-f]{{4}}|x[0-9a-f]{{2}}|[nrt]){_AHEAD}",
     r":\\{1,4}/\\{1,4}/",
     # Forms: spaces as +
-    r"[0-9]{3,6}\+[0-9]{3,6}\+[0-9]{2,6}",
+    r"[0-9]\+[0-9]{3,6}\+[0-9]",
     r"(?:bearer|basic)\+[A-Za-z0-9]{8}",
 )
 _BEYOND = (
@@ -102,10 +99,15 @@ _BEYOND = (
     r"\xef\xbc[\x8b\x8d\x8e\x90-\x99\x9d\xa0-\xba\xbf]|\xef\xbd[\x81-\x9a]|\xef\xb9[\x92\xab]",
     r"[!-~](?:\xef\xbc\x9a|\xe3\x80\x82[A-Za-z0-9]|\xef\xbd\xa1[A-Za-z0-9])",
     r"[0-9](?:\xe3\x80\x80|\xc2\xa0|\xe2\x80[\x80-\x8a\x90-\x93\xaf])[0-9(]",
-    # Digits of other scripts, beside digits of any script or a mark; alone, two bytes of an id look the same
-    rf"{_DIGIT}(?:[0-9 .:+()\-]|{_DIGIT})|[0-9 .:+()\-]{_DIGIT}",
-    rf"[!-~]{_NOTHING}|{_NOTHING}[!-~]",
+    # Digits of other scripts; those of two bytes only beside another digit: bytes of an id look the same
+    rf"{_DIGIT}(?:[0-9]|{_DIGIT})|[0-9]{_DIGIT}",
+    _digits(short=False),
+    # What takes no room; see _HIDES. Asked beside what, the scan costs three times as much.
+    "|".join(_bytes(chr(point).encode()) for point in _NONE),
 )
+# It hides something only beside ASCII: scripts that join their letters, and emoji, need it.
+_NOTHING = f"(?:{_BEYOND[-1]})"
+_HIDES = rf"[!-~]{_NOTHING}|{_NOTHING}[!-~]"
 # For the one scan: they match the UTF-8 of every text that `unfold` has something to tell about.
 PATTERNS: tuple[str, ...] = (*_ASCII, *_BEYOND)
 
@@ -114,8 +116,8 @@ def _any(patterns: tuple[str, ...]) -> re.Pattern[bytes]:
     return re.compile("|".join(f"(?:{one})" for one in patterns).encode(), re.IGNORECASE | re.DOTALL)
 
 
-# The same patterns tell whether there is something: so the scan cannot miss it.
-_MATTERS, _MATTERS_IN_ASCII = _any(PATTERNS), _any(_ASCII)
+# The same patterns, or narrower ones, tell whether there is something: so the scan cannot miss it.
+_MATTERS, _MATTERS_IN_ASCII = _any((*_ASCII, *_BEYOND[:-1], _HIDES)), _any(_ASCII)
 _QUICK = re.compile(r"[%&\\+]")
 _HEX = "[0-9A-Fa-f]"
 _ESCAPE = re.compile(

@@ -156,7 +156,8 @@ def test_parts_lead_back_in_order(text):
         assert 0 <= start < stop <= len(text)
         # Characters of one escape share it; others stand one behind the other.
         assert start >= end or (start, stop) == last
-        assert stop - start > 1 or text[start] == character or unfold("0" + text[start] + "0") is not None
+        as_it_is = text[start] == character or (text[start], character) == ("+", " ")
+        assert stop - start > 1 or as_it_is or unfold("0" + text[start] + "0") is not None
         end, last = stop, (start, stop)
     assert unfolded.span(0, len(unfolded.text))[1] == end
 

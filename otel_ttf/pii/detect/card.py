@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from string import digits
 from typing import ClassVar
 
 from otel_ttf.pii.detect.around import NUMBERS, before, free_after, free_before, is_thing, words_before
@@ -123,7 +124,11 @@ class Card(Detector):
     secret: ClassVar[bool] = False
     label: ClassVar[str] = "CARD"
     shaped: ClassVar[bool] = True
-    supersets: ClassVar[tuple[str, ...]] = (r"[2-6](?:[ \-]?[0-9]){11}", r"1800[0-9]{6}")
+    # One for each two digits that a number begins with: they cost half of what one for all costs.
+    supersets: ClassVar[tuple[str, ...]] = (
+        *(rf"{first}[ \-]?{second}(?:[ \-]?[0-9]){{10}}" for first in "23456" for second in digits),
+        r"1800[0-9]{6}",
+    )
 
     def find(self, text: str) -> Iterator[Span]:
         for run in _DIGITS.finditer(text):

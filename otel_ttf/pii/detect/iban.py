@@ -60,7 +60,8 @@ class Iban(Detector):
     label: ClassVar[str] = "IBAN"
     # Letters in the one scan are of either case, and hexadecimal ids are full of countries: hence upper case only.
     supersets: ClassVar[tuple[str, ...]] = (
-        rf"(?-i:(?:{'|'.join(FORMATS)})[0-9]{{2}}[0-9A-Z]{{11}})",
+        # One a country, which cost nothing together; as one expression a fifth of the scan.
+        *(rf"(?-i:{country}[0-9]{{2}}[0-9A-Z]{{11}})" for country in FORMATS),
         r"[A-Z]{2}[0-9]{2} [0-9A-Z]{4} [0-9A-Z]{4} ",
     )
 
