@@ -115,7 +115,7 @@ class Preparation:
             for place, id_ in request.event_ids.items()
         }
         batch = self._batch(signal, joined, event_ids, trusted=trusted, gpc=gpc)
-        if batch.warnings or batch.kept != batch.records or len(batch) != firsts[-1]:
+        if batch.warnings or batch.rejected or len(batch) != firsts[-1]:
             return None
         places = pairwise(firsts)
         if signal == "metrics":

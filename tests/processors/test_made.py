@@ -14,7 +14,7 @@ from made import UNKNOWN, request
 
 from otel_ttf.otlp.wire import SHAPES, SIGNALS, decode
 
-SEEDS = 300
+SEEDS = 600
 MESSAGE = FieldDescriptor.TYPE_MESSAGE
 # What could be a card number, an e-mail address, a bearer token.
 MATCHES = re.compile(rb"[2-6](?:[ \-]?[0-9]){12}|@example\.c[a-z]|Bearer abcdef0[A-Za-z0-9]")

@@ -51,12 +51,12 @@ RULES = Rules(
 SECOND = 1_000_000_000
 
 
-def real_pipeline(book: Book | None = None) -> Pipeline:
-    configs = {
+def real_pipeline(book: Book | None = None, *, consent: bool = True) -> Pipeline:
+    configs: dict[str, Any] = {
         "validate": ValidateConfig(),
         "enrich": EnrichConfig(),
         "pseudonymise": PseudonymiseConfig(),
-        "consent": ConsentConfig(),
+        **({"consent": ConsentConfig()} if consent else {}),
         "mask": MaskConfig(),
     }
     return pipeline(configs, KEYS, SubjectConfig(), book=book)

@@ -283,11 +283,13 @@ class TestRefusal:
 
     def test_a_store_written_with_another_key(self, world: World) -> None:
         world.store.check_keys("e1", ["s1"], 1)
-        world.store.check_keys("e1", ["s2", "s1"], 2)
-        with pytest.raises(StoreRefused, match="s2"):
-            world.store.check_keys("e1", ["s1"], 3)
+        world.store.check_keys("e1", ["s1", "s0"], 2)
+        with pytest.raises(StoreRefused, match="cannot be rotated"):
+            world.store.check_keys("e1", ["s2", "s1"], 3)
+        with pytest.raises(StoreRefused, match="s1"):
+            world.store.check_keys("e1", ["s2"], 3)
         with pytest.raises(StoreRefused, match="event key"):
-            world.store.check_keys("e2", ["s2"], 3)
+            world.store.check_keys("e2", ["s1"], 3)
 
     def test_a_file_that_is_no_store(self, tmp_path: Path) -> None:
         (tmp_path / "store.db").write_bytes(b"not a database at all" * 100)
