@@ -179,7 +179,9 @@ def _is_alone(text: str, start: int, end: int, digits: str) -> bool:
         # Track 1 of a magnetic stripe.
         return text[max(0, start - 2) : start] == "%B"
     if one == "+" or (one and one in "-_." and further.isalnum()):
-        return named and not further.isdigit()
+        # A sentence's end without a space behind it, but no part of a name or a version.
+        ends = one == "." and text[max(0, start - 3) : start - 1].isalpha() and not is_thing(words)
+        return (named or ends) and not further.isdigit()
     # arn:aws:iam::123456789012:role
     if one == ":" and text[end : end + 1] == ":" and not named:
         return False
@@ -209,7 +211,12 @@ def _is_grouped(text: str, start: int, end: int, digits: str) -> bool:
 
 def _ends(text: str, end: int) -> bool:
     after = text[end : end + 2]
-    return free_after(text, end) and not (after[:1] in "-.+_" and after[1:].isalnum())
+    if not free_after(text, end):
+        return False
+    # 4111111111111111_receipt.pdf
+    if after[:1] == "_" and text[end + 1 : end + 4].isalpha() and end + 4 <= len(text):
+        return True
+    return not (after[:1] in "-.+_" and after[1:].isalnum())
 
 
 def _is_named(words: list[str]) -> bool:

@@ -14,6 +14,10 @@ _LOCAL = frozenset(".%+-_'")
 _DOMAIN = re.compile(
     r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,12}(xn--[a-zA-Z0-9-]{2,59}|[^\W\d_]{2,24})(?![^\W_])"
 )
+_WITHIN = re.compile(
+    r"(?=[A-Za-z])(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,12}?(com|org|net|edu|gov|info|biz|io)(?![a-z-])",
+    re.IGNORECASE | re.ASCII,
+)
 # img@2x.png, left-pad@1.3.0-beta.rc
 _NO_DOMAIN = re.compile(r"\d+(?:\.\d+)?x\.|v?\d+\.\d")
 # As in fooBar: a member of something, in source code.
@@ -55,7 +59,10 @@ class Email(Detector):
         at = text.find("@")
         while at >= 0:
             domain = _DOMAIN.match(text, at + 1)
-            if domain is not None and _is_domain(domain):
+            if domain is not None and not _is_domain(domain):
+                # jane@example.com2024.csv: the name of a file, an address in it
+                domain = _WITHIN.match(text, at + 1)
+            if domain is not None:
                 start = _local_from(text, floor, at)
                 if start < at and not _is_remote(text, start, at, domain.end()):
                     yield start, domain.end()
@@ -97,5 +104,5 @@ def _is_remote(text: str, start: int, at: int, end: int) -> bool:
     return (
         text[start:at].lower() in _ROBOTS
         or _PATH.match(text, end) is not None
-        or _REMOTE.search(text, max(0, start - 32), start) is not None
+        or (text[end : end + 1] != "@" and _REMOTE.search(text, max(0, start - 32), start) is not None)
     )
