@@ -214,7 +214,7 @@ def _secrets() -> Phrases:
 SECRET_PHRASES: tuple[str, ...] = tuple(str(phrase) for phrase in table() if phrase.place == "within")
 """Words that make a name secret wherever they stand in it."""
 
-SECRET_EXPRESSIONS: tuple[str, ...] = tuple(Phrases(table()).expressions)
+SECRET_EXPRESSIONS: tuple[str, ...] = tuple(_secrets().expressions)
 """For the one scan: they hit every text with such a name, and are those that look for keys."""
 
 

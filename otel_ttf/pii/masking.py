@@ -56,6 +56,7 @@ class Where:
     digits   the key says that digits alone are an id, a time, a count
     drop     set when what holds the text is to go
     trace    called for each thing that was masked
+    scan     groups of a text that was changed; by default all detectors look again
     """
 
     place: str = "text"
@@ -67,6 +68,7 @@ class Where:
     drop: bool = False
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     trace: Trace | None = None
+    scan: Callable[[str], int] = lambda _text: EVERYTHING
 
     def note(self, rule: str, origin: str, before: str, after: str) -> None:
         """Something was masked. rule: the detector's name, or `key`."""
@@ -145,26 +147,27 @@ class Masking:
 
     def _plain(self, text: str, where: Where, groups: int) -> str:
         for _ in range(_ROUNDS):
-            new = self._once(text, where, groups)
-            if new == text:
-                break
-            text, groups = new, EVERYTHING
+            new, groups = self._once(text, where, groups)
+            if new == text or not groups & CONTENT:
+                return new
+            text = new
         return text
 
-    def _once(self, text: str, where: Where, groups: int) -> str:
+    def _once(self, text: str, where: Where, groups: int) -> tuple[str, int]:
+        """(the text after a round, the groups of what it is now)"""
         digits = where.digits and text.strip().isdecimal()
         for watch in self._watches:
             if watch.group & groups and not _stays_away(watch.detector, where, digits=digits):
                 new = self._replaced(text, text, None, watch, where)
                 if new != text:
-                    text, groups = new, EVERYTHING
+                    text, groups = new, where.scan(new)
         if groups & ENCODED and (shadow := unfold(text)) is not None:
             for watch in self._watches:
                 if not _stays_away(watch.detector, where, digits=digits):
                     new = self._replaced(text, shadow.text, shadow.span, watch, where)
                     if new != text:
-                        return new
-        return text
+                        return new, where.scan(new)
+        return text, groups
 
     def _replaced(
         self,

@@ -164,15 +164,18 @@ class Phrases:
 
     @property
     def expressions(self) -> list[str]:
-        """For the one scan, of all phrases but the whole ones, one for each first letter or so."""
-        tree: _Tree = {}
+        """For the one scan, of all phrases but the whole ones, one for each first letter or so.
+
+        Those for `within` are the same as without the others, which texts are scanned for, too.
+        """
+        trees: dict[Place, _Tree] = {"within": {}, "end": {}}
         for phrase in self.phrases:
             if phrase.place != "whole":
-                branch = tree
+                branch = trees[phrase.place]
                 for token in phrase.tokens:
                     branch = branch.setdefault(token, {})
                 branch[""] = {}
-        return [token + _alternatives(branch) for token, branch in tree.items()]
+        return [token + _alternatives(branch) for tree in trees.values() for token, branch in tree.items()]
 
     @property
     def whole(self) -> list[str]:

@@ -329,6 +329,8 @@ class _Mask:
         def mask(batch: Batch) -> Batch:
             batch.scan(scanner)
             where = Where(trusted=batch.trusted, trace=self._trace)
+            if not batch.plain:
+                where.scan = lambda text: scanner.hits([text.encode()]).get(0, 0)
             walker = Masker(self._masking, self._subject, where, seals=self._seals)
             for head, groups in batch.head_hits(KEY | CONTENT):
                 walker.groups = groups
