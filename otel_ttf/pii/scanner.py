@@ -70,6 +70,13 @@ class Scanner:
         if unique:
             self._find = _Hyperscan(unique) if self.engine == "hyperscan" else _Searches(unique, self.engine)
 
+    def groups(self, data: bytes) -> int:
+        """Bits of the groups of one piece."""
+        found: dict[int, int] = {}
+        if self._find is not None:
+            self._find(data, (data,), 0, found)
+        return found.get(0, 0)
+
     def hits(self, pieces: Sequence[bytes]) -> dict[int, int]:
         """Number of a piece -> bits of its groups; pieces without a hit are left out."""
         found: dict[int, int] = {}

@@ -330,7 +330,7 @@ class _Mask:
             batch.scan(scanner)
             where = Where(trusted=batch.trusted, trace=self._trace)
             if not batch.plain:
-                where.scan = lambda text: scanner.hits([text.encode()]).get(0, 0)
+                where.scan = lambda text: scanner.groups(text.encode())
             walker = Masker(self._masking, self._subject, where, seals=self._seals)
             for head, groups in batch.head_hits(KEY | CONTENT):
                 walker.groups = groups
