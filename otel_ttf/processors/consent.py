@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from otel_ttf.otlp.batch import Batch, Head
 from otel_ttf.otlp.events import Rules
+from otel_ttf.otlp.identity import EVENT_ID
 from otel_ttf.otlp.leaving import MARK, keep, marked
 from otel_ttf.otlp.statements import (
     DENY,
@@ -36,6 +37,7 @@ from otel_ttf.otlp.statements import (
 from otel_ttf.otlp.subject import SubjectKeys
 from otel_ttf.otlp.tree import Walker
 from otel_ttf.pii.consent import DENIED, NOT_FOR_SALE, Book, Marks, mark
+from otel_ttf.pii.keyrules import KeyRules
 from otel_ttf.pii.pseudonym import TOKEN, is_token
 from otel_ttf.pii.scanner import CONSENT, SUBJECT, Pattern, Scanner, literal
 from otel_ttf.processors.base import Processor, Setting
@@ -50,20 +52,6 @@ ATTRIBUTES: dict[str, Kind] = {
     "ttf.consent.gpc": "gpc",
     "http.request.header.sec-gpc": "gpc",
 }
-# Attributes besides the subject's that tell who somebody is; with a dot at the end all that begin so.
-IDENTIFYING = (
-    "user.",
-    "enduser.",
-    "session.",
-    "client.",
-    "device.id",
-    "app.installation.id",
-    "source.address",
-    "network.peer.address",
-    "ttf.event.id",
-)
-_PREFIXES = tuple(name for name in IDENTIFYING if name.endswith("."))
-_NAMES = frozenset(IDENTIFYING)
 _TOKEN = re.compile(TOKEN.pattern.encode())
 _TIME = ("time_unix_nano",)
 _TIMES: dict[str, tuple[str, ...]] = {
@@ -143,12 +131,14 @@ class _Subjects(Walker):
 
 
 class _Anonymiser(Walker):
-    """Takes off every attribute that tells who it was, at all depths."""
+    """Takes off every attribute that tells who it was, at all depths: what would be masked by its key, too, since a
+    hash or a part of it still tells one from another."""
 
     looks_at_texts = False
 
     def __init__(self, keys: SubjectKeys) -> None:
         self._keys = keys
+        self._rules = KeyRules()
 
     def pairs(self, pairs: Any) -> bool:
         changed = keep(pairs, self._tells_nothing)
@@ -156,7 +146,10 @@ class _Anonymiser(Walker):
 
     def _tells_nothing(self, pair: Any) -> bool:
         key = pair.key
-        return self._keys.rank(key) is None and key not in _NAMES and not key.startswith(_PREFIXES)
+        if self._keys.rank(key) is not None or key == EVENT_ID:
+            return False
+        rule = self._rules.rule(key)
+        return rule is None or not rule.masks
 
 
 @dataclass(slots=True, eq=False)
