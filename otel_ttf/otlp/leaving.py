@@ -1,21 +1,29 @@
-"""What may leave for a vendor: an OTLP request without what must not be sold."""
+"""What may leave for a vendor: an OTLP request without what must not be sold, and without what is sealed for us alone.
+
+A sealed value carries the rule in itself, see pii.sealed. An attribute or an element of a list that holds one goes as a
+whole; in a name or a body the sealed part alone is replaced, since the rest of the record would go with it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from otel_ttf.otlp.tree import Walker, as_text
 from otel_ttf.otlp.wire import Signal, decode
+from otel_ttf.pii.sealed import FOR_US
 
 # On whatever must not be sold, true; on a resource or a scope it counts for everything below.
 MARK = "ttf.consent.do_not_sell"
 
 # A request without any of these goes as it is.
-_LITERALS = (MARK.encode(),)
+_LITERALS = (MARK.encode(), b"e1v_")
+_REDACTED = "[REDACTED]"
 
 
 def for_vendor(signal: Signal, payload: bytes) -> bytes:
-    """The masked request without marked records; the same bytes when there are none, b"" when nothing is left.
+    """The masked request without marked records and without what is sealed for us alone; the same bytes when there
+    is neither, b"" when nothing is left.
 
     Raises Malformed.
     """
@@ -23,6 +31,7 @@ def for_vendor(signal: Signal, payload: bytes) -> bytes:
         return payload
     request = decode(signal, payload)
     _leave(request)
+    _TAKE_OFF.message(request)
     return bytes(request.SerializeToString())
 
 
@@ -92,3 +101,27 @@ def keep(elements: Any, stays: Callable[[Any], bool]) -> bool:
     del elements[:]
     elements.extend(kept)
     return True
+
+
+class _Sealed(Walker):
+    """Takes off what is sealed and not for vendors."""
+
+    def text(self, text: str) -> str:
+        return FOR_US.sub(_REDACTED, text)
+
+    def pairs(self, pairs: Any) -> bool:
+        gone = keep(pairs, lambda pair: not FOR_US.search(pair.key) and _may_leave(pair.value))
+        return super().pairs(pairs) or gone
+
+    def value(self, value: Any) -> bool:
+        gone = value.HasField("array_value") and keep(value.array_value.values, _may_leave)
+        return super().value(value) or gone
+
+
+def _may_leave(value: Any) -> bool:
+    """Whether an AnyValue is no text with a sealed value in it; maps and lists are looked into, not judged."""
+    text = as_text(value.bytes_value)[0] if value.HasField("bytes_value") else value.string_value
+    return FOR_US.search(text) is None
+
+
+_TAKE_OFF = _Sealed()

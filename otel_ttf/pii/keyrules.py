@@ -17,7 +17,7 @@ from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from otel_ttf.pii.action import Action
+from otel_ttf.pii.action import Action, rule_for_vendors
 from otel_ttf.pii.phrases import IDENTIFYING, How, Phrase, Phrases, Policy, rows, table, within, words_of
 from otel_ttf.pii.scanner import KEY, Pattern, literal
 
@@ -43,7 +43,7 @@ class Rule:
     label    of the placeholder
     how      a value is truncated
     action   as configured; None: it follows from the policy
-    vendors  False: what is kept is dropped for vendors
+    vendors  False: what is sealed here does not go to vendors
     """
 
     origin: str
@@ -75,7 +75,7 @@ class KeyRule(BaseModel):
         "customer.tax-id, too.",
     )
     action: Action = Field("redact", description="What is done with the value.")
-    vendors: bool = Field(True, description="False: what is kept or encrypted here is dropped for vendors.")
+    vendors: bool = Field(True, description="False: what is encrypted here does not go to vendors.")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> KeyRule:
@@ -85,6 +85,7 @@ class KeyRule(BaseModel):
             raise ValueError(f"glob: expected at least {_LEAST_LITERAL} characters in a row that are no *")
         if self.words is not None and within(self.words) is None:
             raise ValueError("words: expected a letter or a digit")
+        rule_for_vendors(self.action, vendors=self.vendors)
         return self
 
 

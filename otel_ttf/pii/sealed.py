@@ -12,6 +12,8 @@ SEALED = re.compile(r"e1v?_(?:[a-p]{2}){28,}")
 
 Letters alone after the mark, so that no detector can take a part of it for personal data.
 """
+FOR_US = re.compile(SEALED.pattern.replace("v?", "v"))
+"""Those that vendors get nothing in the place of."""
 _TO_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _TO_HEX = str.maketrans("abcdefghijklmnop", "0123456789abcdef")
 

@@ -15,7 +15,7 @@ from otel_ttf.otlp.batch import Batch, Head
 from otel_ttf.otlp.subject import SubjectKeys
 from otel_ttf.otlp.tree import Walker, as_text, place, plan
 from otel_ttf.otlp.wire import SHAPES
-from otel_ttf.pii.action import Action
+from otel_ttf.pii.action import Action, rule_for_vendors
 from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.detect.base import Detector
 from otel_ttf.pii.detect.custom import CustomDetector
@@ -36,6 +36,11 @@ class DetectorRule(BaseModel):
 
     action: Action = Field("redact", description="redact, hash, truncate, partial, encrypt, drop or keep.")
     vendors: Vendors = Field("keep", description="`drop`: what is encrypted here does not go to vendors.")
+
+    @model_validator(mode="after")
+    def _known_when_it_leaves(self) -> DetectorRule:
+        rule_for_vendors(self.action, vendors=self.vendors == "keep")
+        return self
 
 
 def _rule(detector: Detector, given: object) -> object:

@@ -238,7 +238,7 @@ def test_configured_rules_come_first_in_their_order():
     rules = KeyRules(
         [
             KeyRule(key="user.email", action="hash"),
-            KeyRule(glob="user.*", action="keep", vendors=False),
+            KeyRule(glob="user.*", action="encrypt", vendors=False),
             KeyRule(glob="client.*", action="drop"),
             KeyRule(words="tax id", action="partial"),
         ]
@@ -250,7 +250,7 @@ def test_configured_rules_come_first_in_their_order():
     }
     assert told == {
         "user.email": ("config keys[0]", "pseudonymise", "EMAIL", "", "hash", True, True),
-        "user.name": ("config keys[1]", "safe", "NAME", "", "keep", False, False),
+        "user.name": ("config keys[1]", "never", "NAME", "", "encrypt", False, True),
         "client.address": ("config keys[2]", "never", "IP", "ip", "drop", True, True),
         "customer.taxId": ("config keys[3]", "never", "ID", "", "partial", True, True),
         "session.id": ("registry session.id", "pseudonymise", "ID", "", None, True, True),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from otel_ttf.pii.action import Action
+from otel_ttf.pii.action import Action, rule_for_vendors
 from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.detect.base import Detector, Span
 from otel_ttf.pii.detect.superset import superset
@@ -84,6 +84,7 @@ class CustomDetector(BaseModel):
     def _works(self) -> CustomDetector:
         if self.action == "truncate":
             raise ValueError("action: expected another one than truncate: nothing is known of a coarser form")
+        rule_for_vendors(self.action, vendors=self.vendors == "keep")
         found = _compiled(self.pattern)
         if found.search("") is not None:
             raise ValueError("pattern: expected one that does not match the empty text")
