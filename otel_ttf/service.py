@@ -20,6 +20,7 @@ from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
 from otel_ttf.clock import SystemClock
 from otel_ttf.config import CannotStart, Config
+from otel_ttf.config.checks import IDS_IN_PLAIN
 from otel_ttf.demo import Background, DemoOptions, what_to_try
 from otel_ttf.key_files import keys_of_start
 from otel_ttf.log.lock import DirectoryLocked, lock_directory
@@ -140,7 +141,7 @@ class Service:
         )
         rules = Rules(
             time=config.time,
-            subject_from=tuple(config.subject.from_),
+            subject_from=config.masked_subject,
             wants_span=follower.dispatch.wants_span,
             lines=config.storage.events == "all",
         )
@@ -164,6 +165,8 @@ class Service:
         if config.privacy.subject == "encrypted" or config.processors.mask.encrypts:
             vault = open_vault(config.privacy.master_key, data_dir)
             stack.callback(vault.close)
+        if config.privacy.subject == "keep":
+            log.warning(IDS_IN_PLAIN, setting="privacy.subject: keep")
         consent = config.processors.consent
         book = SqliteBook(data_dir / "consent.db", usual=consent.usual, limit=consent.max_subjects)
         stack.callback(book.close)
@@ -176,6 +179,7 @@ class Service:
                 ids=vault if config.privacy.subject == "encrypted" else None,
                 book=book,
                 time=config.time,
+                keep_ids=config.privacy.subject == "keep",
             )
             for name in ("logs", "traces", "metrics")
         }

@@ -26,6 +26,10 @@ PROTOCOLS: Path = ("receivers", "otlp", "protocols")
 GRPC: Path = (*PROTOCOLS, "grpc")
 HTTP: Path = (*PROTOCOLS, "http")
 API: Path = ("api",)
+IDS_IN_PLAIN = (
+    "user ids are not masked: they stand in the event log, the store, its backups and all answers as senders wrote "
+    "them, for whoever can read these; destroying a key forgets nobody"
+)
 
 
 def findings(plain: object) -> Iterator[Finding]:
@@ -165,6 +169,8 @@ def warnings(config: Config) -> Iterator[tuple[Path, str]]:
                 (*section, "endpoint"),
                 "other machines reach it, and nobody is asked who they are (insecure: true)",
             )
+    if config.privacy.subject == "keep":
+        yield ("privacy", "subject"), IDS_IN_PLAIN
     for name, journey in config.journeys.items():
         path: Path = ("journeys", name)
         conditions = [
@@ -191,6 +197,8 @@ def _reads(match: Match) -> frozenset[str]:
 def _changed(attribute: str, config: Config) -> str | None:
     """Why conditions and segments do not see the attribute as it was sent; None if they do."""
     if attribute in config.subject.from_:
+        if config.privacy.subject == "keep":
+            return None
         return "as a user id it becomes a token; derive what is needed with the enrich processor"
     if changes(config.processors.mask, attribute):
         return "the mask processor replaces it; derive what is needed with the enrich processor"

@@ -14,6 +14,7 @@ from otel_ttf.config.section import Section
 from otel_ttf.journey.definition import Journey
 from otel_ttf.log.sqlite import LogConfig
 from otel_ttf.otlp.events import TimeConfig
+from otel_ttf.otlp.subject import BESIDE
 from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.processors.consent import ConsentConfig
 from otel_ttf.processors.enrich import EnrichConfig
@@ -221,9 +222,10 @@ class PrivacyConfig(Section):
     subject_keys: tuple[KeySource, ...] = Field(
         (), description="Subject keys, newest first, instead of the `subject` lines of the key file."
     )
-    subject: Literal["hmac", "encrypted"] = Field(
+    subject: Literal["hmac", "encrypted", "keep"] = Field(
         "hmac",
-        description="`encrypted`: user ids are kept beside their pseudonyms, encrypted, for `keys reveal`.",
+        description="`encrypted`: user ids are kept beside their pseudonyms, encrypted, for `keys reveal`. `keep`: "
+        "user ids stay in telemetry as they came, in plain, and are written down so.",
     )
     master_key: MasterKeyConfig | None = Field(
         None,
@@ -254,6 +256,11 @@ class Config(Section):
     storage: StorageConfig = Field(StorageConfig(), description="Where journeys and events are kept.")
     log: LogConfig = Field(LogConfig(), description="The event log between receivers and tracker.")
     privacy: PrivacyConfig = Field(PrivacyConfig(), description="Keys for pseudonyms.")
+
+    @property
+    def masked_subject(self) -> tuple[str, ...]:
+        """Attributes of masked records that may hold the subject's token, in order."""
+        return (BESIDE,) if self.privacy.subject == "keep" else tuple(self.subject.from_)
 
     def domain_journeys(self) -> tuple[Journey, ...]:
         """The journeys as the domain knows them."""

@@ -10,6 +10,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from otel_ttf.pii.pseudonym import TOKEN_LENGTH, is_token
 
 _HEADERS = ("http.request.header.", "http.response.header.")
+# Where user ids stay, the attribute that their token stands in, in the same list.
+BESIDE = "ttf.subject"
 # What stands between key and text of an attribute of so many bytes: the lengths of the value and of the text.
 _LENGTHS = [bytes((size + 2, 0x0A, size)) for size in range(126)]
 
@@ -17,12 +19,17 @@ _LENGTHS = [bytes((size + 2, 0x0A, size)) for size in range(126)]
 class SubjectKeys:
     """Attribute names in the order in which they count; `-` and `_` in names of HTTP headers are alike.
 
+    names     as configured
+    masked    the attributes that hold the token once ids have been replaced: these
     literals  an attribute with one of the names has one of these in its bytes, however oddly encoded
     likely    (index, bytes) of those encoded attributes that have a literal
     """
 
+    masked: SubjectKeys
+
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
+        self.masked = self
         self._ranks = {canonical(name): rank for rank, name in reversed(list(enumerate(names)))}
         told = sorted({(_header(name) or name).encode() for name in names}, key=len)
         kept: list[bytes] = []
@@ -131,6 +138,21 @@ class SubjectKeys:
         pair = KeyValue.FromString(data)
         known = self.rank(pair.key)
         return None if known is None else (known, pair.value.string_value)
+
+
+class KeptSubjects(SubjectKeys):
+    """Where ids stay as they came: their attributes and the one beside them, which alone is read for the token.
+
+    sent  the attributes that hold ids
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__((*names, BESIDE))
+        self.sent = SubjectKeys(names)
+        self.masked = SubjectKeys((BESIDE,))
+
+    def token(self, pairs: Sequence[bytes], record: bytes | None = None) -> str | None:
+        return self.masked.token(pairs, record)
 
 
 def with_text(start: bytes, text: bytes) -> bytes:

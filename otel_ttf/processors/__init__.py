@@ -6,17 +6,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_ttf.otlp.batch import Batch
-from otel_ttf.otlp.subject import SubjectKeys
+from otel_ttf.otlp.subject import KeptSubjects, SubjectKeys
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.pii.scanner import Engine, Scanner
-from otel_ttf.processors import consent, enrich, mask, pseudonymise, validate
+from otel_ttf.processors import consent, enrich, mask, validate
 from otel_ttf.processors.base import Built, Processor, Setting
+from otel_ttf.processors.keep_ids import KeepIds
+from otel_ttf.processors.pseudonymise import Pseudonymise, PseudonymiseConfig
+
+
+def _pseudonymise(_: PseudonymiseConfig, setting: Setting) -> Pseudonymise:
+    """Makes the event ids, then puts tokens in the place of every subject attribute, or beside it."""
+    subject = setting.subject
+    return KeepIds(setting, subject) if isinstance(subject, KeptSubjects) else Pseudonymise(setting)
+
 
 PROCESSORS: dict[str, Callable[[Any, Setting], Built]] = {
     "validate": validate.build,
     "enrich": enrich.build,
-    "pseudonymise": pseudonymise.build,
+    "pseudonymise": _pseudonymise,
     "consent": consent.build,
     "mask": mask.build,
 }
@@ -28,15 +37,18 @@ def pipeline(
     subject: SubjectConfig,
     *,
     engine: Engine | None = None,
+    keep_ids: bool = False,
     **told: Any,
 ) -> Processor:
     """The configured processors as one. What they look for goes into one scan.
 
-    configs  name -> configuration, as in PROCESSORS
-    engine   of the scan; by default the fastest that is installed
-    told     what else processors are told, see Setting
+    configs   name -> configuration, as in PROCESSORS
+    engine    of the scan; by default the fastest that is installed
+    keep_ids  user ids stay as they came, with their tokens beside them: `privacy.subject: keep`
+    told      what else processors are told, see Setting
     """
-    setting = Setting(keys, SubjectKeys(subject.from_), subject.normalise, **told)
+    attributes = (KeptSubjects if keep_ids else SubjectKeys)(subject.from_)
+    setting = Setting(keys, attributes, subject.normalise, **told)
     built = [build(configs[name], setting) for name, build in PROCESSORS.items() if name in configs]
     scanner = Scanner([pattern for one in built for pattern in one.patterns], engine)
     steps = [one.processor(scanner) for one in built]

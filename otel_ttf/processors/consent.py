@@ -199,7 +199,7 @@ class _Request:
     def __init__(self, consent: _Consent, batch: Batch) -> None:
         self.consent = consent
         self.batch = batch
-        self.subjects = _Subjects(consent.keys)
+        self.subjects = _Subjects(consent.keys.masked)
         self.said: dict[bytes, Marks] = {}
         self.around: list[_Around] = []
         self.over: dict[int, list[_Around]] = {}  # slice -> its resource and scope, where they matter

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pydantic import BaseModel, ConfigDict
@@ -17,16 +17,13 @@ from pydantic import BaseModel, ConfigDict
 from otel_ttf.otlp.batch import Batch, Head
 from otel_ttf.otlp.events import event_name
 from otel_ttf.otlp.identity import EventIds, own_id
-from otel_ttf.otlp.subject import SubjectKeys, with_text
-from otel_ttf.otlp.tree import Walker
+from otel_ttf.otlp.subject import with_text
 from otel_ttf.otlp.values import mapping
 from otel_ttf.otlp.wire import SPAN_EVENT
-from otel_ttf.pii.pseudonym import MAX_SUBJECT_BYTES, Pseudonyms, is_token, subject_text
+from otel_ttf.pii.pseudonym import Pseudonyms, subject_text
 from otel_ttf.pii.scanner import NAME, SUBJECT, Pattern, Scanner, literal
 from otel_ttf.processors.base import Processor, Setting, rewritten
-
-REDACTED = "[REDACTED]"
-_NOBODY = 1 << 30
+from otel_ttf.processors.replacer import NOBODY, Noting, Replacer
 
 
 class PseudonymiseConfig(BaseModel):
@@ -35,126 +32,16 @@ class PseudonymiseConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Replacer(Walker):
-    """Replaces subject attributes, at all depths.
+class Pseudonymise:
+    """Makes event ids, and replaces subjects. whole: a record that names one is decoded, whatever it is."""
 
-    subject, rank  of the uppermost ones of a list, the one that counts, as it came; token: its own
-    rule           what the first subject that breaks one breaks
-    """
+    whole = False
 
-    looks_at_texts = False
-
-    def __init__(
-        self, keys: SubjectKeys, pseudonyms: Pseudonyms | _Noting, normalise: str, *, trusted: bool
-    ) -> None:
-        self.subject: str | None = None
-        self.rank = _NOBODY
-        self.rule: str | None = None
-        self.token: str | None = None
-        self._keys = keys
-        self._pseudonyms = pseudonyms
-        self._normalise = normalise
-        self._trusted = trusted
-
-    def start(self) -> None:
-        """The next record begins."""
-        self.subject, self.rank, self.rule, self.token = None, _NOBODY, None, None
-
-    def pairs_of(
-        self, pairs: Sequence[bytes], likely: Sequence[tuple[int, bytes]] | None = None
-    ) -> list[tuple[int, bytes]]:
-        """(index, new bytes) of the attributes of an encoded list that change; also finds the subject.
-
-        likely  what SubjectKeys.likely says of them, if known
-        """
-        new = []
-        for index, data in self._keys.likely(pairs) if likely is None else likely:
-            plain = None if self._trusted else self._keys.text(data)
-            if plain is None:
-                pair = KeyValue.FromString(data)
-                pair.DiscardUnknownFields()
-                if self.top(pair) or pair.ByteSize() != len(data):
-                    new.append((index, pair.SerializeToString()))
-                continue
-            rank, text, start = plain
-            subject = subject_text(str(text, "utf-8"), self._normalise)
-            if subject is not None:
-                token = self._pseudonyms.token(subject)
-                new.append((index, with_text(start, token.encode())))
-                if rank <= self.rank:
-                    self.subject, self.rank, self.token = subject, rank, token
-        return new
-
-    def pair(self, pair: Any) -> bool | None:
-        rank = self._keys.rank(pair.key)
-        return None if rank is None else self._replace(pair.value, rank)[0]
-
-    def top(self, pair: Any) -> bool:
-        """A KeyValue of an attribute list."""
-        rank = self._keys.rank(pair.key)
-        if rank is None:
-            return self.one(pair)
-        changed, subject = self._replace(pair.value, rank)
-        if subject is not None and rank <= self.rank:
-            self.subject, self.rank, self.token = subject, rank, pair.value.string_value
-        return changed
-
-    def _replace(self, value: Any, rank: int) -> tuple[bool, str | None]:
-        """(whether the value was changed, the subject that it was)."""
-        kind = value.WhichOneof("value")
-        inner = value
-        if kind == "array_value" and len(value.array_value.values) == 1:
-            inner = value.array_value.values[0]
-            kind = inner.WhichOneof("value")
-        elif kind == "array_value" and not value.array_value.values:
-            return False, None
-        if kind is None:
-            return False, None
-        if kind == "string_value" and self._trusted:
-            text = inner.string_value
-            if is_token(text):
-                value.string_value = text
-                return True, text
-            if text == REDACTED:
-                return False, None
-        if kind not in ("string_value", "int_value"):
-            value.string_value = REDACTED
-            return True, None
-        subject = subject_text(getattr(inner, kind), self._normalise)
-        if subject is None:
-            return False, None
-        size = len(subject.encode())
-        if size > MAX_SUBJECT_BYTES:
-            # The first one is told: the two paths walk the rest of a record in different orders.
-            if self.rule is None:
-                self.rule = (
-                    f"{self._keys.names[rank]}: expected at most {MAX_SUBJECT_BYTES} bytes, found {size}"
-                )
-            value.string_value = REDACTED
-            return True, None
-        value.string_value = self._pseudonyms.token(subject)
-        return True, subject
-
-
-class _Noting:
-    """Pseudonyms that note whom they were asked for: token -> user id."""
-
-    def __init__(self, pseudonyms: Pseudonyms) -> None:
-        self._pseudonyms = pseudonyms
-        self.ids: dict[str, str] = {}
-
-    def token(self, subject: str) -> str:
-        token = self._pseudonyms.token(subject)
-        self.ids[token] = subject
-        return token
-
-
-class _Pseudonymise:
     def __init__(self, setting: Setting) -> None:
         self._keys = setting.subject
         self._normalise = setting.normalise
         self._plain = Pseudonyms(setting.keys)
-        self._pseudonyms: Pseudonyms | _Noting = self._plain
+        self._pseudonyms: Pseudonyms | Noting = self._plain
         self._kept = setting.ids
         self._ids = EventIds(setting.keys.event)
         self.patterns = [
@@ -175,7 +62,7 @@ class _Pseudonymise:
         def pseudonymise_and_keep(batch: Batch) -> Batch:
             batch.scan(scanner)
             one = copy(self)
-            one._pseudonyms = noting = _Noting(self._plain)
+            one._pseudonyms = noting = Noting(self._plain)
             one._pass(batch)
             if noting.ids:
                 kept.remember(noting.ids)
@@ -196,8 +83,8 @@ class _Pseudonymise:
             for number, _ in batch.hits(SUBJECT):
                 self._metric(batch, number)
 
-    def _replacer(self, batch: Batch) -> _Replacer:
-        return _Replacer(self._keys, self._pseudonyms, self._normalise, trusted=batch.trusted)
+    def _replacer(self, batch: Batch) -> Replacer:
+        return Replacer(self._keys, self._pseudonyms, self._normalise, trusted=batch.trusted)
 
     def _name(self, batch: Batch, head: Head) -> None:
         """Finds the subject of a resource, as received: enrich may have changed it since."""
@@ -211,8 +98,8 @@ class _Pseudonymise:
         message = (Resource if head.kind == "resource" else InstrumentationScope).FromString(head.data)
         replacer = self._replacer(batch)
         message.DiscardUnknownFields()
-        changed = [replacer.top(pair) for pair in message.attributes]
-        if any(changed) or message.ByteSize() != len(head.data):
+        changed = replacer.pairs(message.attributes)
+        if changed or message.ByteSize() != len(head.data):
             head.data, head.changed = message.SerializeToString(), True
         if replacer.rule is not None:
             for number in range(head.first, head.end):
@@ -226,7 +113,8 @@ class _Pseudonymise:
         slices = batch.slices
         services: dict[int, bytes] = {}
         replacer = self._replacer(batch)
-        quick = not (batch.plain or batch.trusted)
+        plain = batch.plain or self.whole
+        quick = not (plain or batch.trusted)
         # Records of one sender have their user at one place.
         place = 0
         for number in sorted(hits.keys() | names.keys()):
@@ -256,7 +144,7 @@ class _Pseudonymise:
             if named:
                 self._identify(batch, number, view, pairs, replacer.subject, services)
             if new is not None:
-                if batch.plain:
+                if plain:
                     self._whole(batch, number, replacer)
                 else:
                     self._put(batch, number, view, new, replacer, look=all_of_it is None)
@@ -269,7 +157,7 @@ class _Pseudonymise:
         number: int,
         view: Any,
         new: Sequence[tuple[int, bytes]],
-        replacer: _Replacer,
+        replacer: Replacer,
         *,
         look: bool,
     ) -> None:
@@ -288,7 +176,7 @@ class _Pseudonymise:
         else:
             batch.strip(number)
 
-    def _whole(self, batch: Batch, number: int, replacer: _Replacer) -> None:
+    def _whole(self, batch: Batch, number: int, replacer: Replacer) -> None:
         """The plain way: the record is decoded as a whole."""
         new = rewritten(batch.shape.record, batch.slice(number), replacer)
         if new is not None:
@@ -332,7 +220,7 @@ class _Pseudonymise:
             subject = replacer.subject
             changed = self._span_events(batch, number, view, subject, replacer, services, hit=hit)
             if hit:
-                if batch.plain:
+                if batch.plain or self.whole:
                     self._whole(batch, number, replacer)
                 else:
                     for index, data in new:
@@ -351,7 +239,7 @@ class _Pseudonymise:
         number: int,
         view: Any,
         subject: str | None,
-        replacer: _Replacer,
+        replacer: Replacer,
         services: dict[int, bytes],
         *,
         hit: bool,
@@ -364,7 +252,7 @@ class _Pseudonymise:
         for index, data in enumerate(view.events):
             event = SPAN_EVENT.FromString(data)
             pairs = event.attributes[:]
-            replacer.subject, replacer.rank = None, _NOBODY
+            replacer.subject, replacer.rank = None, NOBODY
             new = replacer.pairs_of(pairs) if hit and self._keys.in_(data) else []
             if event.name:
                 who = replacer.subject or subject or head.subject
@@ -373,7 +261,7 @@ class _Pseudonymise:
                     where = span if any(span) else _service(head, services)
                     own = self._ids.of_record(event.name, event.time_unix_nano, who, where, pairs)
                 ids.append((index, own))
-            if hit and not batch.plain and self._keys.in_(data):
+            if hit and not (batch.plain or self.whole) and self._keys.in_(data):
                 for at, other in new:
                     event.attributes[at] = other
                 event.DiscardUnknownFields()
@@ -383,7 +271,7 @@ class _Pseudonymise:
             batch.identify(number, ids)
         return changed
 
-    def _links(self, view: Any, replacer: _Replacer) -> bool:
+    def _links(self, view: Any, replacer: Replacer) -> bool:
         changed = False
         for index, data in enumerate(view.links):
             if self._keys.in_(data):
@@ -424,8 +312,3 @@ def _service(head: Head, services: dict[int, bytes]) -> tuple[bytes]:
         told = mapping(Resource.FromString(head.received).attributes).get("service.name")
         service = services[id(head)] = told.encode() if isinstance(told, str) else b""
     return (service,)
-
-
-def build(config: PseudonymiseConfig, setting: Setting) -> _Pseudonymise:
-    """A processor that makes the event ids, then replaces every subject attribute."""
-    return _Pseudonymise(setting)

@@ -36,6 +36,12 @@ JOURNEY = "journeys: {a: {milestones: [{name: x, match: %s}, {name: y, match: {e
             "derive what is needed with the enrich processor",
             id="a segment on the user id",
         ),
+        pytest.param(
+            "privacy: {subject: keep}",
+            "privacy.subject: user ids are not masked: they stand in the event log, the store, its backups and all "
+            "answers as senders wrote them, for whoever can read these; destroying a key forgets nobody",
+            id="user ids in plain",
+        ),
     ],
 )
 def test_warnings(tmp_path, text, warning):
@@ -50,3 +56,9 @@ def test_ordinary_attributes_raise_no_warning(tmp_path):
         JOURNEY % ("{attributes: {http.route: /projects}, resource: {service.name: shop}}", "plan, channel")
     )
     assert load([str(file)]).warnings == ()
+
+
+def test_a_segment_on_the_user_id_sees_it_where_it_is_kept(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(JOURNEY % ("{event: x}", "user.id") + "\nprivacy: {subject: keep}")
+    assert [str(warning).split(": ")[1] for warning in load([str(file)]).warnings] == ["privacy.subject"]

@@ -56,6 +56,7 @@ NAMES = (
     "token_count",
     EMAIL,
     "ttf.event.id",
+    "ttf.subject",
 )
 SUBJECTS = (
     "user.id",
