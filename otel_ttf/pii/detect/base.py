@@ -39,9 +39,14 @@ class Detector:
         raise NotImplementedError
 
     def canonical(self, found: str) -> str:
-        """A finding as it is hashed: two spellings of one value give the same text."""
+        """A finding as it is hashed: two spellings of one value give the same text.
+
+        It is asked for values that only their key tells of, too: it takes any text.
+        """
         return found
 
     def truncated(self, found: str) -> str | None:
-        """What is left of a finding for `truncate`; truncating it again changes nothing. None: it knows no such way."""
+        """What is left of a finding for `truncate`; truncating it again changes nothing. None: it knows no such
+        way, or the text is no finding.
+        """
         return None

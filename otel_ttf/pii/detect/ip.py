@@ -86,11 +86,18 @@ class Ip(Detector):
         yield from _v4(text, done, len(text))
 
     def canonical(self, found: str) -> str:
-        return str(_address(found))
+        # Under a key of addresses there may stand anything: a host name, a socket.
+        try:
+            return str(_address(found.strip()))
+        except ValueError:
+            return found
 
     def truncated(self, found: str) -> str | None:
         """The network of 256 addresses (v4), or of a site (v6, /48)."""
-        address = _address(found)
+        try:
+            address = _address(found.strip())
+        except ValueError:
+            return None
         return str(ip_network((address, 24 if address.version == 4 else 48), strict=False).network_address)
 
 
