@@ -181,3 +181,19 @@ def as_text(data: bytes) -> tuple[str, str]:
         return data.decode(), "utf-8"
     except UnicodeDecodeError:
         return data.decode("latin-1"), "latin-1"
+
+
+def named(value: Any) -> tuple[str, Any] | None:
+    """(key, value) of a pair that is written as a list of two, or as a map with `name` and `value`."""
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        elements = value.array_value.values
+        if len(elements) == 2 and elements[0].string_value:
+            return elements[0].string_value, elements[1]
+    elif kind == "kvlist_value":
+        pairs = {pair.key.lower(): pair.value for pair in value.kvlist_value.values}
+        if 2 <= len(pairs) <= 3 and "value" in pairs:
+            for name in ("name", "key", "field"):
+                if name in pairs and pairs[name].string_value:
+                    return pairs[name].string_value, pairs["value"]
+    return None

@@ -13,6 +13,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.leaving import keep
 from otel_ttf.otlp.subject import BESIDE, KeptSubjects
+from otel_ttf.otlp.tree import Walker
 from otel_ttf.processors.base import Setting
 from otel_ttf.processors.pseudonymise import Pseudonymise
 from otel_ttf.processors.replacer import Replacer
@@ -43,6 +44,10 @@ class _Beside(Replacer):
         tokens = [token for at, (_, token) in enumerate(named) if last[token] == at]
         pairs.extend([KeyValue(key=BESIDE, value=AnyValue(string_value=token)) for token in tokens])
         return changed or bool(tokens)
+
+    def value(self, value: Any) -> bool:
+        """In pairs that are no attributes, and in texts, ids stay."""
+        return Walker.value(self, value)
 
 
 def _ours(pair: Any) -> bool:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from otel_ttf.otlp.batch import Batch, Head
 from otel_ttf.otlp.subject import SubjectKeys
-from otel_ttf.otlp.tree import Walker, as_text, place, plan
+from otel_ttf.otlp.tree import Walker, as_text, named, place, plan
 from otel_ttf.otlp.wire import SHAPES
 from otel_ttf.pii.action import Action, rule_for_vendors
 from otel_ttf.pii.detect import DETECTORS
@@ -239,11 +239,11 @@ class Masker(Walker):
         return changed
 
     def value(self, value: Any) -> bool:
-        named = _named(value)
-        known = self._masking.by_key(named[0]) if named is not None else None
-        if named is None or known is None:
+        pair = named(value)
+        known = self._masking.by_key(pair[0]) if pair is not None else None
+        if pair is None or known is None:
             return super().value(value)
-        return self.keyed(named[1], *known) | super().value(value)
+        return self.keyed(pair[1], *known) | super().value(value)
 
     def keyed(self, value: Any, rule: Rule, action: Action) -> bool:
         """A value whose key has a rule: all that it holds; maps and lists stay what they are."""
@@ -291,22 +291,6 @@ class Masker(Walker):
         else:
             setattr(value, kind, type(old)(new))
         return True
-
-
-def _named(value: Any) -> tuple[str, Any] | None:
-    """(key, value) of a pair that is written as a list of two, or as a map with `name` and `value`."""
-    kind = value.WhichOneof("value")
-    if kind == "array_value":
-        elements = value.array_value.values
-        if len(elements) == 2 and elements[0].string_value:
-            return elements[0].string_value, elements[1]
-    elif kind == "kvlist_value":
-        pairs = {pair.key.lower(): pair.value for pair in value.kvlist_value.values}
-        if 2 <= len(pairs) <= 3 and "value" in pairs:
-            for name in ("name", "key", "field"):
-                if name in pairs and pairs[name].string_value:
-                    return pairs[name].string_value, pairs["value"]
-    return None
 
 
 class _Mask:

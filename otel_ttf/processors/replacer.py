@@ -8,7 +8,8 @@ from typing import Any
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from otel_ttf.otlp.subject import SubjectKeys, with_text
-from otel_ttf.otlp.tree import Walker
+from otel_ttf.otlp.tree import Walker, as_text, named
+from otel_ttf.pii.json_text import Leaf, Path, rewrite
 from otel_ttf.pii.pseudonym import MAX_SUBJECT_BYTES, Pseudonyms, is_token, subject_text
 
 REDACTED = "[REDACTED]"
@@ -79,6 +80,50 @@ class Replacer(Walker):
             self.subject, self.rank, self.token = subject, rank, pair.value.string_value
         return changed
 
+    def value(self, value: Any) -> bool:
+        """Pairs that are written as lists or maps, and JSON in texts, count like attributes, but name no subject."""
+        kind = value.WhichOneof("value")
+        if kind == "string_value":
+            new = self._json(value.string_value)
+            if new is not None:
+                value.string_value = new
+            return new is not None
+        if kind == "bytes_value":
+            text, encoding = as_text(value.bytes_value)
+            if (new := self._json(text)) is not None:
+                value.bytes_value = new.encode(encoding)
+            return new is not None
+        pair = named(value)
+        rank = None if pair is None else self._keys.rank(pair[0])
+        changed = pair is not None and rank is not None and self._replace(pair[1], rank)[0]
+        return super().value(value) or changed
+
+    def _json(self, text: str) -> str | None:
+        """The text with all ids replaced in it, if it is JSON; None: it stays."""
+        # The one scan does not see a name that is escaped, so nobody sees it.
+        if text[:1].isspace() or text[:1] in ("{", "["):
+            return (
+                rewrite(text, _InJson(self))
+                if self._keys.in_(text.encode("utf-8", "surrogatepass"))
+                else None
+            )
+        return None
+
+    def rank_of(self, key: str) -> int | None:
+        """Place of an attribute in the order."""
+        return self._keys.rank(key)
+
+    def token_of(self, value: object) -> str | None:
+        """What takes the place of an id in JSON; None for what is empty."""
+        if self._trusted and isinstance(value, str) and (is_token(value) or value == REDACTED):
+            return value
+        if value is None:
+            return None
+        subject = subject_text(value, self._normalise)
+        if subject is None:
+            return None if isinstance(value, str) else REDACTED
+        return self._pseudonyms.token(subject) if len(subject.encode()) <= MAX_SUBJECT_BYTES else REDACTED
+
     def _replace(self, value: Any, rank: int) -> tuple[bool, str | None]:
         """(whether the value was changed, the subject that it was)."""
         kind = value.WhichOneof("value")
@@ -114,6 +159,22 @@ class Replacer(Walker):
             return True, None
         value.string_value = self._pseudonyms.token(subject)
         return True, subject
+
+
+class _InJson:
+    """Replaces ids in JSON (json_text.Visitor)."""
+
+    def __init__(self, replacer: Replacer) -> None:
+        self._replacer = replacer
+
+    def member(self, path: Path) -> int | None:
+        return self._replacer.rank_of(path[-1])
+
+    def leaf(self, value: Leaf, path: Path, rule: int | None) -> str | None:
+        return None if rule is None else self._replacer.token_of(value)
+
+    def name(self, path: Path) -> str:
+        return path[-1]
 
 
 class Noting:

@@ -45,6 +45,12 @@ TEXTS = (
     *ENDS,
     "consent_updated",
 )
+# Values and bodies may be JSON that names somebody.
+VALUES = (
+    *TEXTS,
+    '{"user.id": "raw-user-1", "n": [["enduser.id", " raw-user-2 "], {"user_id": 7}]}',
+    '[{"name": "user.id", "value": "raw-user-3"}, "{\\"enduser.id\\": [\\"raw-user-1\\"]}"]',
+)
 NAMES = (
     "plan",
     "http.request.method",
@@ -155,7 +161,7 @@ def _pair(pair: Any, rng: random.Random, depth: int) -> None:
 def _value(value: Any, rng: random.Random, depth: int) -> None:
     kind = rng.randrange(9 if depth > 0 else 6)
     if kind <= 2:
-        value.string_value = rng.choice(TEXTS)
+        value.string_value = rng.choice(VALUES)
     elif kind == 3:
         value.int_value = rng.choice((0, 7, -1, INT_CARD, 1721379600000, 2**62))
     elif kind == 4:

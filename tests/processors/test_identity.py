@@ -240,3 +240,46 @@ def test_a_resource_in_two_pieces_is_one():
     assert subject(batch) == JANE
     (event,) = batch.extract(RULES).events
     assert event.resource == {"user.id": JANE, "service.name": "web"}
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(
+    ("value", "left"),
+    [
+        pytest.param(
+            text('{"plan": "pro", "user.id": " jane "}'),
+            text(f'{{"plan": "pro", "user.id": "{JANE}"}}'),
+            id="JSON",
+        ),
+        pytest.param(
+            text('[{"a": [["user.id", "jane"], {"name": "enduser.id", "value": 4711}]}]'),
+            text(f'[{{"a": [["user.id", "{JANE}"], {{"name": "enduser.id", "value": "{token("4711")}"}}]}}]'),
+            id="pairs in JSON",
+        ),
+        pytest.param(
+            text('{"user.id": ["", null, 1.5, true, "%s"]}' % ("x" * 600)),
+            text('{"user.id": ["", null, "[REDACTED]", "[REDACTED]", "[REDACTED]"]}'),
+            id="what is no id in JSON",
+        ),
+        pytest.param(
+            AnyValue(bytes_value=b'{"user.id":"jane"}'),
+            AnyValue(bytes_value=f'{{"user.id":"{JANE}"}}'.encode()),
+            id="JSON in bytes",
+        ),
+        pytest.param(array(text("user.id"), text("jane")), array(text("user.id"), text(JANE)), id="a pair"),
+        pytest.param(
+            AnyValue(kvlist_value=KeyValueList(values=pairs(("name", "user.id"), ("value", "jane")))),
+            AnyValue(kvlist_value=KeyValueList(values=pairs(("name", "user.id"), ("value", JANE)))),
+            id="a name and a value",
+        ),
+        pytest.param(text("no user.id: {"), text("no user.id: {"), id="no JSON"),
+    ],
+)
+def test_what_names_a_user_and_is_no_attribute_becomes_a_token_and_names_no_subject(value, left, plain):
+    record = log(("note", value), ("list", array(value)))
+    record.body.CopyFrom(value)
+    batch = run("logs", request("logs", record), plain=plain)
+    (found,) = records("logs", batch)
+    assert found.body == left
+    assert [pair.value for pair in found.attributes] == [left, array(left)]
+    assert [event.subject for event in batch.extract(RULES).events] == [None]
