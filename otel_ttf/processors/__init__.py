@@ -38,6 +38,7 @@ def pipeline(
     *,
     engine: Engine | None = None,
     keep_ids: bool = False,
+    plain: bool = False,
     **told: Any,
 ) -> Processor:
     """The configured processors as one. What they look for goes into one scan.
@@ -45,12 +46,13 @@ def pipeline(
     configs   name -> configuration, as in PROCESSORS
     engine    of the scan; by default the fastest that is installed
     keep_ids  user ids stay as they came, with their tokens beside them: `privacy.subject: keep`
+    plain     all batches will be plain ones: no scan is made, which takes seconds for some engines
     told      what else processors are told, see Setting
     """
     attributes = (KeptSubjects if keep_ids else SubjectKeys)(subject.from_)
     setting = Setting(keys, attributes, subject.normalise, **told)
     built = [build(configs[name], setting) for name, build in PROCESSORS.items() if name in configs]
-    scanner = Scanner([pattern for one in built for pattern in one.patterns], engine)
+    scanner = Scanner([pattern for one in built for pattern in one.patterns] if not plain else [], engine)
     steps = [one.processor(scanner) for one in built]
 
     def process(batch: Batch) -> Batch:

@@ -30,7 +30,8 @@ class Setting:
     ids           where the user ids behind tokens are kept; None: nowhere
     book          who has said what about consent; None: one of one's own, in memory
     time          which times are believed
-    trace         told of each thing that was masked, see masking.Where; for `otel-ttf mask --explain`
+    trace         told of each thing that was masked, see masking.Where; for `otel-ttf mask --explain`; user ids in
+                  records are told of in plain batches only
     """
 
     keys: Keys

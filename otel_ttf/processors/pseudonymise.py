@@ -43,6 +43,7 @@ class Pseudonymise:
         self._plain = Pseudonyms(setting.keys)
         self._pseudonyms: Pseudonyms | Noting = self._plain
         self._kept = setting.ids
+        self._trace = setting.trace
         self._ids = EventIds(setting.keys.event)
         self.patterns = [
             *(Pattern(SUBJECT, literal(text.decode())) for text in self._keys.literals),
@@ -97,6 +98,7 @@ class Pseudonymise:
     def _head(self, batch: Batch, head: Head) -> None:
         message = (Resource if head.kind == "resource" else InstrumentationScope).FromString(head.data)
         replacer = self._replacer(batch)
+        replacer.trace, replacer.place = self._trace, f"{head.kind}.attributes"
         message.DiscardUnknownFields()
         changed = replacer.pairs(message.attributes)
         if changed or message.ByteSize() != len(head.data):
@@ -177,8 +179,10 @@ class Pseudonymise:
             batch.strip(number)
 
     def _whole(self, batch: Batch, number: int, replacer: Replacer) -> None:
-        """The plain way: the record is decoded as a whole."""
+        """The plain way: the record is decoded as a whole. Only this way tells what was replaced in a record."""
+        replacer.trace = self._trace
         new = rewritten(batch.shape.record, batch.slice(number), replacer)
+        replacer.trace = None
         if new is not None:
             batch.replace(number, new)
 
@@ -289,6 +293,7 @@ class Pseudonymise:
         metric.DiscardUnknownFields()
         kind = metric.WhichOneof("data")
         replacer = self._replacer(batch)
+        replacer.trace = self._trace
         changed = replacer.message(metric, without=() if kind is None else (kind,))
         if replacer.rule is not None:
             batch.reject(number, replacer.rule)
@@ -297,6 +302,7 @@ class Pseudonymise:
             points = getattr(metric, kind).data_points
             for place in range(len(points) - 1, -1, -1):
                 replacer = self._replacer(batch)
+                replacer.trace = self._trace
                 changed |= replacer.message(points[place])
                 if replacer.rule is not None:
                     batch.reject(number, replacer.rule, place)

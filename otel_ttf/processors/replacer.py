@@ -10,6 +10,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from otel_ttf.otlp.subject import SubjectKeys, with_text
 from otel_ttf.otlp.tree import Walker, as_text, named
 from otel_ttf.pii.json_text import Leaf, Path, rewrite
+from otel_ttf.pii.masking import Trace, Where
 from otel_ttf.pii.pseudonym import MAX_SUBJECT_BYTES, Pseudonyms, is_token, subject_text
 
 REDACTED = "[REDACTED]"
@@ -21,6 +22,7 @@ class Replacer(Walker):
 
     subject, rank  of the uppermost ones of a list, the one that counts, as it came; token: its own
     rule           what the first subject that breaks one breaks
+    trace          told of each value that is replaced, see masking.Where
     """
 
     looks_at_texts = False
@@ -32,6 +34,8 @@ class Replacer(Walker):
         self.rank = NOBODY
         self.rule: str | None = None
         self.token: str | None = None
+        self.trace: Trace | None = None
+        self._path: list[str] = []
         self._keys = keys
         self._pseudonyms = pseudonyms
         self._normalise = normalise
@@ -68,14 +72,23 @@ class Replacer(Walker):
 
     def pair(self, pair: Any) -> bool | None:
         rank = self._keys.rank(pair.key)
-        return None if rank is None else self._replace(pair.value, rank)[0]
+        return None if rank is None else self._done(pair.value, rank, pair.key)[0]
+
+    def one(self, pair: Any) -> bool:
+        if self.trace is None:
+            return super().one(pair)
+        self._path.append(pair.key)
+        try:
+            return super().one(pair)
+        finally:
+            self._path.pop()
 
     def top(self, pair: Any) -> bool:
         """A KeyValue of an attribute list."""
         rank = self._keys.rank(pair.key)
         if rank is None:
             return self.one(pair)
-        changed, subject = self._replace(pair.value, rank)
+        changed, subject = self._done(pair.value, rank, pair.key)
         if subject is not None and rank <= self.rank:
             self.subject, self.rank, self.token = subject, rank, pair.value.string_value
         return changed
@@ -95,7 +108,7 @@ class Replacer(Walker):
             return new is not None
         pair = named(value)
         rank = None if pair is None else self._keys.rank(pair[0])
-        changed = pair is not None and rank is not None and self._replace(pair[1], rank)[0]
+        changed = pair is not None and rank is not None and self._done(pair[1], rank, pair[0])[0]
         return super().value(value) or changed
 
     def _json(self, text: str) -> str | None:
@@ -123,6 +136,19 @@ class Replacer(Walker):
         if subject is None:
             return None if isinstance(value, str) else REDACTED
         return self._pseudonyms.token(subject) if len(subject.encode()) <= MAX_SUBJECT_BYTES else REDACTED
+
+    def _done(self, value: Any, rank: int, key: str) -> tuple[bool, str | None]:
+        """Replaces, and tells of it."""
+        if self.trace is None:
+            return self._replace(value, rank)
+        kind = value.WhichOneof("value")
+        before = str(getattr(value, kind)) if kind in ("string_value", "int_value") else ""
+        done = self._replace(value, rank)
+        if done[0] and value.string_value != before:
+            path = self._path if self._path and self._path[-1] == key else [*self._path, key]
+            rule = f"subject.from {self._keys.names[rank]}"
+            self.trace(Where(place=self.place, path=list(path)), rule, before, value.string_value)
+        return done
 
     def _replace(self, value: Any, rank: int) -> tuple[bool, str | None]:
         """(whether the value was changed, the subject that it was)."""
