@@ -13,6 +13,7 @@ import click
 
 from otel_ttf import __version__
 from otel_ttf.cli_keys import keys
+from otel_ttf.cli_mask import mask
 from otel_ttf.cli_options import Stop, configured, load_config, with_data_dir
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -250,6 +251,7 @@ def seen(url: str, shape: str) -> None:
 
 
 main.add_command(keys)
+main.add_command(mask)
 
 
 @main.command()

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_ttf.cli_options import F, Stop, configured, load_config, with_data_dir
+from otel_ttf.cli_options import F, Stop, configured, keys_of, load_config, with_data_dir
 
 if TYPE_CHECKING:
     from otel_ttf.config import Config
-    from otel_ttf.pii.keys import Keys
     from otel_ttf.vault import Vault
     from otel_ttf.vault.file import VaultFile
 
@@ -68,16 +67,6 @@ def _directory(path: Path) -> Path:
     if not path.is_dir():
         raise Stop(f"{path} is no data directory: name the server's with --data-dir.")
     return path
-
-
-def _keys(config: Config, directory: Path) -> Keys:
-    from otel_ttf.config import CannotStart
-    from otel_ttf.key_files import read_keys
-
-    try:
-        return read_keys(config, directory)
-    except CannotStart as error:
-        raise Stop(str(error), error.exit_code) from None
 
 
 @contextmanager
@@ -140,7 +129,7 @@ def list_keys(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path,
     from otel_ttf.vault.opening import FILE, OWN_MASTER, open_master
 
     config, directory = load_config(files, settings).config, _directory(data_dir)
-    have = _keys(config, directory)
+    have = keys_of(config, directory)
     told: dict[str, object] = {
         "event": {"fingerprint": fingerprint(have.event)},
         "subjects": [
@@ -286,7 +275,7 @@ def destroy_keys(
         subject = subject_text(user, config.subject.normalise)
         if subject is None:
             raise click.UsageError("expected a user id, found an empty one")
-        tokens = tuple(Pseudonyms(_keys(config, directory)).tokens(subject))
+        tokens = tuple(Pseudonyms(keys_of(config, directory)).tokens(subject))
     with _vault_file(directory) as file:
         rows = file.rows(tokens)
         live = [token for token, row in rows.items() if row.wrapped is not None]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from otel_ttf.config import Config
     from otel_ttf.config.load import Loaded
+    from otel_ttf.pii.keys import Keys
 
 FAILURE, USAGE = 1, 2
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,3 +76,14 @@ def load_config(files: tuple[str, ...], settings: tuple[str, ...]) -> Loaded:
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     return loaded
+
+
+def keys_of(config: Config, directory: Path) -> Keys:
+    """The configured keys, or those of the data directory; ends the command when they cannot be read."""
+    from otel_ttf.config import CannotStart
+    from otel_ttf.key_files import read_keys
+
+    try:
+        return read_keys(config, directory)
+    except CannotStart as error:
+        raise Stop(str(error), error.exit_code) from None

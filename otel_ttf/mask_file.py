@@ -1,105 +1,206 @@
-"""`otel-ttf mask`: what the server would make of a file, and why. For people at a terminal.
+"""What the server would make of the lines of a file, and why.
 
-A file holds OTLP/JSON, whole or a request a line (as the Collector's file exporter writes it), or text: each line is
-then masked as the body of a log record.
+A line is an OTLP/JSON request (as the Collector's file exporter writes them), or text, which is masked as the body of
+a log record is. An OTLP/JSON document may take several lines, if nothing stands before it.
 """
 
 from __future__ import annotations
 
-import difflib
+import gzip
 import json
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, cast
 
-import click
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otel_ttf.otlp import json as otlp_json
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.leaving import for_vendor
 from otel_ttf.otlp.wire import SHAPES, SIGNALS, Malformed, Signal, decode
-from otel_ttf.pii.masking import Trace, Where
+from otel_ttf.pii.masking import Trace, Where, for_messages
+from otel_ttf.pii.sealed import NONCE_BYTES, TAG_BYTES, UnknownKey, to_text
 from otel_ttf.processors.base import Processor
 
-WHOLE = 64 << 20  # characters of a file that is read as one document
+MOST = 64 << 20  # bytes of a line, or of a document over several lines
+_GZIP = b"\x1f\x8b"
 _REQUESTS: dict[str, Signal] = {otlp_json.camel(SHAPES[signal].resources): signal for signal in SIGNALS}
-_WORDS = re.compile(r"(\W)")
+# Whatever begins like this is meant to be a request.
+_REQUEST = re.compile(rf'\s*\{{\s*"(?:{"|".join(_REQUESTS)})"')
+# The first line of one over several lines.
+_DOCUMENT = re.compile(rf'\s*\{{\s*(?:"(?:{"|".join(_REQUESTS)})"[\s:\[{{]*)?\Z')
+_ABOUT_CONSENT = {"drop": "not written", "anonymise": "written without who it was"}
+
+
+class Unreadable(Exception):
+    """The rest of a file cannot be read; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """place: what holds it, and the keys that lead to it; rule: detector or key rule."""
+    """place: what holds it; path: the keys that lead to it; rule: what found it; after: what takes its place, "" if
+    it goes with its key. What it was stands in the line alone."""
 
     place: str
+    path: str
     rule: str
-    before: str
     after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line, or a document, as it came and as it goes on: text, or JSON that was read.
+
+    number   of its first line, from 1
+    after    None: nothing goes on
+    remarks  what became of it for another reason than what it holds
+    error    why it cannot be read; it says nothing of what it holds
+    """
+
+    number: int
+    before: object
+    after: object
+    findings: tuple[Finding, ...] = ()
+    remarks: tuple[str, ...] = ()
+    error: str | None = None
 
 
 @dataclass(slots=True)
-class Result:
-    """A line, or a document: as it was, as it is now, and what was found."""
-
-    before: str
-    after: str
+class _Noted:
     findings: list[Finding] = field(default_factory=list)
+
+    def note(self, where: Where, rule: str, before: str, after: str) -> None:
+        path = [for_messages().text(key, Where()) for key in where.path]
+        self.findings.append(Finding(where.place, ".".join(path), rule, after))
 
 
 class Mask:
-    """Masks texts as a server with this pipeline does.
+    """Masks lines as a server does.
 
-    make    makes the pipeline of a signal, with a trace
+    make    makes the processors of a signal, for plain batches; it is handed the trace
     now     unix ns: the arrival
-    vendor  what a vendor would get: what is kept from vendors is left out
+    vendor  what a vendor would get: what must not leave is left out
     """
 
     def __init__(self, make: Callable[[Signal, Trace], Processor], now: int, *, vendor: bool = False) -> None:
-        self._findings: list[Finding] = []
-        self._ways = {signal: make(signal, self._found) for signal in SIGNALS}
+        self._make = make
+        self._made: dict[Signal, Processor] = {}
         self._now = now
         self._vendor = vendor
+        self._noted = _Noted()
 
-    def _found(self, where: Where, rule: str, before: str, after: str) -> None:
-        keys = ".".join(where.path)
-        self._findings.append(Finding(f"{where.place} {keys}".strip(), rule, before, after))
+    def lines(self, file: IO[bytes]) -> Iterator[Line]:
+        """What becomes of each line, as they come. Raises Unreadable."""
+        for number, text in _texts(file):
+            yield self._line(number, text)
 
-    def file(self, file: IO[str]) -> Iterator[Result]:
-        """Results in order, as the lines come. Raises Malformed: it looks like OTLP/JSON and is none."""
-        first = file.readline()
-        if first.strip() in ("{", "") or (first.lstrip()[:1] == "{" and _parsed(first) is None):
-            whole = first + file.read(WHOLE)
-            document = _parsed(whole)
-            if document is not None and not file.read(1):
-                yield self._line(whole.rstrip("\n"))
-                return
-            lines: Iterable[str] = whole.splitlines()
-        else:
-            lines = [first.rstrip("\n")] if first else []
-        for line in lines:
-            yield self._line(line)
-        for line in file:
-            yield self._line(line.rstrip("\n"))
+    def _line(self, number: int, text: str) -> Line:
+        if not text.strip():
+            return Line(number, text, text)
+        document = _parsed(text) if text.lstrip()[0] == "{" else None
+        signal = (
+            None if document is None else next((_REQUESTS[key] for key in document if key in _REQUESTS), None)
+        )
+        self._noted.findings = []
+        if document is None and _REQUEST.match(text):
+            return Line(number, None, None, error="expected an OTLP request in JSON, found something else")
+        try:
+            return self._text(number, text) if signal is None else self._request(number, signal, text)
+        except Malformed as error:
+            return Line(number, None, None, error=str(error))
 
-    def _line(self, text: str) -> Result:
-        document = _parsed(text) if text.lstrip()[:1] == "{" else None
-        signal = next((_REQUESTS[key] for key in document if key in _REQUESTS), None) if document else None
-        self._findings = []
-        if signal is None:
-            request = ExportLogsServiceRequest()
-            record = request.resource_logs.add().scope_logs.add().log_records.add()
-            record.body.string_value = text
-            out = self._masked("logs", request.SerializeToString())
-            records = [r for by in out.resource_logs for scope in by.scope_logs for r in scope.log_records]
-            return Result(text, records[0].body.string_value if records else "", self._findings)
-        out = self._masked(signal, otlp_json.decode(signal, text.encode()))
-        before = otlp_json.as_json(decode(signal, otlp_json.decode(signal, text.encode())))
-        return Result(before, otlp_json.as_json(out), self._findings)
+    def _text(self, number: int, text: str) -> Line:
+        request = ExportLogsServiceRequest()
+        request.resource_logs.add().scope_logs.add().log_records.add().body.string_value = text
+        out, remarks = self._masked("logs", request.SerializeToString())
+        bodies = [r.body for by in out.resource_logs for scope in by.scope_logs for r in scope.log_records]
+        after = bodies[0].string_value if bodies else None
+        return Line(number, text, after, tuple(self._noted.findings), remarks)
 
-    def _masked(self, signal: Signal, raw: bytes) -> Any:
-        payload = self._ways[signal](Batch(signal, raw, self._now, plain=True)).finish()
-        return decode(signal, for_vendor(signal, payload) if self._vendor else payload)
+    def _request(self, number: int, signal: Signal, text: str) -> Line:
+        raw = otlp_json.decode(signal, text.encode("utf-8", "surrogatepass"))
+        out, remarks = self._masked(signal, raw)
+        before = json.loads(otlp_json.as_json(decode(signal, raw)))
+        after = json.loads(otlp_json.as_json(out)) or None
+        return Line(number, before, after, tuple(self._noted.findings), remarks)
+
+    def _masked(self, signal: Signal, raw: bytes) -> tuple[Any, tuple[str, ...]]:
+        way = self._made.get(signal)
+        if way is None:
+            way = self._made[signal] = self._make(signal, self._noted.note)
+        batch = way(Batch(signal, raw, self._now, plain=True))
+        payload = batch.finish()
+        remarks = [f"record {place}: refused: {why}" for place, why in sorted(batch.rejected.items())]
+        for (what, label, *_), count in batch.counts.items():
+            if what == "consent_dropped":
+                things = "1 record" if count == 1 else f"{count} records"
+                remarks.append(f"consent: denied, {things} {_ABOUT_CONSENT[label]}")
+        if self._vendor:
+            kept = for_vendor(signal, payload)
+            if kept != payload:
+                remarks.append("vendor: what must not be sold was left out")
+            payload = kept
+        return decode(signal, payload), tuple(remarks)
+
+
+def _texts(file: IO[bytes]) -> Iterator[tuple[int, str]]:
+    """(number, text) of each line, without its end; a document over several lines is one."""
+    try:
+        source = _unzipped(file)
+        first = _read_line(source, 1)
+        if first is None:
+            return
+        if _DOCUMENT.match(first):
+            yield from _several(first, source.read(MOST + 1))
+            return
+        yield 1, first
+        number = 2
+        while (text := _read_line(source, number)) is not None:
+            yield number, text
+            number += 1
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise Unreadable("expected gzip to its end, found something else") from None
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {(error.strerror or 'an error').lower()}") from None
+
+
+def _several(first: str, rest: bytes) -> Iterator[tuple[int, str]]:
+    """A document over several lines; lines of text that begin like one."""
+    whole = first + "\n" + rest.decode("utf-8", "replace")
+    meant = _REQUEST.match(whole) is not None
+    if len(rest) > MOST:
+        raise Unreadable(f"expected a request a line, or a document of at most {MOST >> 20} MiB")
+    try:
+        json.loads(whole)
+    except ValueError as error:
+        if meant:
+            line = getattr(error, "lineno", 1)
+            raise Unreadable(
+                f"line {line}: expected one OTLP request in JSON, found something else"
+            ) from None
+        yield from enumerate(whole.removesuffix("\n").split("\n"), 1)
+    except RecursionError:
+        raise Unreadable(
+            "expected an OTLP request in JSON, found too many objects within each other"
+        ) from None
+    else:
+        yield 1, whole.rstrip("\n")
+
+
+def _unzipped(file: IO[bytes]) -> IO[bytes]:
+    peek = getattr(file, "peek", None)
+    head = peek(2)[:2] if peek is not None else b""
+    return cast(IO[bytes], gzip.GzipFile(fileobj=file)) if head == _GZIP else file
+
+
+def _read_line(source: IO[bytes], number: int) -> str | None:
+    line = source.readline(MOST + 1)
+    if len(line) > MOST:
+        raise Unreadable(f"line {number}: expected at most {MOST >> 20} MiB")
+    return line.decode("utf-8", "replace").removesuffix("\n") if line else None
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
@@ -110,41 +211,19 @@ def _parsed(text: str) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def show(result: Result, number: int, *, explain: bool) -> None:
-    """Prints the masked line; to explain it, what changed in it and why."""
-    if not explain:
-        click.echo(result.after)
-        return
-    click.echo(difference(result.before, result.after))
-    for finding in result.findings:
-        said = (
-            f"{_short(finding.before)} -> {_short(finding.after) or 'nothing'}"
-            if finding.before
-            else "dropped"
-        )
-        click.secho(f"  {number}: {finding.place}: {finding.rule}: {said}", dim=True)
+class Stand:
+    """Seals under a key that nobody keeps: what is encrypted looks as on a server, and nobody can open it."""
 
+    def prepare(self, subjects: Iterable[str]) -> None:
+        """There is nothing to prepare."""
 
-def difference(before: str, after: str) -> str:
-    """The text with what was taken away in red between [- and -], what was put there in green between {+ and +}."""
-    if before == after:
-        return after
-    old, new = _WORDS.split(before), _WORDS.split(after)
-    parts = []
-    for kind, a, b, c, d in difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
-        if kind == "equal":
-            parts.append("".join(old[a:b]))
-            continue
-        if gone := "".join(old[a:b]):
-            parts.append(click.style(f"[-{gone}-]", fg="red"))
-        if put := "".join(new[c:d]):
-            parts.append(click.style(f"{{+{put}+}}", fg="green"))
-    return "".join(parts)
+    def remember(self, ids: Mapping[str, str]) -> None:
+        """Nothing is kept."""
 
+    def seal(self, subject: str, path: str, text: str, *, vendors: bool = True) -> str | None:
+        """As many random bytes as a ciphertext has."""
+        return to_text(os.urandom(NONCE_BYTES + len(text.encode()) + TAG_BYTES), vendors=vendors)
 
-def _short(text: str, most: int = 60) -> str:
-    shown = text.encode("unicode_escape").decode()
-    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
-
-
-__all__ = ["Finding", "Malformed", "Mask", "Result", "difference", "show"]
+    def open(self, subject: str, path: str, sealed: str) -> str:
+        """Raises UnknownKey."""
+        raise UnknownKey("nobody has the key")
