@@ -9,17 +9,18 @@ import ipaddress
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from otel_ttf.config import masking
 from otel_ttf.config.journeys import stage_of
+from otel_ttf.config.masking import Finding
 from otel_ttf.config.model import Config
 from otel_ttf.config.problems import Path
 from otel_ttf.journey.definition import LEVELS, Journey, Milestone, Segment, check
 from otel_ttf.journey.match import Match, parse
+from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.processors.mask import changes
 from otel_ttf.receivers.endpoint import split
 from otel_ttf.units import DAY, duration
 
-# (path, expected, found); found None: described from the value
-Finding = tuple[Path, str, str | None]
 T = TypeVar("T")
 
 PROTOCOLS: Path = ("receivers", "otlp", "protocols")
@@ -35,6 +36,10 @@ IDS_IN_PLAIN = (
 def findings(plain: object) -> Iterator[Finding]:
     """What is wrong across settings."""
     yield from _endpoints(plain)
+    mask = _at(plain, masking.MASK)
+    if isinstance(mask, dict):
+        subject = _at(plain, ("subject", "from"))
+        yield from masking.findings(mask, map(str, _list(subject)) if subject else SubjectConfig().from_)
     journeys = _at(plain, ("journeys",))
     if isinstance(journeys, dict):
         for name, journey in journeys.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from otel_ttf.config import checks
+from otel_ttf.config import checks, masking
 from otel_ttf.config.journeys import default_data
 from otel_ttf.config.model import Config
 from otel_ttf.config.problems import ConfigError, Problem
@@ -57,7 +57,13 @@ def load(
     try:
         config = Config.model_validate(plain)
     except ValidationError as error:
-        problems += problems_of(error.errors(include_url=False, include_input=False), tree, Config)
+        told = [each.path for each in problems]
+        errors = [
+            each
+            for each in error.errors(include_url=False, include_input=False)
+            if each["type"] != "value_error" or not masking.told_better(each["loc"], told)
+        ]
+        problems += problems_of(errors, tree, Config)
         raise ConfigError(_first_of_each(problems)) from None
     if problems:
         raise ConfigError(_first_of_each(problems))

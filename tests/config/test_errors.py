@@ -92,6 +92,21 @@ def test_settings_that_make_no_sense(setting, error):
     assert said([], [setting]) == [error]
 
 
+def test_other_names_for_user_ids_are_refused_as_keys_of_rules_too(tmp_path):
+    file = tmp_path / "c.yaml"
+    header = "http.request.header.x-user-id"
+    file.write_text(
+        f"subject: {{from: [{header}]}}\n"
+        "processors:\n"
+        "  mask:\n"
+        "    keys:\n"
+        f"      - key: {header.replace('-', '_')}\n"
+        "      - key: user.id\n"
+    )
+    (line,) = said([file])
+    assert line.startswith(f"{file}:5: processors.mask.keys[0].key: expected another attribute than those of")
+
+
 SECRETS = {"TOKEN": "hunter2"}
 
 
@@ -107,6 +122,18 @@ SECRETS = {"TOKEN": "hunter2"}
         pytest.param("journeys: {a: {only: {span: {kind: '${env:TOKEN}'}}}}", id="a word of a condition"),
         pytest.param("storage: {url: 'mysql://u:hunter2@host/db'}", id="in a URL"),
         pytest.param("privacy: {subject_keys: [hunter2]}", id="a key where its name belongs"),
+        pytest.param(
+            "processors: {mask: {custom: {a: {pattern: '(${env:TOKEN}'}}}}",
+            id="a pattern that cannot be used",
+        ),
+        pytest.param(
+            "processors: {mask: {custom: {a: {pattern: x, tests: {found: ['${env:TOKEN}']}}}}}",
+            id="a text that a pattern does not find",
+        ),
+        pytest.param(
+            "processors: {mask: {custom: {a: {pattern: er2, tests: {left_alone: ['${env:TOKEN}']}}}}}",
+            id="a text that a pattern finds",
+        ),
         pytest.param(
             "processors: {enrich: {attributes: {api_key: [hunter2]}}}", id="below a name of secrets"
         ),

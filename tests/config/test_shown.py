@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from otel_ttf.config import Config, load, show
 from otel_ttf.config.journeys import duration_text
 from otel_ttf.config.sources import read_file
+from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.units import duration
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +32,41 @@ def test_config_yaml_is_the_default_made_visible():
     loaded = load([FILE])
     assert same(loaded.config, Config())
     assert loaded.warnings == ()
+
+
+def uncommented(section: str) -> str:
+    """config.yaml with the examples below a setting of the mask in place of its default."""
+    lines = Path(FILE).read_text().splitlines()
+    start = next(n for n, line in enumerate(lines) if re.match(rf"    {section}: (\{{\}}|\[\])$", line))
+    end = next(n for n in range(start + 1, len(lines)) if not lines[n].startswith("      # "))
+    lines[start] = f"    {section}:"
+    lines[start + 1 : end] = [
+        line.replace("      # ", "      ", 1)
+        for line in lines[start + 1 : end]
+        if not re.fullmatch(r" +# [A-Z].*:", line)
+    ]
+    return "\n".join(lines)
+
+
+def test_detectors_in_config_yaml_stand_with_what_they_do_by_default(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(uncommented("detectors"))
+    mask = load([str(file)]).config.processors.mask
+    expected = {detector.name: detector.default for detector in DETECTORS if detector.pack is None}
+    assert {name: rule.action for name, rule in mask.detectors.items()} == expected
+    packs = re.findall(r"\b([a-z]{2}) \(([a-z_, ]+)\)", Path(FILE).read_text().partition("packs: []")[0])
+    assert {(name, pack) for pack, names in packs for name in names.split(", ")} == {
+        (detector.name, detector.pack) for detector in DETECTORS if detector.pack is not None
+    }
+
+
+@pytest.mark.parametrize("section", ["keys", "custom"])
+def test_examples_in_config_yaml_can_be_used(tmp_path, section):
+    file = tmp_path / "c.yaml"
+    file.write_text(uncommented(section))
+    loaded = load([str(file)])
+    assert loaded.warnings == ()
+    assert len(getattr(loaded.config.processors.mask, section)) == {"keys": 5, "custom": 1}[section]
 
 
 def test_config_yaml_reads_the_environment():

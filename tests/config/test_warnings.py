@@ -31,6 +31,18 @@ JOURNEY = "journeys: {a: {milestones: [{name: x, match: %s}, {name: y, match: {e
             id="a segment on what is masked",
         ),
         pytest.param(
+            JOURNEY % ("{event: x}", "plan") + "\nprocessors: {mask: {keys: [{glob: 'pla*', action: hash}]}}",
+            "journeys.a.segments[0]: plan will not tell users apart: the mask processor replaces it; "
+            "derive what is needed with the enrich processor",
+            id="a segment on what a key rule masks",
+        ),
+        pytest.param(
+            JOURNEY % ("{attributes: {shop.tier: a}}", "plan") + "\nprocessors: {mask: {keys: [shop tier]}}",
+            "journeys.a.milestones[0].match: it asks for shop.tier, but the mask processor replaces it; "
+            "derive what is needed with the enrich processor",
+            id="a condition on what words mask",
+        ),
+        pytest.param(
             JOURNEY % ("{event: x}", "user.id"),
             "journeys.a.segments[0]: user.id will not tell users apart: as a user id it becomes a token; "
             "derive what is needed with the enrich processor",
@@ -48,6 +60,15 @@ def test_warnings(tmp_path, text, warning):
     file = tmp_path / "c.yaml"
     file.write_text(text)
     assert list(map(str, load([str(file)]).warnings)) == [f"{file}:1: {warning}"]
+
+
+def test_a_key_rule_that_keeps_raises_no_warning(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        JOURNEY % ("{attributes: {customer.card_number: a}}", "api_key")
+        + "\nprocessors: {mask: {keys: [{key: customer.card_number, action: keep}, {glob: api_*, action: keep}]}}"
+    )
+    assert load([str(file)]).warnings == ()
 
 
 def test_ordinary_attributes_raise_no_warning(tmp_path):
