@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -17,6 +18,9 @@ from otel_ttf.api.metrics import FAMILIES
 from otel_ttf.cli import main
 from otel_ttf.config import load
 from otel_ttf.journey.definition import default_onboarding
+from otel_ttf.pii.action import Action
+from otel_ttf.pii.detect import DETECTORS
+from otel_ttf.pii.keyrules import KeyRules
 from otel_ttf.pii.keys import new, parse
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.store.sqlite import SqliteStore
@@ -115,6 +119,7 @@ def exported() -> dict[str, tuple[str, frozenset[str]]]:
     """Metrics of the process: name -> (type, labels)."""
     telemetry = Telemetry()
     telemetry.milestone_without_subject("signup")
+    telemetry.counted({("masked", "email", "log.body"): 1})
     telemetry.watch_consumer("tracker", lambda: (0, 0.0))
     found = {}
     for family in telemetry.registry.collect():
@@ -188,3 +193,55 @@ def test_addresses_in_the_documentation_are_those_of_the_api(tmp_path):
             assert path in taken or any(t.fullmatch(path) for t in templates), f"{named(page)}: {path}"
     reader.close()
     store.close()
+
+
+PRIVACY = (ROOT / "docs" / "privacy.md").read_text()
+
+
+def rows(header: str) -> list[list[str]]:
+    """Cells of the table in docs/privacy.md with this header."""
+    table = PRIVACY.partition(f"| {header} |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    assert table, f"no table | {header} |"
+    return [[cell.strip().strip("`") for cell in line.strip("|").split(" | ")] for line in table]
+
+
+def test_every_detector_is_documented_with_its_placeholder_and_default():
+    told = {
+        name: (label, default, group, None)
+        for group in ("secret", "personal")
+        for name, label, default, _ in rows(f"{group} | becomes | default | what")
+    }
+    told |= {
+        name: (label, "keep", "personal", pack)
+        for pack, name, label, _ in rows("pack | detector | becomes | what")
+    }
+    assert told == {
+        one.name: (f"[{one.label}]", one.default, "secret" if one.secret else "personal", one.pack)
+        for one in DETECTORS
+    }
+
+
+def masked(text: str) -> str:
+    return CliRunner().invoke(main, ["mask"], input=text).stdout.removesuffix("\n")
+
+
+@pytest.mark.parametrize(("_", "text", "becomes"), rows("seen through | example | becomes"))
+def test_what_is_said_to_be_seen_through_is(_, text, becomes):
+    assert masked(text) == becomes
+
+
+@pytest.mark.parametrize(("text", "_"), rows("left as it is | why"))
+def test_what_is_said_not_to_be_found_is_not(text, _):
+    assert masked(text) == text
+
+
+@pytest.mark.parametrize(("key", "policy", "_"), rows("key | class | why"))
+def test_keys_have_the_classes_that_are_documented(key, policy, _):
+    rule = KeyRules().rule(key)
+    assert rule is not None
+    assert rule.policy == policy
+
+
+def test_every_action_is_documented():
+    header = "action | `4111 1111 1111 1111` becomes | for"
+    assert {action for action, *_ in rows(header)} == set(get_args(Action))
