@@ -12,7 +12,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -68,13 +68,30 @@ class Line:
     error: str | None = None
 
 
-@dataclass(slots=True)
 class _Noted:
-    findings: list[Finding] = field(default_factory=list)
+    """What the trace tells of one line."""
+
+    def __init__(self) -> None:
+        self._told: list[tuple[str, tuple[str, ...], str, str, str]] = []
 
     def note(self, where: Where, rule: str, before: str, after: str) -> None:
-        path = [for_messages().text(key, Where()) for key in where.path]
-        self.findings.append(Finding(where.place, ".".join(path), rule, after))
+        self._told.append((where.place, tuple(where.path), rule, before, after))
+
+    def taken(self) -> tuple[Finding, ...]:
+        """The findings so far; the next ones are another line's. Keys are told as they go on."""
+        told, self._told = self._told, []
+        changed = [(before, after) for *_, rule, before, after in told if rule.startswith("detector ")]
+        return tuple(
+            Finding(place, ".".join(_masked_key(key, changed) for key in path), rule, after)
+            for place, path, rule, _, after in told
+        )
+
+
+def _masked_key(key: str, changed: Iterable[tuple[str, str]]) -> str:
+    for before, after in changed:
+        if before in key:
+            key = key.replace(before, after)
+    return for_messages().text(key, Where())
 
 
 class Mask:
@@ -104,7 +121,7 @@ class Mask:
         signal = (
             None if document is None else next((_REQUESTS[key] for key in document if key in _REQUESTS), None)
         )
-        self._noted.findings = []
+        self._noted.taken()  # of a line that could not be read
         if document is None and _REQUEST.match(text):
             return Line(number, None, None, error="expected an OTLP request in JSON, found something else")
         try:
@@ -118,14 +135,14 @@ class Mask:
         out, remarks = self._masked("logs", request.SerializeToString())
         bodies = [r.body for by in out.resource_logs for scope in by.scope_logs for r in scope.log_records]
         after = bodies[0].string_value if bodies else None
-        return Line(number, text, after, tuple(self._noted.findings), remarks)
+        return Line(number, text, after, self._noted.taken(), remarks)
 
     def _request(self, number: int, signal: Signal, text: str) -> Line:
         raw = otlp_json.decode(signal, text.encode("utf-8", "surrogatepass"))
         out, remarks = self._masked(signal, raw)
         before = json.loads(otlp_json.as_json(decode(signal, raw)))
         after = json.loads(otlp_json.as_json(out)) or None
-        return Line(number, before, after, tuple(self._noted.findings), remarks)
+        return Line(number, before, after, self._noted.taken(), remarks)
 
     def _masked(self, signal: Signal, raw: bytes) -> tuple[Any, tuple[str, ...]]:
         way = self._made.get(signal)

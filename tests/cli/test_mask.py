@@ -139,6 +139,13 @@ def test_what_was_found_stands_in_the_line_and_nowhere_else():
     assert "  -:2: log.body [EMAIL].password: words `pass word`: [REDACTED]" in told.out
 
 
+def test_keys_are_told_as_they_go_on():
+    line = logs({"attributes": pairs(**{"ORD-12345678": "jane@example.com"})})
+    told = mask(line, "--explain", "--set", "processors.mask.custom={order: {pattern: 'ORD-[0-9]{8}'}}")
+    assert told.out.count("ORD-12345678") == 1
+    assert "  -:1: log.attributes [ORDER]: detector email: [EMAIL]" in told.out
+
+
 USER = pairs(user__id="ada")
 SPAN = {"traceId": "0" * 31 + "1", "spanId": "0" * 15 + "1", "name": "s"}
 
