@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import cast
+from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -75,7 +75,9 @@ class KeyRule(BaseModel):
         "customer.tax-id, too.",
     )
     action: Action = Field("redact", description="What is done with the value.")
-    vendors: bool = Field(True, description="False: what is encrypted here does not go to vendors.")
+    vendors: Literal["keep", "drop"] = Field(
+        "keep", description="`drop`: what is encrypted here does not go to vendors."
+    )
 
     @model_validator(mode="after")
     def _one_of_them(self) -> KeyRule:
@@ -85,7 +87,7 @@ class KeyRule(BaseModel):
             raise ValueError(f"glob: expected at least {_LEAST_LITERAL} characters in a row that are no *")
         if self.words is not None and within(self.words) is None:
             raise ValueError("words: expected a letter or a digit")
-        rule_for_vendors(self.action, vendors=self.vendors)
+        rule_for_vendors(self.action, vendors=self.vendors == "keep")
         return self
 
 
@@ -190,7 +192,7 @@ class _Configured:
         """The rule; what kind of value it is, only the built-in one may know."""
         action = self.rule.action
         known = built_in if built_in is not None and built_in.masks else Rule("", "safe")
-        return Rule(self._origin, _POLICIES[action], known.label, known.how, action, self.rule.vendors)
+        return Rule(self._origin, _POLICIES[action], known.label, known.how, action, self.rule.vendors == "keep")
 
 
 @cache

@@ -156,17 +156,18 @@ class Masking:
     def _once(self, text: str, where: Where, groups: int) -> tuple[str, int]:
         """(the text after a round, the groups of what it is now)"""
         digits = where.digits and text.strip().isdecimal()
-        for watch in self._watches:
-            if watch.group & groups and not _stays_away(watch.detector, where, digits=digits):
-                new = self._replaced(text, text, None, watch, where)
-                if new != text:
-                    text, groups = new, where.scan(new)
+        # What hides first: of a value with an escape in it, the rest would go without it.
         if groups & ENCODED and (shadow := unfold(text)) is not None:
             for watch in self._watches:
                 if not _stays_away(watch.detector, where, digits=digits):
                     new = self._replaced(text, shadow.text, shadow.span, watch, where)
                     if new != text:
                         return new, where.scan(new)
+        for watch in self._watches:
+            if watch.group & groups and not _stays_away(watch.detector, where, digits=digits):
+                new = self._replaced(text, text, None, watch, where)
+                if new != text:
+                    text, groups = new, where.scan(new)
         return text, groups
 
     def _replaced(

@@ -238,7 +238,7 @@ def test_configured_rules_come_first_in_their_order():
     rules = KeyRules(
         [
             KeyRule(key="user.email", action="hash"),
-            KeyRule(glob="user.*", action="encrypt", vendors=False),
+            KeyRule(glob="user.*", action="encrypt", vendors="drop"),
             KeyRule(glob="client.*", action="drop"),
             KeyRule(words="tax id", action="partial"),
         ]

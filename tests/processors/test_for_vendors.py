@@ -37,7 +37,7 @@ CONFIGS: dict[str, BaseModel] = {
     "mask": MaskConfig(
         detectors={"email": DetectorRule(action="encrypt", vendors="drop")},
         keys=(
-            KeyRule(key="plan.code", action="encrypt", vendors=False),
+            KeyRule(key="plan.code", action="encrypt", vendors="drop"),
             KeyRule(key="shared.code", action="encrypt"),
         ),
     ),
@@ -225,7 +225,7 @@ def test_for_us_is_a_part_of_sealed():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda action: KeyRule(key="plan.code", action=action, vendors=False),
+        lambda action: KeyRule(key="plan.code", action=action, vendors="drop"),
         lambda action: DetectorRule(action=action, vendors="drop"),
         lambda action: CustomDetector(pattern="KD-[0-9]{6}", action=action, vendors="drop"),
     ],
