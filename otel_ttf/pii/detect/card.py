@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from string import digits
 from typing import ClassVar
 
@@ -78,7 +78,8 @@ _LAYOUTS = frozenset(
 _FEWEST, _MOST, _GROUPS = 12, 19, 5
 _DIGITS = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
 _GROUP = re.compile(r"[0-9]+")
-_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_DOUBLED = str.maketrans("0123456789", "0246813579")
+_ZERO = ord("0")
 _CARD_WORDS = re.compile(
     r"(?:(?:credit|debit|bank)?card|cards|cc|ccn|ccnum|pan|visa|master|mastercard|maestro|amex|american|express|diners"
     r"|discover|jcb|unionpay|karte|kreditkarte|kartennummer|kreditkartennummer|kortnummer|carte|cb|tarjeta|carta"
@@ -101,17 +102,21 @@ def is_card(digits: str, *, named: bool = False) -> bool:
 
     named  a word beside it says that it is one
     """
-    size = len(digits)
-    prefixes = [digits[:length] for length in range(1, _PREFIX + 1)]
-    issued = any(size in _SIZES.get(prefix, ()) for prefix in prefixes) or (
-        named and any(size in _NAMED_SIZES.get(prefix, ()) for prefix in prefixes)
-    )
-    return issued and luhn(digits)
+    return (_issued(digits, _SIZES) or (named and _issued(digits, _NAMED_SIZES))) and luhn(digits)
+
+
+def _issued(digits: str, sizes: Mapping[str, Container[int]]) -> bool:
+    # A loop is far quicker here than any().
+    for length in range(1, _PREFIX + 1):  # noqa: SIM110
+        if len(digits) in sizes.get(digits[:length], ()):
+            return True
+    return False
 
 
 def luhn(digits: str) -> bool:
-    total = sum(map(int, digits[-1::-2])) + sum(_DOUBLED[int(digit)] for digit in digits[-2::-2])
-    return total % 10 == 0
+    """Whether the last of ASCII digits is their check digit."""
+    told = digits[-1::-2] + digits[-2::-2].translate(_DOUBLED)
+    return (sum(told.encode()) - len(told) * _ZERO) % 10 == 0
 
 
 class Card(Detector):
