@@ -225,7 +225,8 @@ class Masking:
         """What becomes of a text by its key."""
         if not text or self._masked_already(text, where):
             return text
-        canonical = self._canonical.get(rule.label, str.strip)(text)
+        # What the key promises may not be there: `n/a` has no digits.
+        canonical = self._canonical.get(rule.label, str.strip)(text) or text.strip()
         new = self._done(action, rule.label, canonical, text, where, rule.vendors)
         if new is None:
             shorten = TRUNCATIONS.get(rule.how) or self._truncated.get(rule.label)

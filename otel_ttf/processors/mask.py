@@ -12,6 +12,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from otel_ttf.otlp.batch import Batch, Head
+from otel_ttf.otlp.leaving import MARK
 from otel_ttf.otlp.subject import SubjectKeys
 from otel_ttf.otlp.tree import Walker, as_text, named, place, plan
 from otel_ttf.otlp.wire import SHAPES
@@ -219,7 +220,8 @@ class Masker(Walker):
         changed = False
         if pair.HasField("value") and self._subject.rank(key) is None:
             where.path.append(key)
-            known = self._masking.by_key(key)
+            # No rule takes off what keeps a record from vendors.
+            known = self._masking.by_key(key) if key != MARK else None
             if known is not None:
                 changed = self.keyed(pair.value, *known)
             else:
