@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from otel_ttf.pii.detect.base import Detector, Span
-from otel_ttf.pii.detect.value import is_masked, is_prose, is_random, is_vacant, masked_at
+from otel_ttf.pii.detect.value import is_masked, is_prose, is_random, is_vacant, masked_at, without_list
 from otel_ttf.pii.keyrules import SECRET_EXPRESSIONS, secret
 
 # Of a longer key, so many characters at its end are looked at.
@@ -151,7 +151,9 @@ class Pair(Detector):
             kind = self._kind(text, key, match.start(1))
             if kind is None:
                 continue
-            for span in _values(text, match.end(), quote, key, sign, kind):
+            # What parts the pair from what stands before it, parts it from what follows.
+            apart = text[match.start() - 1 : match.start()] if match.start() else ""
+            for span in _values(text, match.end(), quote, key, sign, kind, apart if apart in ",;|" else ""):
                 yield span
                 floor = span[1]
 
@@ -178,7 +180,9 @@ class Pair(Detector):
         return "maybe" if _MAYBE.search(key) and not _PAGING.search(key) else None
 
 
-def _values(text: str, start: int, quote: str | None, key: str, sign: str, kind: str) -> Iterator[Span]:
+def _values(
+    text: str, start: int, quote: str | None, key: str, sign: str, kind: str, apart: str
+) -> Iterator[Span]:
     if quote is None and kind == "maybe":
         made = _MAYBE_VALUE.match(text, start)
         if made is not None and _looks(made[0], sign) and made[0].lower() != key.lower():
@@ -186,14 +190,14 @@ def _values(text: str, start: int, quote: str | None, key: str, sign: str, kind:
         return
     if quote is None and (_STRUCTURE.match(text, start) or (sign != ":" and _CALL.match(text, start))):
         return
-    end = _end(text, start, quote)
+    end = _end(text, start, quote, apart)
     if kind == "cookie":
         first = _COOKIE.match(text, start)
         if first is not None and first[1]:
             yield from _cookies(text, start, end if quote else len(text))
             return
     if kind == "authorization":
-        span = _authorization(text, start, end, quote)
+        span = _authorization(text, start, end, quote, apart)
         if span is not None:
             yield span
         return
@@ -205,12 +209,18 @@ def _values(text: str, start: int, quote: str | None, key: str, sign: str, kind:
         yield start, end
 
 
-def _end(text: str, start: int, quote: str | None) -> int:
-    """Where a value ends; one whose quote is not closed, at the end of the line."""
+def _end(text: str, start: int, quote: str | None, apart: str) -> int:
+    """Where a value ends; one whose quote is not closed, at the end of the line.
+
+    apart  a mark that is no part of a value without quotes; may be empty
+    """
     if quote is None:
         masked = masked_at(text, start)
         value = _VALUE.match(text, masked or start)
-        return value.end() if value is not None else masked or start
+        if value is None:
+            return masked or start
+        told = without_list(value[0])
+        return value.start() + len(told.partition(apart)[0] if apart else told)
     if len(quote) == 1 and quote in _CLOSED:
         closed = _CLOSED[quote].match(text, start)
         return closed.end() if closed is not None else start
@@ -242,7 +252,7 @@ def _looks(value: str, sign: str) -> bool:
     return is_random(value) or (sign != ":" and _MIXED.fullmatch(value) is not None)
 
 
-def _authorization(text: str, start: int, end: int, quote: str | None) -> Span | None:
+def _authorization(text: str, start: int, end: int, quote: str | None, apart: str) -> Span | None:
     scheme = _SCHEME.match(text, start)
     name = scheme[1].lower() if scheme is not None else ""
     if scheme is None or (quote is not None and scheme.end() >= end):
@@ -254,7 +264,7 @@ def _authorization(text: str, start: int, end: int, quote: str | None) -> Span |
         line = _LINE.match(text, start)
         end = end if quote is not None or line is None else line.end()
     elif quote is None:
-        end = _end(text, start, None)
+        end = _end(text, start, None, apart)
     value = text[start:end]
     if end <= start or is_vacant(value):
         return None

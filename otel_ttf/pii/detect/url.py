@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from otel_ttf.pii.detect.base import Detector, Span
-from otel_ttf.pii.detect.value import is_masked, is_random, is_vacant
+from otel_ttf.pii.detect.value import is_masked, is_random, is_vacant, without_list
 
 _AUTHORITY = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,30})?://([^\s/?#\"'<>\\\x00-\x20]+)")
 # A password with a slash or a question mark in it: what follows the colon is no port.
@@ -110,7 +110,7 @@ class Url(Detector):
         if "@" in text:
             found += _logins(text)
         if "=" in text:
-            found += [match.span(2) for match in _PARAMETER.finditer(text) if is_secret(match[1], match[2])]
+            found += _secrets(text)
         end = 0
         for span in sorted(found):
             if span[0] >= end:
@@ -129,6 +129,14 @@ def _logins(text: str) -> Iterator[Span]:
         for match in expression.finditer(text):
             if not is_masked(match[1]) and (expression is _DSN or not _DELIMITERS.isdisjoint(match[1])):
                 yield match.span(1)
+
+
+def _secrets(text: str) -> Iterator[Span]:
+    for match in _PARAMETER.finditer(text):
+        # What ends with a colon or a comma stood in a sentence.
+        value = without_list(match[2].rstrip(":,;"))
+        if value and is_secret(match[1], value):
+            yield match.start(2), match.start(2) + len(value)
 
 
 def _is_masked(user: str) -> bool:

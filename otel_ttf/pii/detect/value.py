@@ -22,6 +22,7 @@ _EMPTY = re.compile(
     r"|\?|(.)\1{2,}|\*{1,3}[^*]{0,40}\*{1,3}"
 )
 _RANDOM = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_~+/=%.\-]{16,}")
+_CHANCE = re.compile(r"[A-Za-z0-9_~+/=%.\-]{16,}(?=[,;|)\]}&])")
 # Words that follow in sentences, also joined by dashes.
 _PROSE = re.compile(r"[A-Za-z]?[a-z']{0,20}(?:[-/_.][A-Za-z]?[a-z]{1,20}){0,4}[.,:;!?)]{0,2}")
 
@@ -49,6 +50,12 @@ def is_prose(value: str) -> bool:
 def is_random(value: str) -> bool:
     """Whether it looks made by chance: 16 characters or more, letters and digits."""
     return _RANDOM.fullmatch(value) is not None
+
+
+def without_list(value: str) -> str:
+    """The value without what is listed behind it: what is made by chance has no comma in it, a password may."""
+    made = _CHANCE.match(value)
+    return made[0] if made is not None and is_random(made[0]) else value
 
 
 def masked_at(text: str, start: int) -> int | None:

@@ -1,6 +1,7 @@
 """Tokens that vendors mark with a prefix of their own, or that an address of theirs marks.
 
-Prefixes and lengths are those that the vendors document; where they say that lengths may grow, only the least counts.
+Prefixes and lengths are what is widely known of the vendors' tokens, not checked with each of them: they change. Where
+lengths vary or grow, only the least counts.
 """
 
 from __future__ import annotations
