@@ -35,6 +35,7 @@ THINGS = frozenset(
     order invoice tracking request trace span session ticket shipment parcel package txn reference receipt sku
     part serial model lot batch job task build revision version release commit sha md5 digest hash checksum crc
     etag fingerprint nonce seed sequence seq offset cursor correlation uuid guid isbn ean upc imei imsi barcode
+    gtin asin guild snowflake shard lease checkpoint partition
     epoch timestamp time ts bestellung auftrag rechnung sendung commande facture pedido factura ordine fattura
     zamówienie
     """)
@@ -67,6 +68,9 @@ def stands_alone(text: str, start: int, end: int) -> bool:
         and free_after(text, end)
         and not (one in _CONTINUES and further.isalnum())
         and not (after in _CONTINUES and next_one.isalnum())
+        # 274708428689903_9353486754613491353_n.jpg
+        and not (one == "_" and further.isdigit())
+        and not (after == "_" and next_one.isdigit())
     )
 
 

@@ -7,7 +7,15 @@ from collections.abc import Container, Iterator, Mapping
 from string import digits
 from typing import ClassVar
 
-from otel_ttf.pii.detect.around import NUMBERS, before, free_after, free_before, is_thing, words_before
+from otel_ttf.pii.detect.around import (
+    NUMBERS,
+    before,
+    free_after,
+    free_before,
+    is_thing,
+    thing_of,
+    words_before,
+)
 from otel_ttf.pii.detect.base import Detector, Span
 
 # First digits (from, to) and lengths of the numbers that issuers give out.
@@ -17,11 +25,11 @@ _ISSUERS: tuple[tuple[int, int, tuple[int, ...] | range], ...] = (
     (2221, 2720, (16,)),
     (34, 34, (15,)),  # American Express
     (37, 37, (15,)),
-    (6011, 6011, (16, 19)),  # Discover
-    (644, 649, (16, 19)),
-    (65, 65, (16, 19)),
-    (62, 62, range(16, 20)),  # UnionPay
-    (3528, 3589, range(16, 20)),  # JCB
+    (6011, 6011, (16,)),  # Discover
+    (644, 649, (16,)),
+    (65, 65, (16,)),
+    (62, 62, (16, 19)),  # UnionPay
+    (3528, 3589, (16,)),  # JCB
     (35, 35, (16,)),  # not all are given out, but generators of test data use them
     (1800, 1800, (15,)),
     (2131, 2131, (15,)),
@@ -29,7 +37,7 @@ _ISSUERS: tuple[tuple[int, int, tuple[int, ...] | range], ...] = (
     (3095, 3095, (14, 16)),
     (36, 36, (14, 16)),
     (38, 39, (14, 16)),
-    (2200, 2204, range(16, 20)),  # Mir
+    (2200, 2204, (16,)),  # Mir
     (5018, 5018, range(12, 20)),  # Maestro
     (5020, 5020, range(12, 20)),
     (5038, 5038, range(12, 20)),
@@ -41,6 +49,8 @@ _ISSUERS: tuple[tuple[int, int, tuple[int, ...] | range], ...] = (
 )
 # So wide, or so much like other numbers, that a word must say that it is a card.
 _NAMED_ISSUERS: tuple[tuple[int, int, tuple[int, ...] | range], ...] = (
+    (22, 22, range(16, 20)),  # Mir
+    (35, 35, range(16, 20)),  # JCB
     (50, 50, range(12, 20)),  # Maestro
     (56, 58, range(12, 20)),
     (60, 69, range(12, 20)),
@@ -75,7 +85,9 @@ _LAYOUTS = frozenset(
         (8, 8),
     ]
 )
-_FEWEST, _MOST, _GROUPS = 12, 19, 5
+_FEWEST, _USUAL, _MOST, _GROUPS = 12, 16, 19, 5
+_ARTICLE = 13
+_NUMBER = frozenset(["number", "nummer", "numero", "número", "numéro"])
 _DIGITS = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
 _GROUP = re.compile(r"[0-9]+")
 _DOUBLED = str.maketrans("0123456789", "0246813579")
@@ -190,7 +202,18 @@ def _is_alone(text: str, start: int, end: int, digits: str) -> bool:
     # arn:aws:iam::123456789012:role
     if one == ":" and text[end : end + 1] == ":" and not named:
         return False
-    return named or not is_thing(words)
+    # instances/4977963424833840590: hardly any card has so many digits, and ids of resources have.
+    if one == "/" and further.isalnum() and len(digits) > _USUAL:
+        return named
+    # A Visa card of old, or the number of an article: of those there are more.
+    if len(digits) == _ARTICLE and not named and _is_article(digits):
+        return False
+    return named or not is_thing(words) or (words[0] in _NUMBER and not thing_of(words))
+
+
+def _is_article(digits: str) -> bool:
+    """Whether the check digit is that of an EAN-13 (GS1)."""
+    return (sum(map(int, digits[::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
 
 
 def _is_grouped(text: str, start: int, end: int, digits: str) -> bool:

@@ -166,10 +166,12 @@ def _ends_in_address(text: str) -> bool:
 
 
 def _is_network(text: str, start: int, end: int) -> bool:
-    """Whether the length of a prefix follows, and nothing of the address is outside of it."""
+    """Whether the length of a prefix follows, and nothing of the address is outside of it, or the last octet is 0."""
     prefix = _PREFIX.match(text, end)
     if prefix is None:
         return False
+    if text.endswith(".0", start, end) and int(prefix[1]) <= 24:
+        return True
     try:
         network = ip_network(f"{text[start:end]}{prefix[0]}")
     except ValueError:

@@ -16,6 +16,7 @@ from otel_ttf.pii.detect.base import Detector, Span
 from otel_ttf.pii.detect.card import luhn
 
 _NAMED_WITHIN = 4  # words
+_NEAR = 24  # characters
 
 
 class National(Detector):
@@ -180,6 +181,15 @@ class EsNif(National):
 
     def valid(self, compact: str) -> bool:
         return _DNI_LETTERS[int(compact[:8]) % 23] == compact[8]
+
+    def find(self, text: str) -> Iterator[Span]:
+        # 12326779K beside 6709764K is a size.
+        for start, end in super().find(text):
+            unit = re.compile(rf"[0-9]{text[end - 1]}(?![A-Za-z0-9])")
+            if text[end - 1] not in "KMGTB" or not (
+                unit.search(text, max(0, start - _NEAR), start) or unit.search(text, end, end + _NEAR)
+            ):
+                yield start, end
 
 
 class EsNie(National):

@@ -7,14 +7,22 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from otel_ttf.pii.detect.base import Detector, Span
-from otel_ttf.pii.detect.value import is_masked, is_prose, is_random, is_vacant, masked_at, without_list
+from otel_ttf.pii.detect.value import (
+    SCHEMES,
+    is_masked,
+    is_prose,
+    is_random,
+    is_vacant,
+    masked_at,
+    without_list,
+)
 from otel_ttf.pii.keyrules import SECRET_EXPRESSIONS, secret
 
 # Of a longer key, so many characters at its end are looked at.
 LONGEST_KEY = 64
 LONGEST_VALUE = 8192
 # A key begins where a run of its characters begins: a long run is looked at once.
-_KEY = r"(?<![A-Za-z0-9_.\-])([A-Za-z0-9_.\-]++)"
+_KEY = r"(?<![A-Za-z0-9_.\-À-ÖØ-öø-ÿ])([A-Za-z0-9_.\-À-ÖØ-öø-ÿ]++)"
 _QUOTE = r"(\\{0,4}[\"'`])"
 _PAIR = re.compile(
     rf"{_KEY}\]?(?:{_QUOTE})?\]?[ \t]{{0,8}}(=>|:=|=|:)(?!=)[ \t]{{0,8}}(?=[^\s=&,;])(?:{_QUOTE})?"
@@ -35,7 +43,9 @@ _VALUE = re.compile(
 )
 _CLOSED = {'"': re.compile(r'(?:[^"\\\r\n]|\\.){0,8192}+'), "'": re.compile(r"(?:[^'\\\r\n]|\\.){0,8192}+")}
 _LINE = re.compile(r"(?:[^\r\n\\]|\\(?![rn])){0,8192}+")
-_NEXT_WORD = re.compile(r"[ \t]{1,4}\(?[A-Za-z][A-Za-z'-]*+(?![A-Za-z0-9_.\-]|[ \t]{0,4}[:=]|[\"']\s*:)")
+_NEXT_WORD = re.compile(
+    r"[ \t]{1,4}\(?[A-Za-z][A-Za-z'-]*+(?![A-Za-z0-9_\-]|\.[A-Za-z0-9]|[ \t]{0,4}[:=]|[\"']\s*:)"
+)
 _WORDS_BEFORE = re.compile(r"(?:[A-Za-z]{1,24} ){1,2}$")
 _LOOK_BACK = 50
 # Behind a secret name, these speak of it still: `secret key`, `password is`.
@@ -65,26 +75,14 @@ _TYPES = frozenset(
 )
 _CODE = ("self.", "this.", "Optional[", "typing.", "os.", "process.env", "list[", "dict[")
 
+# arn:aws:secretsmanager:eu-west-1:123456789012:secret:name
+_RESOURCE = re.compile(r"arn:[A-Za-z0-9:/_.\-]{0,100}:$")
+_LONGEST_RESOURCE = 105
+# signing key: kid=7
+_OWN_NAME = re.compile(r"[a-z][a-z_]{1,15}=[^=]")
+
 # `Authorization`: the scheme stays. Behind those of the second list, parameters follow up to the end of the line.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,24})[ \t]{1,4}(?=[^\s])")
-_SCHEMES = frozenset(
-    [
-        "bearer",
-        "basic",
-        "token",
-        "negotiate",
-        "ntlm",
-        "apikey",
-        "api-key",
-        "key",
-        "bot",
-        "splunk",
-        "dpop",
-        "geniekey",
-        "jwt",
-        "sso-key",
-    ]
-)
+_SCHEME = re.compile(r"\[?([A-Za-z][A-Za-z0-9-]{1,24})[ \t]{1,4}(?=[^\s])")
 _LISTS = frozenset(["digest", "aws4-hmac-sha256", "hawk", "oauth"])
 
 # `Cookie` and `Set-Cookie`: names and attributes stay.
@@ -100,8 +98,15 @@ _MAYBE = re.compile(
     r"(?:^|[^A-Za-z]|(?<=[a-z])(?=[A-Z]))(?i:token|pass|passcode|pw"
     r"|(?:account|shared[_.\- ]?access|signing|encryption|auth|subscription|app|master|storage|license)[_.\- ]?key)$"
 )
+# DB_PASS, smtp.pass
+_PASS = re.compile(
+    r"(?:^|[^a-z])(?:db|database|sql|mysql|pg|postgres|mongo|redis|rabbitmq|amqp|mqtt|ldap|smtp|imap|mail|ftp|sftp|ssh"
+    r"|proxy|http|user|admin|root|login|auth)[_.\-]?pass$",
+    re.IGNORECASE | re.ASCII,
+)
 _PAGING = re.compile(
-    r"(?i:page|next|continuation|continue|sync|cursor|start|skip|prev|previous|unexpected)[_.\- ]?token$"
+    r"(?i:page|next|continuation|continue|sync|cursor|start|skip|prev|previous|unexpected|public[_.\- ]?key)"
+    r"[_.\- ]?(?i:token)$"
 )
 _MAYBE_VALUE = re.compile(r"[A-Za-z0-9_~+/=%.\-!@#$*^]{8,512}+")
 _MIXED = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_~+/=%.\-!@#$*^]{8,}")
@@ -159,6 +164,12 @@ class Pair(Detector):
 
     def _kind(self, text: str, key: str, start: int) -> str | None:
         """How the value is to be read: `cookie`, `authorization`, `secret`, `maybe`; None: not at all."""
+        if (
+            start
+            and text[start - 1] == ":"
+            and _RESOURCE.search(text, max(0, start - _LONGEST_RESOURCE), start)
+        ):
+            return None
         if secret(key):
             last = key.lower()
             if last.endswith(("cookie", "cookies")):
@@ -177,6 +188,8 @@ class Pair(Detector):
                     return "secret"
                 if _PAGING.search(f"{words[-1]} {key}"):
                     return None
+        if _PASS.search(key):
+            return "secret"
         return "maybe" if _MAYBE.search(key) and not _PAGING.search(key) else None
 
 
@@ -194,7 +207,11 @@ def _values(
     if kind == "cookie":
         first = _COOKIE.match(text, start)
         if first is not None and first[1]:
-            yield from _cookies(text, start, end if quote else len(text))
+            yield from _cookies(text, start, end if quote else len(text), apart)
+            return
+        value = text[start:end]
+        # A header has a name in it; what else follows a colon tells about cookies, unless it is made by chance.
+        if sign == ":" and quote is None and (_NEXT_WORD.match(text, end) or not _looks(value, "=")):
             return
     if kind == "authorization":
         span = _authorization(text, start, end, quote, apart)
@@ -235,17 +252,28 @@ def _is_value(text: str, start: int, end: int, quote: str | None, key: str, sign
     value = text[start:end]
     if is_vacant(value) or is_masked(value):
         return False
+    # PWD is where a shell is.
+    if key.lower().endswith("pwd") and value.startswith(("/", "~/")):
+        return False
     if quote is not None:
         return True
     bare = value.strip(".,;:_").lower()
     name = key.lower().rpartition(".")[2].strip("_")
+    # password_field: password
+    if sign == ":" and not name.endswith(bare) and bare in re.split(r"[_.\-]", name):
+        return False
     if bare in _TYPES or bare == name or bare.endswith("." + name) or value.startswith(_CODE):
         return False
     short = value.isdigit() and len(value) < 5
     if short and key.lower().endswith("s"):
         return False
-    # "password: must be", but "password: hunter user: jane"
-    return not (sign in ": " and (short or is_prose(value)) and _NEXT_WORD.match(text, end))
+    if sign in ": ":
+        if name in _GOES_ON and _OWN_NAME.match(value):
+            return False
+        # "password: must be" and "random_password.db: Creating...", but "password: hunter user: jane"
+        if short or is_prose(value):
+            return not value.endswith(("...", "…")) and _NEXT_WORD.match(text, end) is None
+    return True
 
 
 def _looks(value: str, sign: str) -> bool:
@@ -268,17 +296,19 @@ def _authorization(text: str, start: int, end: int, quote: str | None, apart: st
     value = text[start:end]
     if end <= start or is_vacant(value):
         return None
-    if name not in _SCHEMES and name not in _LISTS and is_prose(value):
+    if name not in SCHEMES and name not in _LISTS and is_prose(value):
         return None
     if is_prose(value) and _NEXT_WORD.match(text, end):
         return None
     return start, end
 
 
-def _cookies(text: str, start: int, end: int) -> Iterator[Span]:
+def _cookies(text: str, start: int, end: int, apart: str) -> Iterator[Span]:
     while start < end and (cookie := _COOKIE.match(text, start, end)) is not None:
         if cookie[1] and cookie[1].lower() not in _ATTRIBUTES and not is_vacant(cookie[2]):
-            yield cookie.span(2)
+            value = without_list(cookie[2])
+            # Between cookies stands a semicolon, too.
+            yield cookie.start(2), cookie.start(2) + len(value.partition(apart)[0] if apart else value)
         if cookie.end() == start or text[cookie.end() - 1] not in "; \t":
             return
         start = cookie.end()

@@ -38,7 +38,7 @@ def _codes() -> dict[str, tuple[int, int]]:
 CODES = _codes()
 _LONGEST_CODE = 3
 _MOST = 15  # digits of a whole number (E.164)
-_MOST_NATIONAL = 12
+_MOST_NATIONAL = 13  # of Argentina: 0, area, 15, number
 _FEWEST = 7
 _LONGEST_GROUP = 7
 _COMPLETE = 10  # so many digits in a row, code included, are a whole number
@@ -60,6 +60,8 @@ _GOES_ON = re.compile(
 _COUNTED = frozenset(
     listed("delta drift diff skew offset by change changed balance adjust adjustment increment score")
 )
+# Latitude and longitude (ISO 6709).
+_PLACE = re.compile(r"\+[0-9]{1,7}\.[0-9]{1,9}[+-][0-9]{1,7}\.[0-9]")
 # Begins what follows a number, though it looks as if the number went on.
 _NEXT = re.compile(
     r"[ ](?:(?:19|20)[0-9]{2}[-/.][0-9]{2}[-/.][0-9]{2}|[0-9]{1,2}:[0-9]{2}|[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?![0-9])"
@@ -135,7 +137,7 @@ class Phone(Detector):
 def _whole(text: str, match: re.Match[str]) -> Span | None:
     """The number with a + at a match: the most groups of digits that a plan allows."""
     start = match.start()
-    if not free_before(text, start) or before(text, start)[0] in ("+", ".", "_"):
+    if not free_before(text, start) or before(text, start)[0] in ("+", ".", "_") or _PLACE.match(text, start):
         return None
     following = _NEXT.search(text, start, match.end() + 12)
     end = following.start() if following is not None else match.end()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from otel_ttf.pii.detect.base import Detector, Span
-from otel_ttf.pii.detect.value import is_masked, is_random, is_vacant, without_list
+from otel_ttf.pii.detect.value import SCHEMES, is_masked, is_random, is_vacant, without_list
 
 _AUTHORITY = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,30})?://([^\s/?#\"'<>\\\x00-\x20]+)")
 # A password with a slash or a question mark in it: what follows the colon is no port.
@@ -16,7 +16,7 @@ _UNQUOTED = re.compile(
 )
 _DELIMITERS = frozenset("/?#")
 # user:password@tcp(host:3306)/db
-_DSN = re.compile(r"(?<![^\s\"'=<(])([^\s\"'<>@:/=(]{1,64}:[^\s\"'<>@]{1,128})@(?:tcp|unix)\(")
+_DSN = re.compile(r"(?<![^\s\"'=<>(\[])([^\s\"'<>@:/=(]{1,64}:[^\s\"'<>@]{1,128})@(?:tcp|unix)\(")
 _PARAMETER = re.compile(r"[?&;#]([A-Za-z0-9_.\-\[\]]{1,48})=([^&#?\s\"'<>\\\x00-\x20]+)")
 _SUPERSET_NAMES = (
     r"token|key|keyid|accessid|secret|sig|signature|hmac|password|passwd|pwd|passphrase|pass|jwt|auth|authorization"
@@ -135,6 +135,8 @@ def _secrets(text: str) -> Iterator[Span]:
     for match in _PARAMETER.finditer(text):
         # What ends with a colon or a comma stood in a sentence.
         value = without_list(match[2].rstrip(":,;"))
+        if text[match.start()] == ";":
+            value = value.partition(";")[0]
         if value and is_secret(match[1], value):
             yield match.start(2), match.start(2) + len(value)
 
@@ -146,7 +148,7 @@ def _is_masked(user: str) -> bool:
 
 def is_secret(name: str, value: str) -> bool:
     """Whether a parameter's value opens something."""
-    if is_vacant(value):
+    if is_vacant(value) or value.lower() in SCHEMES:
         return False
     bare = name.lower().translate(_SEPARATORS)
     if bare in _MAYBE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 # Words that say how it is with the secret, not what it is.
 _TOLD = """
@@ -14,6 +15,25 @@ _TOLD = """
     verified wrong yes
 """
 _WORDS = frozenset(_TOLD.split())
+# Of HTTP authentication, as far as one token follows.
+SCHEMES = frozenset(
+    [
+        "bearer",
+        "basic",
+        "token",
+        "negotiate",
+        "ntlm",
+        "apikey",
+        "api-key",
+        "key",
+        "bot",
+        "splunk",
+        "dpop",
+        "geniekey",
+        "jwt",
+        "sso-key",
+    ]
+)
 # [EMAIL], [FILTERED], [card:k1:...]: what masking leaves behind, ours or somebody else's.
 _MASKED = re.compile(r"\[[A-Za-z][A-Za-z0-9_ ]{1,31}(?::[^\]\s]{0,300})?\]|<[A-Za-z_ -]{1,40}>|\(hidden\)")
 # ${NAME}, {{ name }}, {0}, %s, %(name)s, $NAME, $1, ?, and one character again and again.
@@ -22,9 +42,11 @@ _EMPTY = re.compile(
     r"|\?|(.)\1{2,}|\*{1,3}[^*]{0,40}\*{1,3}"
 )
 _RANDOM = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_~+/=%.\-]{16,}")
-_CHANCE = re.compile(r"[A-Za-z0-9_~+/=%.\-]{16,}(?=[,;|)\]}&])")
+_LEAST = 16
+_CHANGES = 0.4
+_CHANCE = re.compile(r"[A-Za-z0-9_~+/=%.\-]{16,}(?=[,;|)\]}&]|</)")
 # Words that follow in sentences, also joined by dashes.
-_PROSE = re.compile(r"[A-Za-z]?[a-z']{0,20}(?:[-/_.][A-Za-z]?[a-z]{1,20}){0,4}[.,:;!?)]{0,2}")
+_PROSE = re.compile(r"[A-Za-z]?[a-z']{0,20}(?:[-/_.][A-Za-z]?[a-z]{1,20}){0,4}(?:[.,:;!?)]{0,2}|\.{3}|…)")
 
 
 def is_masked(value: str) -> bool:
@@ -43,13 +65,19 @@ def is_vacant(value: str) -> bool:
 
 
 def is_prose(value: str) -> bool:
-    """Whether it may be a word of a sentence: `must`, `token-based`, `Required.`"""
+    """Whether it may be a word of a sentence: `must`, `token-based`, `Required.`, `Loading...`"""
     return _PROSE.fullmatch(value) is not None
 
 
 def is_random(value: str) -> bool:
-    """Whether it looks made by chance: 16 characters or more, letters and digits."""
-    return _RANDOM.fullmatch(value) is not None
+    """Whether it looks made by chance: 16 characters or more, letters and digits, or letters of changing case."""
+    if _RANDOM.fullmatch(value) is not None:
+        return True
+    if len(value) < _LEAST or not (value.isascii() and value.isalpha()):
+        return False
+    # Half of the letters are of another case than the one before; of AbstractSingletonFactory, a third.
+    changes = sum(one.isupper() is not next_one.isupper() for one, next_one in pairwise(value))
+    return changes >= _CHANGES * len(value)
 
 
 def without_list(value: str) -> str:
