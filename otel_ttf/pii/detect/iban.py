@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-from otel_ttf.pii.detect.around import free_after, free_before
+from otel_ttf.pii.detect.around import free_after, free_before, words_before
 from otel_ttf.pii.detect.base import Detector, Span
 
 # What follows country and check digits, as in the registry: n digits, a letters, c both.
@@ -53,7 +53,7 @@ def is_iban(compact: str) -> bool:
 
 
 class Iban(Detector):
-    """In upper case, also in groups of four with dashes; in groups with spaces in either."""
+    """In upper case, also in groups of four with dashes; in groups with spaces, or behind its name, in either."""
 
     name: ClassVar[str] = "iban"
     secret: ClassVar[bool] = False
@@ -63,6 +63,7 @@ class Iban(Detector):
         # One a country, which cost nothing together; as one expression a fifth of the scan.
         *(rf"(?-i:{country}[0-9]{{2}}[0-9A-Z]{{11}})" for country in FORMATS),
         *(rf"(?-i:{country}[0-9]{{2}}-[0-9A-Z]{{4}}-[0-9A-Z]{{4}}-)" for country in FORMATS),
+        r"iban[^A-Za-z0-9]{0,24}[a-z]{2}[0-9]{2}[0-9a-z]{11}",
         r"[A-Z]{2}[0-9]{2} [0-9A-Z]{4} [0-9A-Z]{4} ",
     )
 
@@ -85,7 +86,8 @@ def _end(text: str, start: int, size: int) -> int | None:
     """Where `size` letters and digits end that begin at `start`, in one group of upper case or in groups of four."""
     whole = text[start : start + size]
     if whole.isalnum() and len(whole) == size:
-        return start + size if whole.isupper() and free_after(text, start + size) else None
+        one_case = whole.isupper() or (whole.islower() and words_before(text, start)[:1] == ["iban"])
+        return start + size if one_case and free_after(text, start + size) else None
     end = start + size + (size - 1) // _GROUP
     gaps = text[start + _GROUP : end : _GROUP + 1]
     if len(text) < end or not free_after(text, end):
