@@ -192,7 +192,9 @@ class _Configured:
         """The rule; what kind of value it is, only the built-in one may know."""
         action = self.rule.action
         known = built_in if built_in is not None and built_in.masks else Rule("", "safe")
-        return Rule(self._origin, _POLICIES[action], known.label, known.how, action, self.rule.vendors == "keep")
+        return Rule(
+            self._origin, _POLICIES[action], known.label, known.how, action, self.rule.vendors == "keep"
+        )
 
 
 @cache

@@ -16,6 +16,7 @@ from otel_ttf.pii.detect.value import (
     masked_at,
     without_list,
 )
+from otel_ttf.pii.detect.vendor import is_varied
 from otel_ttf.pii.keyrules import SECRET_EXPRESSIONS, secret
 
 # Of a longer key, so many characters at its end are looked at.
@@ -25,7 +26,7 @@ LONGEST_VALUE = 8192
 _KEY = r"(?<![A-Za-z0-9_.\-À-ÖØ-öø-ÿ])([A-Za-z0-9_.\-À-ÖØ-öø-ÿ]++)"
 _QUOTE = r"(\\{0,4}[\"'`])"
 _PAIR = re.compile(
-    rf"{_KEY}\]?(?:{_QUOTE})?\]?[ \t]{{0,8}}(=>|:=|=|:)(?!=)[ \t]{{0,8}}(?=[^\s=&,;])(?:{_QUOTE})?"
+    rf"{_KEY}\]?(?:{_QUOTE})?\]?[ \t]{{0,8}}(=>|:=|=|:)(?!=)[ \t]{{0,8}}(?=[^\s=&,;])(?:Some\()?(?:{_QUOTE})?"
     rf"|(?<![A-Za-z0-9_.\-])--([A-Za-z0-9_.\-]++)[ \t]{{1,4}}(?=[^\s\-|&;<>])(?:{_QUOTE})?"
 )
 _TAG = re.compile(
@@ -35,6 +36,22 @@ _TAG = re.compile(
 _SQL = re.compile(
     r"\b(?:password|passwd|identified by)[ \t]{1,4}(?:'((?:[^'\r\n]|''){1,256}+)'|\"([^\"\r\n]{1,256}+)\")",
     re.IGNORECASE | re.ASCII,
+)
+# A secret that a sentence names: `API key is X`, `login jane password X`. Letters of both cases and digits make it one.
+_NAMED = re.compile(
+    r"(?<![A-Za-z0-9])(?:token|(?:api|access|secret|private|signing)[ _-]?key|secret|password|passwd"
+    r"|requirepass|bearer)(?: is| was| provided| used)?:?[ ][\"'`]?"
+    r"(?=[^0-9\s]{0,256}[0-9])"
+    r"([A-Za-z0-9_+/=\-]{16,256})(?![A-Za-z0-9_+/=.:\-])",
+    re.IGNORECASE | re.ASCII,
+)
+# What commands take as a password.
+_COMMAND = re.compile(
+    r"\b(?:sshpass[ \t]{1,4}-p|(?:docker|podman)[ \t]login(?:[ \t]{1,4}[^\s|;]{1,64}){0,4}?[ \t]{1,4}-p[ \t]"
+    r"|redis-cli(?:[ \t]{1,4}[^\s|;]{1,64}){0,4}?[ \t]{1,4}-a[ \t]"
+    r"|mysql(?:dump|admin)?[ \t]{1,4}(?:-[^\s|;]{1,64}[ \t]{1,4}(?:[^\s|;-][^\s|;]{0,64}[ \t]{1,4})?){0,4}?-p(?=[^\s]))"
+    r"[ \t]{0,4}[\"']?([^\s\"'|;]{1,128})",
+    re.ASCII,
 )
 # Up to white space, a quote, or a mark behind which another pair, white space or nothing comes.
 _VALUE = re.compile(
@@ -117,6 +134,12 @@ _SUPERSETS = (
     r"(?:token|pass|passcode|pw|key)[\]\x22'`\\ \t]{0,16}[:=]",
     r"--[A-Za-z]",
     r"identified by[ \t]",
+    r"(?:token|key|secret|passw(?:or)?d|requirepass|bearer)(?: is| was| provided| used)?:?[ ]"
+    r"[\x22'`]?[A-Za-z0-9_+/=\-]{16}",
+    r"sshpass[ \t]{1,4}-p",
+    r"(?:docker|podman)[ \t]login",
+    r"redis-cli[ \t]",
+    r"mysql(?:dump|admin)?[ \t]{1,4}-",
 )
 
 
@@ -138,6 +161,7 @@ class Pair(Detector):
             span = match.span(match.lastindex or 0)
             if not is_vacant(text[span[0] : span[1]]):
                 found.append(span)
+        found += _told(text)
         end = 0
         for span in sorted(found):
             if span[0] >= end:
@@ -151,6 +175,7 @@ class Pair(Detector):
                 continue
             is_flag = match[1] is None
             key = (match[5] if is_flag else match[1])[-LONGEST_KEY:]
+            key = key.removeprefix("-D")
             sign = " " if is_flag else match[3]
             quote = match[6] if is_flag else match[4]
             kind = self._kind(text, key, match.start(1))
@@ -191,6 +216,24 @@ class Pair(Detector):
         if _PASS.search(key):
             return "secret"
         return "maybe" if _MAYBE.search(key) and not _PAGING.search(key) else None
+
+
+def _told(text: str) -> Iterator[Span]:
+    """Secrets that sentences name, and those that commands are given."""
+    for match in _NAMED.finditer(text):
+        if (
+            _is_mixed(match[1])
+            and is_varied(match[1])
+            and not _PAGING.search(text[max(0, match.start() - _LOOK_BACK) : match.start(1)].rstrip(" :\"'`"))
+        ):
+            yield match.span(1)
+    for match in _COMMAND.finditer(text):
+        if not is_vacant(match[1]):
+            yield match.span(1)
+
+
+def _is_mixed(value: str) -> bool:
+    return value != value.lower() and value != value.upper()
 
 
 def _values(
@@ -305,10 +348,11 @@ def _authorization(text: str, start: int, end: int, quote: str | None, apart: st
 
 def _cookies(text: str, start: int, end: int, apart: str) -> Iterator[Span]:
     while start < end and (cookie := _COOKIE.match(text, start, end)) is not None:
-        if cookie[1] and cookie[1].lower() not in _ATTRIBUTES and not is_vacant(cookie[2]):
+        if cookie[1] and cookie[1].lower() not in _ATTRIBUTES:
             value = without_list(cookie[2])
-            # Between cookies stands a semicolon, too.
-            yield cookie.start(2), cookie.start(2) + len(value.partition(apart)[0] if apart else value)
+            value = value.partition(apart)[0] if apart else value
+            if value and not is_vacant(value):
+                yield cookie.start(2), cookie.start(2) + len(value)
         if cookie.end() == start or text[cookie.end() - 1] not in "; \t":
             return
         start = cookie.end()
