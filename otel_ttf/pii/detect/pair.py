@@ -42,7 +42,7 @@ _NAMED = re.compile(
     r"(?<![A-Za-z0-9])(?:token|(?:api|access|secret|private|signing)[ _-]?key|secret|password|passwd"
     r"|requirepass|bearer)(?: is| was| provided| used)?:?[ ][\"'`]?"
     r"(?=[^0-9\s]{0,256}[0-9])"
-    r"([A-Za-z0-9_+/=\-]{16,256})(?![A-Za-z0-9_+/=.:\-])",
+    r"([A-Za-z0-9_+/=\-]{16,256})(?=$|[\s\"'`,;)\]}<>|\\]|[.!?:](?:\s|$))",
     re.IGNORECASE | re.ASCII,
 )
 # What commands take as a password.
@@ -163,7 +163,8 @@ class Pair(Detector):
                 found.append(span)
         found += _told(text)
         end = 0
-        for span in sorted(found):
+        # Of two that begin in one place, the longer.
+        for span in sorted(found, key=lambda span: (span[0], -span[1])):
             if span[0] >= end:
                 yield span
                 end = span[1]
