@@ -214,12 +214,16 @@ class Masking:
         action = rule.action or _POLICY.get(rule.policy)
         return None if action is None else (rule, action)
 
-    def look(self, key: str, where: Where) -> None:
-        """What the key says of a value that is looked into."""
-        key = _bare(key)
+    def look(self, path: Sequence[str], where: Where) -> None:
+        """What keys say of a value that is looked into: its own, and the one around it."""
+        key = _bare(path[-1])
         rule = self.rules.rule(key)
         where.safe = rule is not None and rule.policy == "safe"
         where.digits = self.rules.identifies(key)
+        if where.digits and len(path) > 1:
+            # {"card": {"number": ...}}
+            around = self.rules.rule(f"{_bare(path[-2])}.{key}")
+            where.digits = around is None or not around.masks
 
     def keyed(self, rule: Rule, action: Action, text: str, where: Where) -> str:
         """What becomes of a text by its key."""
@@ -344,7 +348,7 @@ class _InJson:
                     return masking.keyed(*rule, str(value).lower(), where)
                 return masking.keyed_number(*rule, value, where)
             if path:
-                masking.look(path[-1], where)
+                masking.look(path, where)
             if isinstance(value, str):
                 return masking.plain_text(value, where, self._groups)
             if isinstance(value, int) and not isinstance(value, bool):

@@ -226,7 +226,7 @@ class Masker(Walker):
                 changed = self.keyed(pair.value, *known)
             else:
                 before = where.safe, where.digits
-                self._masking.look(key, where)
+                self._masking.look(where.path, where)
                 changed = self.value(pair.value)
                 where.safe, where.digits = before
             where.path.pop()

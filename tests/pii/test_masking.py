@@ -136,6 +136,11 @@ def test_pieces_of_many_megabytes_are_found_in():
             '{"a": "{\\"password\\": \\"[REDACTED]\\"}"}',
             id="JSON in JSON",
         ),
+        pytest.param(
+            '{"card": {"number": "4111111111111111"}, "order": {"number": 4111111111111111}}',
+            '{"card": {"number": "[CARD]"}, "order": {"number": 4111111111111111}}',
+            id="a card's number and an order's",
+        ),
         pytest.param('[["password", "hunter2"]]', '[["password", "[REDACTED]"]]', id="a pair as a list"),
         pytest.param("password=hunter2 user=7", "password=[REDACTED] user=7", id="key=value"),
         pytest.param("?q=1&email=jane%40example.com#x", "?q=1&email=[EMAIL]#x", id="a query"),
