@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import pytest
+from canaries import MAKERS, Planted, card
 from disk import contents
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
@@ -23,7 +24,6 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
-from planted import MAKERS, Planted, card
 from server_process import Answer, ServerProcess
 
 REQUESTS = {

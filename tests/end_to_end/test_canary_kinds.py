@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import zstandard
+from canaries import MAKERS, SPELLINGS, Planted
 from disk import contents
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from planted import MAKERS, SPELLINGS, Planted
 from server_process import Answer, ServerProcess, wait_for
 
 from otel_ttf.pii.detect import DETECTORS

@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from canaries import Planted
 from disk import contents
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from planted import Planted
 from server_process import ServerProcess
 from test_canary_kinds import HARMLESS, asked, control, post
 
