@@ -56,7 +56,6 @@ class Where:
     digits   the key says that digits alone are an id, a time, a count
     drop     set when what holds the text is to go
     trace    called for each thing that was masked
-    scan     groups of a text that was changed; by default all detectors look again
     """
 
     place: str = "text"
@@ -68,7 +67,6 @@ class Where:
     drop: bool = False
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     trace: Trace | None = None
-    scan: Callable[[str], int] = lambda _text: EVERYTHING
 
     def note(self, rule: str, origin: str, before: str, after: str) -> None:
         """Something was masked. rule: the detector's name, or `key`."""
@@ -146,15 +144,18 @@ class Masking:
         return self._plain(text, where, groups)
 
     def _plain(self, text: str, where: Where, groups: int) -> str:
+        # Whatever is found once something else was masked was there before, and its detector's group with it:
+        # placeholders are no part of findings. What encodings hide, no group tells.
+        if groups & ENCODED:
+            groups = EVERYTHING
         for _ in range(_ROUNDS):
-            new, groups = self._once(text, where, groups)
-            if new == text or not groups & CONTENT:
-                return new
+            new = self._once(text, where, groups)
+            if new == text:
+                break
             text = new
         return text
 
-    def _once(self, text: str, where: Where, groups: int) -> tuple[str, int]:
-        """(the text after a round, the groups of what it is now)"""
+    def _once(self, text: str, where: Where, groups: int) -> str:
         digits = where.digits and text.strip().isdecimal()
         # What hides first: of a value with an escape in it, the rest would go without it.
         if groups & ENCODED and (shadow := unfold(text)) is not None:
@@ -162,13 +163,11 @@ class Masking:
                 if not _stays_away(watch.detector, where, digits=digits):
                     new = self._replaced(text, shadow.text, shadow.span, watch, where)
                     if new != text:
-                        return new, where.scan(new)
+                        return new
         for watch in self._watches:
             if watch.group & groups and not _stays_away(watch.detector, where, digits=digits):
-                new = self._replaced(text, text, None, watch, where)
-                if new != text:
-                    text, groups = new, where.scan(new)
-        return text, groups
+                text = self._replaced(text, text, None, watch, where)
+        return text
 
     def _replaced(
         self,

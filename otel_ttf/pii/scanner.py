@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -67,20 +67,8 @@ class Scanner:
         unique = [Pattern(group, expression) for expression, group in groups.items()]
         self.engine: Engine = engine if engine is not None else next(filter(_installed, ENGINES))
         self._find: _Finder | None = None
-        self._any: Callable[[bytes], object] = lambda _data: None
         if unique:
             self._find = _Hyperscan(unique) if self.engine == "hyperscan" else _Searches(unique, self.engine)
-            # For a short text, Hyperscan's database has to be fetched into the cache anew.
-            engine_of_one: Engine = "re2" if self.engine == "hyperscan" else self.engine
-            self._any = _compiled(tuple(groups), engine_of_one).search
-
-    def groups(self, data: bytes) -> int:
-        """Bits of the groups of one piece, as `hits` tells; quicker if it is short and there are none."""
-        if self._find is None or self._any(data) is None:
-            return 0
-        found: dict[int, int] = {}
-        self._find(data, (data,), 0, found)
-        return found.get(0, 0)
 
     def hits(self, pieces: Sequence[bytes]) -> dict[int, int]:
         """Number of a piece -> bits of its groups; pieces without a hit are left out."""

@@ -320,8 +320,6 @@ class _Mask:
         def mask(batch: Batch) -> Batch:
             batch.scan(scanner)
             where = Where(trusted=batch.trusted, trace=self._trace)
-            if not batch.plain:
-                where.scan = lambda text: scanner.groups(text.encode())
             walker = Masker(self._masking, self._subject, where, seals=self._seals)
             for head, groups in batch.head_hits(KEY | CONTENT):
                 walker.groups = groups
