@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from otel_ttf.receivers.prepare import Receipt, Request
 
 JOINED = 256 << 10  # bytes of a group: more would gain nothing, and delay the first of them
-CROWD_SECONDS = (
-    0.005  # many senders at once: waiting so long costs less than a row and a sync for each few of them
-)
+# Many senders at once: waiting so long costs less than a row and a sync for each few of them.
+CROWD_SECONDS = 0.015
 
 Answer = asyncio.Future[Receipt | Exception]
 Work = Callable[[Sequence[Request], Sequence[Answer]], Awaitable[None]]
