@@ -266,6 +266,12 @@ def test_configured_rules_come_first_in_their_order():
         ("*note", "app.notes", False),
         ("a.b.*", "aXbX", False),
         ("app.*", "App.x", False),
+        ("a*.bcd.*.bcd", "a.bcd.bcd.bcd", True),
+        ("a*.bcd.*.bcd", "a.bcd.bcd", False),
+        ("abc", "abcd", False),
+        ("*abc**", "xabcx", True),
+        # Of some hours, if stars tried all places.
+        ("*abc*abc*abc*abc*x", "abc" * 20_000, False),
     ],
 )
 def test_a_glob_matches_whole_keys(glob, key, matches):
