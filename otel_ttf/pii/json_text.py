@@ -193,15 +193,15 @@ class _Walk:
     def _object(self, node: _Node, path: Path, rule: Any) -> None:
         paths = [(*path, self._string(name)) for name in node.names]
         named = self._names(node) if rule is None else []
+        of_names: tuple[Path, Any] | None = None  # asked once, however many names and values there are
         kept = False
         for place, (name, below) in enumerate(zip(node.names, node.below, strict=True)):
             inner = paths[place]
             found = self._visitor.member(inner) if rule is None else rule
             if found is None and named and inner[-1].lower() in _VALUES:
-                for inner in ((*path, each) for each in named):
-                    found = self._visitor.member(inner)
-                    if found is not None:
-                        break
+                if of_names is None:
+                    of_names = self._of_names(path, named)
+                inner, found = of_names
             if found is DROP:
                 self._drop(node.names, node.below, place, kept=kept)
                 continue
@@ -210,6 +210,16 @@ class _Walk:
             if new != paths[place][-1]:
                 self._write(name, new)
             self._node(below, inner, found)
+
+    def _of_names(self, path: Path, named: Sequence[str]) -> tuple[Path, Any]:
+        """(path, what it says) of the first name of a pair that says something, else of the last."""
+        inner, found = path, None
+        for each in named:
+            inner = (*path, each)
+            found = self._visitor.member(inner)
+            if found is not None:
+                break
+        return inner, found
 
     def _list(self, node: _Node, path: Path, rule: Any) -> None:
         kept = False

@@ -266,6 +266,16 @@ def test_the_time_is_linear_in_the_text(unit):
     assert seconds(1 << 16) < 64 * max(seconds(1 << 12), 5e-4)
 
 
+def test_many_names_and_many_values_in_one_object_take_linear_time():
+    def seconds(size: int) -> float:
+        members = ['"name":"jane"'] * (size // 24) + ['"value":1'] * (size // 24)
+        start = time.thread_time()
+        rewrite("{" + ",".join(members) + "}", Masks())
+        return time.thread_time() - start
+
+    assert seconds(1 << 16) < 64 * max(seconds(1 << 12), 5e-4)
+
+
 @pytest.mark.parametrize("unit", ["[", '{"a":', '"', '"\\', "[1,", "{", '["'])
 def test_what_is_broken_is_told_in_linear_time(unit):
     def seconds(size: int) -> float:
