@@ -84,6 +84,12 @@ def test_what_cannot_work_is_refused_with_the_reason(wrong, reason, capfd):
     assert capfd.readouterr().err == "", "RE2 writes to standard error"
 
 
+def test_check_digits_of_a_text_of_any_length_are_told():
+    texts = {"GB82WEST12345698765432": True, "GB82WEST12345698765433": False, "A" * 10_000: False}
+    detector = CustomDetector(pattern="[A-Z0-9]{10,}", validator="mod97").detector("own")
+    assert {text: any(detector.find(text)) for text in texts} == texts
+
+
 def test_a_group_tells_what_is_masked_and_context_and_validator_have_to_agree():
     config = CustomDetector(pattern=r"no\. (\d{8,12})", validator="luhn", context=("member",))
     detector = config.detector("member")

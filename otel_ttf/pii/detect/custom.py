@@ -29,11 +29,14 @@ def _luhn(digits: str) -> bool:
 
 def _mod97(text: str) -> bool:
     """ISO/IEC 7064, MOD 97-10, as IBAN uses it: the first four characters move to the end."""
-    return (
-        text.isascii()
-        and text.isalnum()
-        and int("".join(str(int(c, 36)) for c in text[4:] + text[:4])) % 97 == 1
-    )
+    if not (text.isascii() and text.isalnum()):
+        return False
+    rest = 0
+    # One by one: Python makes no number of a text of thousands of digits.
+    for character in text[4:] + text[:4]:
+        digits = int(character, 36)
+        rest = (rest * (10 if digits < 10 else 100) + digits) % 97
+    return rest == 1
 
 
 def _varied(text: str) -> bool:
