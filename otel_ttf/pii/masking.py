@@ -163,7 +163,10 @@ class Masking:
                 if not _stays_away(watch.detector, where, digits=digits):
                     new = self._replaced(text, shadow.text, shadow.span, watch, where)
                     if new != text:
-                        return new
+                        # The others may have finds of their own in the rest.
+                        text = new
+                        if (shadow := unfold(text)) is None:
+                            break
         for watch in self._watches:
             if watch.group & groups and not _stays_away(watch.detector, where, digits=digits):
                 text = self._replaced(text, text, None, watch, where)

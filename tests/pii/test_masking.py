@@ -145,6 +145,28 @@ def test_pieces_of_many_megabytes_are_found_in():
         pytest.param("password=hunter2 user=7", "password=[REDACTED] user=7", id="key=value"),
         pytest.param("?q=1&email=jane%40example.com#x", "?q=1&email=[EMAIL]#x", id="a query"),
         pytest.param("from 203.0.113.77 port 443", "from 203.0.113.0 port 443", id="an address"),
+        pytest.param(
+            " ".join(
+                "".join(f"%{ord(c):02x}" for c in text)
+                for text in (
+                    "jane@example.com",
+                    "DE89370400440532013000",
+                    "4111111111111111",
+                    "+4930901820",
+                    "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+                    "219-09-9999",
+                    "AKIAIOSFODNN7EXAMPLQ",
+                    "8.8.4.77",
+                    "/home/jane/x",
+                    "password=Hunter22",
+                    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0."
+                    "dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+                )
+            ),
+            "[EMAIL] [IBAN] [CARD] [PHONE] [TOKEN] [SSN] [TOKEN] 8.8.4.0 "
+            "%2f%68%6f%6d%65%2f[USER]%2f%78 %70%61%73%73%77%6f%72%64%3d[REDACTED] [TOKEN]",
+            id="more kinds than rounds, all encoded",
+        ),
     ],
 )
 def test_what_hides_is_found(text, expected):
