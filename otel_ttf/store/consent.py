@@ -31,7 +31,7 @@ class SqliteBook(Book):
         try:
             self._db = _connect(path)
         except sqlite3.Error as error:
-            raise StoreRefused(f"{path}: {error}: choose another directory with --data-dir") from None
+            raise StoreRefused(f"{path}: {error}: who has denied their consent is in this file") from None
         try:
             self._migrate()
             # Two connections: whoever reads does not wait for a sync.

@@ -95,6 +95,14 @@ class TestOnDisk(BookContract):
         with pytest.raises(StoreRefused, match=r"consent\.db"):
             SqliteBook(path)
 
+    def test_a_damaged_file_is_named_with_what_it_holds(self, tmp_path):
+        path = tmp_path / "consent.db"
+        path.write_bytes(b"\xa5" * 4096)
+        with pytest.raises(
+            StoreRefused, match=r"consent\.db: .* who has denied their consent is in this file"
+        ):
+            SqliteBook(path)
+
     def test_a_file_of_a_newer_version_is_refused(self, tmp_path):
         path = tmp_path / "consent.db"
         SqliteBook(path).close()
