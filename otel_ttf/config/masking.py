@@ -88,11 +88,11 @@ def _customs(given: Mapping[str, Any]) -> Iterator[Finding]:
     for name, entry in given.items():
         if name in _BY_NAME:
             yield ("custom", name), "another name than that of a built-in detector", f'"{name}"'
-        for path, expected, found in _custom(_mapping(entry)):
+        for path, expected, found in _custom(str(name), _mapping(entry)):
             yield ("custom", name, *path), expected, found
 
 
-def _custom(entry: Mapping[str, Any]) -> Iterator[Finding]:
+def _custom(name: str, entry: Mapping[str, Any]) -> Iterator[Finding]:
     if entry.get("action") == "truncate":
         yield ("action",), f"{_but('truncate')}: nothing is known of a coarser form", None
     pattern = entry.get("pattern")
@@ -101,9 +101,11 @@ def _custom(entry: Mapping[str, Any]) -> Iterator[Finding]:
     tests = _mapping(entry.get("tests"))
     looks = {key: value for key, value in entry.items() if key not in ("tests", "action")}
     try:
-        detector = CustomDetector.model_validate(looks).detector("own")
+        detector = CustomDetector.model_validate(looks).detector(name)
     except ValidationError:
         return
+    if any(detector.find(f"[{detector.label}]")):
+        yield ("pattern",), f"one that does not find its own placeholder [{detector.label}]", None
     for place, text in enumerate(_texts(tests.get("found"))):
         if not any(detector.find(text)):
             yield ("tests", "found", place), "a text in which it finds something", None

@@ -132,6 +132,13 @@ class MaskConfig(BaseModel):
             raise ValueError(
                 f"custom: expected other names than those of built-in detectors, found {min(taken)}"
             )
+        for name, own in self.custom.items():
+            detector = own.detector(name)
+            if any(detector.find(f"[{detector.label}]")):
+                raise ValueError(
+                    f"custom: expected another name or pattern: {name} finds part of its own placeholder "
+                    f"[{detector.label}], which would be masked again and again"
+                )
         return self
 
     def watches(self) -> tuple[Watch, ...]:

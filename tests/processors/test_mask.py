@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -239,3 +240,9 @@ def test_static_attributes_win_if_asked():
     out = run("logs", made.SerializeToString(), enrich=EnrichConfig(attributes={"team": "c"}, overwrite=True))
     (pair,) = decode("logs", out.finish()).resource_logs[0].resource.attributes
     assert (pair.key, pair.value.string_value) == ("team", "c")
+
+
+def test_a_detector_that_finds_its_own_placeholder_is_refused():
+    with pytest.raises(ValueError, match=re.escape("order finds part of its own placeholder [ORDER]")):
+        MaskConfig.model_validate({"custom": {"order": {"pattern": "ORDER"}}})
+    MaskConfig.model_validate({"custom": {"order": {"pattern": "ORDER-[0-9]+"}}})
