@@ -72,7 +72,11 @@ def run(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, demo:
     from otel_ttf.demo import DemoOptions
 
     try:
-        sys.exit(service.main(config, directory, DemoOptions() if demo else None))
+        code = service.main(config, directory, DemoOptions() if demo else None)
+        # All is closed and synced. A worker may still be masking what nobody waits for: Python would wait for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     except CannotStart as error:
         raise Stop(str(error), error.exit_code) from None
 

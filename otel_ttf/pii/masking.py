@@ -17,6 +17,7 @@ from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.detect.base import Detector
 from otel_ttf.pii.json_text import DROP, Drop, Leaf, Path, parse
 from otel_ttf.pii.keyrules import KeyRules, Rule
+from otel_ttf.pii.phrases import words_of
 from otel_ttf.pii.pseudonym import TOKEN, Hmac, is_token
 from otel_ttf.pii.scanner import CONTENT, ENCODED, EVERYTHING, FIRST_DETECTOR, KEY
 from otel_ttf.pii.sealed import Sealer, is_sealed
@@ -27,6 +28,8 @@ _ROUNDS = 8
 _LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _SHOWN = 4  # characters that `partial` leaves
 _POLICY: Mapping[str, Action] = {"never": "redact", "pseudonymise": "hash", "truncate": "truncate"}
+# Words of keys whose numbers may be those of cards, though the key says that they are ids.
+_PAYS = frozenset(["card", "cards", "cc", "pan", "payment", "creditcard", "debitcard"])
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+(?::[A-Za-z0-9_]{1,40})?\]")
 _WITH_VALUE = re.compile(r"\[[A-Z_]+:(?:[a-z2-7]{4}_[a-p]{32}|[A-Za-z0-9]{4})\]")
 
@@ -222,10 +225,10 @@ class Masking:
         rule = self.rules.rule(key)
         where.safe = rule is not None and rule.policy == "safe"
         where.digits = self.rules.identifies(key)
-        if where.digits and len(path) > 1:
-            # {"card": {"number": ...}}
-            around = self.rules.rule(f"{_bare(path[-2])}.{key}")
-            where.digits = around is None or not around.masks
+        if where.digits:
+            # {"card": {"number": ...}}, card_id
+            words = words_of(".".join([*map(_bare, path[-2:-1]), key]))
+            where.digits = _PAYS.isdisjoint(words)
 
     def keyed(self, rule: Rule, action: Action, text: str, where: Where) -> str:
         """What becomes of a text by its key."""
