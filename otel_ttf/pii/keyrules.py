@@ -33,6 +33,7 @@ _POLICIES: Mapping[Action, Policy] = {
     "keep": "safe",
 }
 _LEAST_LITERAL = 3
+_DEEPEST = 4  # names of an attribute that maps may part it into
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,11 @@ class KeyRules:
         self._templates = {name[:-1]: rule for name, rule in self._registry.items() if name.endswith(".*")}
         self._longest = max(map(len, self._templates))
         self._phrases = Phrases(table(subject))
+        # Attributes with a dot may come as maps: {"user": {"id": ...}}. Of a user id nobody made a token there.
+        self._nested = {
+            name: rule for name, rule in self._registry.items() if rule.masks and name not in self._subject
+        } | {name: Rule(f"subject.from {name}", "pseudonymise", "ID") for name in subject}
+        around = {part for name in self._nested if "." in name for part in _parents(name)}
         expressions = [
             *(one.expression for one in self._configured if one.rule.action != "keep"),
             *(
@@ -119,6 +125,7 @@ class KeyRules:
                 if rule.masks and name not in self._subject
             ),
             *(_whole(key, self._templates) for key in self._phrases.whole),
+            *map(_whole, sorted(around)),
             *self._phrases.expressions,
         ]
         self.patterns = [Pattern(KEY, expression) for expression in dict.fromkeys(expressions)]
@@ -135,6 +142,14 @@ class KeyRules:
         """What is known of a key; None: nothing."""
         # A sender's keys may be long, and 4,096 of them would be remembered.
         return self._find(key) if len(key) > LONGEST_REMEMBERED else self._remembered(key)
+
+    def nested(self, path: Sequence[str]) -> Rule | None:
+        """What is known of the keys of maps in one another, read as one attribute's name; None: nothing."""
+        for size in range(2, min(len(path), _DEEPEST) + 1):
+            rule = self._nested.get(".".join(path[-size:]))
+            if rule is not None:
+                return rule
+        return None
 
     def identifies(self, key: str) -> bool:
         """Whether the value is an id, a time, a count, a version, a hash: digits alone are no find there."""
@@ -250,6 +265,14 @@ def _identifying(key: str) -> bool:
     while end > 1 and words[end - 1].isdecimal():
         end -= 1
     return end > 0 and words[end - 1] in IDENTIFYING
+
+
+def _parents(name: str) -> Iterator[str]:
+    """Keys of maps that the last part of an attribute's name may stand in."""
+    parent = name.rpartition(".")[0]
+    while parent:
+        yield parent
+        parent = parent.partition(".")[2]
 
 
 def _prefixes(key: str, longest: int) -> Iterator[str]:

@@ -211,9 +211,14 @@ class Masking:
 
     # By key.
 
-    def by_key(self, key: str) -> tuple[Rule, Action] | None:
-        """What is done with the value of a key; None: its content is looked at."""
-        rule = self.rules.rule(_bare(key))
+    def by_key(self, path: Sequence[str]) -> tuple[Rule, Action] | None:
+        """What is done with the value of a key; None: its content is looked at.
+
+        path  the key, behind those of the maps that it stands in
+        """
+        rule = self.rules.rule(_bare(path[-1]))
+        if len(path) > 1 and (rule is None or rule.action is None):
+            rule = self.rules.nested(path) or rule
         if rule is None:
             return None
         action = rule.action or _POLICY.get(rule.policy)
@@ -331,7 +336,7 @@ class _InJson:
         self._groups = groups
 
     def member(self, path: Path) -> tuple[Rule, Action] | Drop | None:
-        known = self._masking.by_key(path[-1])
+        known = self._masking.by_key(path)
         if known is not None and known[1] == "drop":
             self._where.path = [*self._outer, *path]
             self._where.note("key", known[0].origin, "", "")

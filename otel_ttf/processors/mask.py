@@ -228,7 +228,7 @@ class Masker(Walker):
         if pair.HasField("value") and self._subject.rank(key) is None:
             where.path.append(key)
             # No rule takes off what keeps a record from vendors.
-            known = self._masking.by_key(key) if key != MARK else None
+            known = self._masking.by_key(where.path) if key != MARK else None
             if known is not None:
                 changed = self.keyed(pair.value, *known)
             else:
@@ -249,7 +249,7 @@ class Masker(Walker):
 
     def value(self, value: Any) -> bool:
         pair = named(value)
-        known = self._masking.by_key(pair[0]) if pair is not None else None
+        known = self._masking.by_key([pair[0]]) if pair is not None else None
         if pair is None or known is None:
             return super().value(value)
         return self.keyed(pair[1], *known) | super().value(value)

@@ -53,6 +53,8 @@ VALUES = (
 )
 NAMES = (
     "plan",
+    "user",
+    "id",
     "http.request.method",
     "url.path",
     "event.name",

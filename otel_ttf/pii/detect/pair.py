@@ -143,6 +143,9 @@ _SUPERSETS = (
 )
 
 
+_PLACEHOLDERS = frozenset(["TOKEN", "PRIVATE_KEY", "REDACTED", "CARD", "SSN", "IBAN", "EMAIL"])
+
+
 class Pair(Detector):
     """Values of secret names; what says that there is none, and sentences, are left alone."""
 
@@ -179,6 +182,8 @@ class Pair(Detector):
             key = key.removeprefix("-D")
             sign = " " if is_flag else match[3]
             quote = match[6] if is_flag else match[4]
+            if key in _PLACEHOLDERS and text[match.start(1) - 1 : match.end(1) + 1] == f"[{key}]":
+                continue  # something was masked there; the label is no name
             kind = self._kind(text, key, match.start(1))
             if kind is None:
                 continue
