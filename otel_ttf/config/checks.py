@@ -174,6 +174,12 @@ def warnings(config: Config) -> Iterator[tuple[Path, str]]:
                 (*section, "endpoint"),
                 "other machines reach it, and nobody is asked who they are (insecure: true)",
             )
+    for signal in ("logs", "traces", "metrics"):
+        if "consent" not in getattr(config.service.pipelines, signal).processors:
+            yield (
+                ("service", "pipelines", signal, "processors"),
+                "consent is not in the list, so nobody's denial counts there",
+            )
     if config.privacy.subject == "keep":
         yield ("privacy", "subject"), IDS_IN_PLAIN
     for name, journey in config.journeys.items():

@@ -18,6 +18,11 @@ JOURNEY = "journeys: {a: {milestones: [{name: x, match: %s}, {name: y, match: {e
             id="an open door",
         ),
         pytest.param(
+            "service: {pipelines: {traces: {processors: [pseudonymise, mask]}}}",
+            "service.pipelines.traces.processors: consent is not in the list, so nobody's denial counts there",
+            id="a pipeline without consent",
+        ),
+        pytest.param(
             JOURNEY % ("{attributes: {customer.card_number: a}}", "plan"),
             "journeys.a.milestones[0].match: it asks for customer.card_number, but the mask processor "
             "replaces it; "
