@@ -9,8 +9,8 @@ from pathlib import Path
 import structlog
 
 from otel_ttf.config import CannotStart, Config
+from otel_ttf.files import write_secret
 from otel_ttf.pii.keys import KeyFileError, Keys, decode, new, parse
-from otel_ttf.secret_file import write_secret
 
 log = structlog.get_logger()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,8 +14,10 @@ from typing import NamedTuple
 
 import zstandard
 
+from otel_ttf.files import sync_folder
 from otel_ttf.log.base import Gap, LogError, Row
 from otel_ttf.log.consumers import Consumer
+from otel_ttf.migrate import SchemaRefused, migrate
 
 PAGE_SIZE = 16 * 1024
 APPLICATION = 0x6F74746C  # "ottl", where `file` and we ourselves look
@@ -87,14 +88,6 @@ def trouble(error: sqlite3.Error | OSError) -> str:
     return f"{told} ({name})" if name else told
 
 
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 class LogFile:
     """The writing connection; one thread at a time.
 
@@ -112,7 +105,11 @@ class LogFile:
         except sqlite3.Error as error:
             raise LogError(f"{path}: {trouble(error)}: choose another directory with --data-dir") from None
         try:
-            self._migrate()
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+                # Both count only before the first table.
+                self._db.execute(f"PRAGMA page_size={PAGE_SIZE}")
+                self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            migrate(self._db, path, resources.files("otel_ttf.log"), ours=(APPLICATION, "an event log"))
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             # Checkpoints come between groups, so that no answer waits for one.
@@ -120,7 +117,10 @@ class LogFile:
             self._db.execute("PRAGMA cache_size=-4096")
             self.log_id, self.bounds, self.consumers = self._load()
             self._node = path.stat().st_ino
-            _sync(path.parent)  # the name of a new file is to last, too
+            sync_folder(path.parent)  # the name of a new file is to last, too
+        except SchemaRefused as refused:
+            self._db.close()
+            raise LogError(str(refused)) from None
         except (sqlite3.Error, OSError) as error:
             self._db.close()
             if isinstance(error, LogError):
@@ -128,35 +128,6 @@ class LogFile:
             raise LogError(
                 f"{path}: {trouble(error)}: mend it, or move the file away, with what was not read yet"
             ) from None
-
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and application != APPLICATION:
-            raise LogError(f"{self.path}: not an event log of otel_ttf: move it away")
-        scripts = sorted(
-            (file for file in resources.files("otel_ttf.log").iterdir() if file.name.endswith(".sql")),
-            key=lambda file: file.name,
-        )
-        newest = int(scripts[-1].name[:4])
-        if version > newest:
-            raise LogError(
-                f"{self.path}: written by a newer otel_ttf (schema {version}, this one knows {newest}): "
-                "upgrade otel_ttf, or start with another data directory"
-            )
-        if not tables:
-            # Both count only before the first table.
-            self._db.execute(f"PRAGMA page_size={PAGE_SIZE}")
-            self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        for script in scripts:
-            number = int(script.name[:4])
-            if number > version:
-                # One script, one transaction: a kill in the middle leaves the version before.
-                self._db.executescript(
-                    f"BEGIN IMMEDIATE;\n{script.read_text()}\n"
-                    f"PRAGMA application_id={APPLICATION};\nPRAGMA user_version={number};\nCOMMIT;"
-                )
 
     def _load(self) -> tuple[str, Bounds, list[Consumer]]:
         one = self._db.execute

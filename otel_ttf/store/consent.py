@@ -5,15 +5,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
+from otel_ttf.migrate import SchemaRefused, migrate, transaction
 from otel_ttf.pii.consent import Book, ConsentRefused, Marks
 from otel_ttf.store.base import StoreRefused
 
-SCHEMA = 1
-APPLICATION = 0x6F746363  # "otcc"
+OURS = 0x6F746363, "a consent file"  # "otcc"
 
 
 class SqliteBook(Book):
@@ -33,34 +32,17 @@ class SqliteBook(Book):
         except sqlite3.Error as error:
             raise StoreRefused(f"{path}: {error}: who has denied their consent is in this file") from None
         try:
-            self._migrate()
+            migrate(self._db, path, resources.files("otel_ttf.store") / "consent_schema", ours=OURS)
             # Two connections: whoever reads does not wait for a sync.
             self._reader = _connect(path)
             for token, *marks in self._reader.execute("SELECT subject, analytics, sale FROM consent"):
                 self._put(token.encode(), Marks(*marks).flags(usual))
+        except SchemaRefused as refused:
+            self._db.close()
+            raise StoreRefused(str(refused)) from None
         except sqlite3.Error as error:
             self._db.close()
             raise StoreRefused(f"{path}: {error}: who has denied their consent is in this file") from None
-
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and application != APPLICATION:
-            self._db.close()
-            raise StoreRefused(f"{self.path}: not a consent file of otel_ttf: move it away")
-        if version > SCHEMA:
-            self._db.close()
-            raise StoreRefused(
-                f"{self.path}: written by a newer otel_ttf (schema {version}, this one knows {SCHEMA}): "
-                "upgrade otel_ttf, or start with another data directory"
-            )
-        if not tables:
-            script = resources.files("otel_ttf.store").joinpath("consent.sql").read_text()
-            self._db.executescript(
-                f"BEGIN IMMEDIATE;\n{script}\n"
-                f"PRAGMA application_id={APPLICATION};\nPRAGMA user_version={SCHEMA};\nCOMMIT;"
-            )
 
     def save(self, number: int) -> None:
         with self._saving:  # who waited here may find that the one before took theirs along
@@ -82,19 +64,12 @@ class SqliteBook(Book):
     def _write(self, rows: dict[bytes, Marks]) -> None:
         if not rows:
             return
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+        with transaction(self._db):
             self._db.executemany(
                 "INSERT INTO consent VALUES (?, ?, ?) ON CONFLICT (subject) DO UPDATE SET"
                 " analytics = max(analytics, excluded.analytics), sale = max(sale, excluded.sale)",
                 [(token.decode(), *marks) for token, marks in sorted(rows.items())],
             )
-            self._db.execute("COMMIT")
-        except sqlite3.Error:
-            if self._db.in_transaction:
-                with suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-            raise
 
     def _read(self, tokens: Iterable[bytes]) -> dict[bytes, Marks]:
         wanted = [token.decode() for token in tokens]

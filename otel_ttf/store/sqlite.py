@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from otel_ttf.journey.definition import Journey, canonical
 from otel_ttf.journey.transitions import Transition
+from otel_ttf.migrate import SchemaRefused, migrate
 from otel_ttf.store.base import StoreRefused
-from otel_ttf.store.sqlite_file import connect, migrate
+from otel_ttf.store.sqlite_file import connect
 from otel_ttf.store.sqlite_rows import Definition, Kept, kept_from, subject_hash, to_json
 from otel_ttf.units import DAY
 
@@ -48,8 +50,10 @@ class SqliteStore:
         self.writer = writer
         try:
             self.db = connect(path, writer=True)
-            migrate(self.db, path)
+            migrate(self.db, path, resources.files("otel_ttf.store") / "schema")
             (last,) = self.db.execute("SELECT max(position) FROM transition").fetchone()
+        except SchemaRefused as refused:
+            raise StoreRefused(str(refused)) from None
         except sqlite3.DatabaseError as error:
             raise StoreRefused(f"{path}: cannot be opened as a store: {error}") from error
         self._position: int = last or 0

@@ -1,14 +1,10 @@
-"""The embedded store's file: connections and migrations."""
+"""The embedded store's file: connections."""
 
 from __future__ import annotations
 
 import sqlite3
-from importlib import resources
 from pathlib import Path
 
-from otel_ttf.store.base import StoreRefused
-
-_SCHEMA = "otel_ttf.store.schema"
 _CACHE_KIB = 16 * 1024
 
 
@@ -27,25 +23,3 @@ def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA query_only=ON")
         connection.execute("PRAGMA cache_size=-4096")
     return connection
-
-
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Runs the numbered migrations that the file lacks. Raises StoreRefused for a file of a newer version."""
-    scripts = sorted(
-        (entry for entry in resources.files(_SCHEMA).iterdir() if entry.name.endswith(".sql")),
-        key=lambda entry: entry.name,
-    )
-    (have,) = connection.execute("PRAGMA user_version").fetchone()
-    newest = int(scripts[-1].name[:4])
-    if have > newest:
-        raise StoreRefused(
-            f"{path}: written by a newer otel_ttf (schema {have}, this one knows {newest}): "
-            "upgrade otel_ttf, or start with another data directory"
-        )
-    for script in scripts:
-        number = int(script.name[:4])
-        if number > have:
-            # One script, one transaction: a kill in the middle leaves the version before.
-            connection.executescript(
-                f"BEGIN IMMEDIATE;\n{script.read_text()}\nPRAGMA user_version={number};\nCOMMIT;"
-            )

@@ -8,13 +8,15 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+from otel_ttf.files import sync_folder
 from otel_ttf.log.sqlite_file import trouble
+from otel_ttf.migrate import SchemaRefused, migrate, transaction
 from otel_ttf.pii.sealed import VaultUnavailable
 from otel_ttf.vault.master import Wrapped
 
@@ -81,60 +83,17 @@ class VaultFile:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA temp_store=MEMORY")
-            self._migrate()
+            migrate(self._db, path, resources.files("otel_ttf.vault"), ours=(APPLICATION, "a vault"))
             self._node = path.stat().st_ino
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # the name of a new file is to last, too
-            finally:
-                os.close(folder)
+            sync_folder(path.parent)  # the name of a new file is to last, too
         except (OSError, sqlite3.Error) as error:
             self._db.close()
             raise VaultRefused(
                 f"{path}: {trouble(error)}: put it back from a copy; without it sealed values cannot be opened"
             ) from None
-        except VaultRefused:
+        except SchemaRefused as refused:
             self._db.close()
-            raise
-
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and application != APPLICATION:
-            raise VaultRefused(f"{self.path}: not a vault of otel_ttf: move it away")
-        scripts = sorted(
-            (file for file in resources.files("otel_ttf.vault").iterdir() if file.name.endswith(".sql")),
-            key=lambda file: file.name,
-        )
-        newest = int(scripts[-1].name[:4])
-        if version > newest:
-            raise VaultRefused(
-                f"{self.path}: written by a newer otel_ttf (schema {version}, this one knows {newest}): "
-                "upgrade otel_ttf, or start with another data directory"
-            )
-        for script in scripts:
-            number = int(script.name[:4])
-            if number > version:
-                with self._transaction():
-                    # Two processes may open a new file at once: the second finds the work done.
-                    if self._db.execute("PRAGMA user_version").fetchone()[0] >= number:
-                        continue
-                    for statement in _statements(script.read_text()):
-                        self._db.execute(statement)
-                    self._db.execute(f"PRAGMA application_id={APPLICATION}")
-                    self._db.execute(f"PRAGMA user_version={number}")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        finally:
-            if self._db.in_transaction:
-                with suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
+            raise VaultRefused(str(refused)) from None
 
     @contextmanager
     def _ours(self) -> Iterator[sqlite3.Connection]:
@@ -209,7 +168,7 @@ class VaultFile:
 
     def insert(self, new: Sequence[New], generation: int) -> set[str] | None:
         """Adds those subjects that are not there: which. None: a rotation began since, wrap them anew."""
-        with self._ours() as db, self._transaction():
+        with self._ours() as db, transaction(db):
             if db.execute("SELECT number FROM generation").fetchone()[0] != generation:
                 return None
             names = json.dumps([each.subject for each in new])
@@ -243,7 +202,7 @@ class VaultFile:
 
     def keep_ids(self, ids: Sequence[tuple[bytes, int]]) -> None:
         """(sealed user id, id): of live subjects that have none yet."""
-        with self._ours() as db, self._transaction():
+        with self._ours() as db, transaction(db):
             db.executemany(
                 "UPDATE subject SET sealed_id = ? WHERE id = ? AND sealed_id IS NULL AND destroyed_at IS NULL",
                 ids,
@@ -255,7 +214,7 @@ class VaultFile:
         A subject without a key never gets one.
         """
         had: dict[str, bool] = {}
-        with self._ours() as db, self._transaction():
+        with self._ours() as db, transaction(db):
             now = time.time_ns()
             for subject in subjects:
                 db.execute(
@@ -297,7 +256,7 @@ class VaultFile:
 
     def next_generation(self) -> None:
         """From here on every data key is to be wrapped anew."""
-        with self._ours() as db, self._transaction():
+        with self._ours() as db, transaction(db):
             db.execute("UPDATE generation SET number = number + 1")
 
     def stale(self, after: int, limit: int) -> list[Row]:
@@ -313,7 +272,7 @@ class VaultFile:
 
     def rewrap(self, rows: Sequence[tuple[int, Wrapped]], generation: int) -> None:
         """(id, data key under another master key); of those that were not destroyed in between."""
-        with self._ours() as db, self._transaction():
+        with self._ours() as db, transaction(db):
             masters = {name: self._master(name) for name in {wrapped.key_id for _, wrapped in rows}}
             for id_, wrapped in rows:
                 alive = db.execute(
@@ -325,7 +284,7 @@ class VaultFile:
 
     def forget_masters(self) -> None:
         """Forgets the names of master keys that wrap nothing any more."""
-        with self._ours() as db, self._transaction():
+        with self._ours() as db, transaction(db):
             db.execute(
                 "DELETE FROM master WHERE id NOT IN (SELECT master FROM subject WHERE master IS NOT NULL)"
             )
@@ -333,16 +292,6 @@ class VaultFile:
     def close(self) -> None:
         with self._lock:
             self._db.close()
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of a script one by one: executescript would end the transaction around it."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 def _slot(wrapped: bytes) -> bytes:

@@ -12,9 +12,9 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from otel_ttf.files import write_secret
 from otel_ttf.pii.keys import KEY_BYTES, KeyFileError, decode, fingerprint
 from otel_ttf.pii.sealed import NONCE_BYTES, Tampered, UnknownKey
-from otel_ttf.secret_file import write_secret
 from otel_ttf.vault.master import MasterRefused, Wrapped
 
 PREFIX = "local:"

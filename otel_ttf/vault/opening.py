@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from otel_ttf.secret_file import write_secret
+from otel_ttf.files import write_secret
 from otel_ttf.vault.config import MasterKeyConfig, master_of
 from otel_ttf.vault.file import VaultFile, VaultRefused
 from otel_ttf.vault.local import COMMENT, LocalMaster, new_line

@@ -1,4 +1,4 @@
-"""Files that hold secrets: written as a whole or not at all, for their owner alone."""
+"""Files and names that are to last: written as a whole or not at all, and synced."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ def write_secret(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder last, those of new files too. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
