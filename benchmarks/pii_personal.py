@@ -118,7 +118,7 @@ def _user_path(source: Source) -> Planted:
         name = source.faker("en_US").user_name()
     unix, tail = (
         r.choice(("/home/", "/Users/")),
-        r.choice(("/src/app/main.py", "/.config/x.toml", "/work/a/b.go")),
+        r.choice(("/src/app/main.py", "/.config/x.toml", "/src/a/b.go")),
     )
     if r.random() < 0.3:
         return Planted(name, "C:\\Users\\", "\\AppData\\Local\\Temp\\x.log")
