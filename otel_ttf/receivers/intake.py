@@ -26,11 +26,11 @@ from otel_ttf.telemetry import Telemetry, failure
 T = TypeVar("T")
 
 INLINE = 32 << 10  # bytes; what is larger is worked on in a thread, so that the others need not wait
+GIANT = 4 << 20  # bytes; what is larger has a thread apart, so that the others need not wait for seconds
 IN_FLIGHT = 256 << 20
-WORKERS = 2
 ALONE = JOINED // 2  # bytes; no two larger ones fit into a group
 # Groups at a time: of requests worked on here, of those that take a thread, and of those that stay alone.
-GROUPS = (1, WORKERS, 1000)
+GROUPS = (1, 1, 1000)
 GPC_HEADER = "sec-gpc"  # of HTTP, and metadata of gRPC; `1` is the only value
 
 _log = structlog.get_logger()
@@ -144,7 +144,10 @@ class Intake:
         """book: of consent; what a request says is in it before its answer."""
         self._prepare = Preparation(pipeline, rules, clock)
         self._log = log
-        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="intake")
+        # One thread each: two that work at once take the interpreter from each other, which costs a third more.
+        self._worker, self._giants, self._disk = (
+            ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("intake", "giants", "consent")
+        )
         self._lanes: dict[tuple[Signal, bool, bool, int], Lane] = {}
         self._book = book
         self.telemetry = telemetry
@@ -193,11 +196,13 @@ class Intake:
         """Calls `work(*arguments)`: here when the payload is small, else in a worker thread."""
         if size <= INLINE:
             return work(*arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work, *arguments)
+        worker = self._worker if size <= GIANT else self._giants
+        return await asyncio.get_running_loop().run_in_executor(worker, work, *arguments)
 
     def close(self) -> None:
         """Ends the worker threads; for when the receivers are stopped."""
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        for worker in (self._worker, self._giants, self._disk):
+            worker.shutdown(wait=False, cancel_futures=True)
 
     def _lane(self, signal: Signal, size: int, *, trusted: bool, gpc: bool) -> Lane:
         """Lanes by size, so that small requests need not wait for larger ones."""
@@ -231,7 +236,7 @@ class Intake:
         if reason := self._log.refusing():
             raise LogRefused(reason)  # the disk is full: consent is not what fills up the rest
         try:
-            await asyncio.get_running_loop().run_in_executor(self._workers, self._book.save, said)
+            await asyncio.get_running_loop().run_in_executor(self._disk, self._book.save, said)
         except ConsentRefused as refused:
             raise LogRefused(str(refused), CONSENT_SECONDS) from None
 
