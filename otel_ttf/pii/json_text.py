@@ -84,6 +84,7 @@ def rewrite(text: str, visitor: Visitor[Rule]) -> str | None:
 
 # Reading: RFC 8259, nothing beyond it.
 
+_FIRST = frozenset(" \t\n\r{[")
 _SPACE = re.compile(r"[ \t\n\r]*+")
 _OUTSIDE = re.compile(r"[ \t\n\r]*+[{\[]")
 _TOKEN = re.compile(
@@ -98,7 +99,12 @@ class _Broken(Exception):
 
 
 def _parsed(text: str) -> _Node | None:
-    if len(text) > MAX_CHARACTERS or _OUTSIDE.match(text) is None or text.rstrip(" \t\n\r")[-1] not in "]}":
+    if (
+        text[:1] not in _FIRST
+        or len(text) > MAX_CHARACTERS
+        or _OUTSIDE.match(text) is None
+        or text.rstrip(" \t\n\r")[-1] not in "]}"
+    ):
         return None
     try:
         root, end = _value(text, 0, 0)

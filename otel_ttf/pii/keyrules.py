@@ -137,6 +137,7 @@ class KeyRules:
             ]
         )
         self._remembered = lru_cache(maxsize=4096)(self._find)
+        self._identified = lru_cache(maxsize=4096)(self._identifies)
 
     def rule(self, key: str) -> Rule | None:
         """What is known of a key; None: nothing."""
@@ -153,6 +154,9 @@ class KeyRules:
 
     def identifies(self, key: str) -> bool:
         """Whether the value is an id, a time, a count, a version, a hash: digits alone are no find there."""
+        return self._identifies(key) if len(key) > LONGEST_REMEMBERED else self._identified(key)
+
+    def _identifies(self, key: str) -> bool:
         rule = self.rule(key)
         return (rule is None or not rule.masks) and (
             (rule is not None and rule.policy == "safe") or _identifying(key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 
 from otel_ttf.pii.action import Action
 from otel_ttf.pii.coarse import TRUNCATIONS, truncate_geo
@@ -116,6 +116,7 @@ class Masking:
         self._canonical = {watch.detector.label: watch.detector.canonical for watch in watches}
         self._truncated = {watch.detector.label: watch.detector.truncated for watch in watches}
         self._labels = {watch.detector.label for watch in watches} | rules.labels
+        self._looking = lru_cache(maxsize=1024)(self._watching)
         self._cards = next((watch for watch in watches if watch.detector.name == "card"), None)
 
     # By content.
@@ -151,14 +152,16 @@ class Masking:
         # placeholders are no part of findings. What encodings hide, no group tells.
         if groups & ENCODED:
             groups = EVERYTHING
+        idle: dict[str, str] = {}
         for _ in range(_ROUNDS):
-            new = self._once(text, where, groups)
+            new = self._once(text, where, groups, idle)
             if new == text:
                 break
             text = new
         return text
 
-    def _once(self, text: str, where: Where, groups: int) -> str:
+    def _once(self, text: str, where: Where, groups: int, idle: dict[str, str]) -> str:
+        """One round. idle: detector -> text in which it has nothing to do."""
         digits = where.digits and text.strip().isdecimal()
         # What hides first: of a value with an escape in it, the rest would go without it.
         if groups & ENCODED and (shadow := unfold(text)) is not None:
@@ -170,10 +173,18 @@ class Masking:
                         text = new
                         if (shadow := unfold(text)) is None:
                             break
-        for watch in self._watches:
-            if watch.group & groups and not _stays_away(watch.detector, where, digits=digits):
-                text = self._replaced(text, text, None, watch, where)
+        for watch in self._looking(groups):
+            if idle.get(watch.detector.name) is not text and not _stays_away(
+                watch.detector, where, digits=digits
+            ):
+                new = self._replaced(text, text, None, watch, where)
+                if new == text:
+                    idle[watch.detector.name] = text
+                text = new
         return text
+
+    def _watching(self, groups: int) -> list[Watch]:
+        return [watch for watch in self._watches if watch.group & groups]
 
     def _replaced(
         self,
@@ -192,19 +203,15 @@ class Masking:
                 start, stop = back(start, stop)
                 if start < end:
                     continue
-            new = self._done(
-                watch.action,
-                watch.detector.label,
-                watch.detector.canonical(found),
-                found,
-                where,
-                watch.vendors,
-            )
-            if new is None:
-                new = watch.detector.truncated(found) or f"[{watch.detector.label}]"
+            detector = watch.detector
+            new = f"[{detector.label}]"
+            if watch.action != "redact":
+                canonical = detector.canonical(found)
+                done = self._done(watch.action, detector.label, canonical, found, where, watch.vendors)
+                new = done if done is not None else detector.truncated(found) or new
             old = text[start:stop]
             if new != old and new != found:
-                where.note(watch.detector.name, f"detector {watch.detector.name}", old, new)
+                where.note(detector.name, f"detector {detector.name}", old, new)
                 parts += [text[end:start], new]
                 end = stop
         return "".join(parts) + text[end:] if parts else text

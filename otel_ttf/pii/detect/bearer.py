@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from otel_ttf.pii.detect.base import Detector, Span
-from otel_ttf.pii.detect.value import is_prose, is_vacant
+from otel_ttf.pii.detect.value import any_of, is_prose, is_vacant
 
+_SCHEMES = ("bearer", "basic", "negotiate", "ntlm")
+_PROVEN = ("digest", "aws4-hmac-sha256", "hawk")
 _TOKEN = re.compile(
-    r"\b(bearer|basic|negotiate|ntlm)((?:[ \t\r\n]|\\[rnt]){1,8}[\"']?)([A-Za-z0-9._~+/-]{8,}=*)",
+    rf"\b({'|'.join(_SCHEMES)})((?:[ \t\r\n]|\\[rnt]){{1,8}}[\"']?)([A-Za-z0-9._~+/-]{{8,}}=*)",
     re.IGNORECASE | re.ASCII,
 )
 # Behind this, no sentence follows.
@@ -26,7 +28,7 @@ _LEAST_MESSAGE = 16
 _NAME = r"[A-Za-z-]{1,24}="
 _GIVEN = r"(?:\"[^\"\r\n]{0,512}\"|\\\"[^\"\r\n]{0,512}\\\"|[^\s,\"]{1,512})"
 _PARAMETERS = re.compile(
-    r"\b(digest|aws4-hmac-sha256|hawk)[ \t]{1,8}"
+    rf"\b({'|'.join(_PROVEN)})[ \t]{{1,8}}"
     rf"((?:{_NAME}{_GIVEN}(?:,[ \t]{{0,4}}|[ \t]{{1,4}}(?={_NAME}))?){{2,20}}+)",
     re.IGNORECASE | re.ASCII,
 )
@@ -51,9 +53,14 @@ class Bearer(Detector):
     )
 
     def find(self, text: str) -> Iterator[Span]:
-        found = [match.span(3) for match in _TOKEN.finditer(text) if _is_token(text, match)]
-        found += [match.span(2) for match in _PARAMETERS.finditer(text) if _PROOF.search(match[2])]
-        if _CURLS.search(text) is not None:
+        # To look for a word takes a tenth of the time that an expression takes to find that there is none.
+        low = text.lower()
+        found: list[Span] = []
+        if any_of(low, _SCHEMES):
+            found += [match.span(3) for match in _TOKEN.finditer(text) if _is_token(text, match)]
+        if any_of(low, _PROVEN):
+            found += [match.span(2) for match in _PARAMETERS.finditer(text) if _PROOF.search(match[2])]
+        if "curl" in low and _CURLS.search(text) is not None:
             logins = _CURL.finditer(text)
             found += [match.span(1) for match in logins if not is_vacant(match[1].partition(":")[2])]
         end = 0

@@ -189,7 +189,7 @@ def _is_alone(text: str, start: int, end: int, digits: str) -> bool:
         return False
     words = words_before(text, start)
     named = _is_named(words)
-    if not is_card(digits, named=named):
+    if not named and not _issued(digits, _SIZES):
         return False
     one, further = before(text, start)
     if not free_before(text, start):
@@ -229,12 +229,15 @@ def _is_grouped(text: str, start: int, end: int, digits: str) -> bool:
         return False
     words = words_before(text, start)
     named = _is_named(words)
-    if not is_card(digits, named=named) or (len(digits) < 13 and not named):
+    if not named and (len(digits) < 13 or not _issued(digits, _SIZES)):
         return False
-    window = text[max(0, start - 20) : start]
-    if not named and (_ROW_BEFORE.search(text, max(0, start - 27), start) or _ROW_AFTER.match(text, end)):
-        return False
-    return _DUMP_BEFORE.search(window) is None and _DUMP_AFTER.match(text, end) is None
+    if one in " -" and (further.isalnum() or further == ":"):
+        if not named and further.isdigit() and _ROW_BEFORE.search(text, max(0, start - 27), start):
+            return False
+        # A search that ends here tries each place before it: only where it may find something.
+        if _DUMP_BEFORE.search(text[max(0, start - 20) : start]):
+            return False
+    return (named or _ROW_AFTER.match(text, end) is None) and _DUMP_AFTER.match(text, end) is None
 
 
 def _ends(text: str, end: int) -> bool:

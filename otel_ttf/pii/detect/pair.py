@@ -9,6 +9,7 @@ from typing import ClassVar
 from otel_ttf.pii.detect.base import Detector, Span
 from otel_ttf.pii.detect.value import (
     SCHEMES,
+    any_of,
     is_masked,
     is_prose,
     is_random,
@@ -37,6 +38,8 @@ _SQL = re.compile(
     r"\b(?:password|passwd|identified by)[ \t]{1,4}(?:'((?:[^'\r\n]|''){1,256}+)'|\"([^\"\r\n]{1,256}+)\")",
     re.IGNORECASE | re.ASCII,
 )
+# One of these is in what the next expression finds.
+_NAMES = ("token", "key", "secret", "passw", "requirepass", "bearer")
 # A secret that a sentence names: `API key is X`, `login jane password X`. Letters of both cases and digits make it one.
 _NAMED = re.compile(
     r"(?<![A-Za-z0-9])(?:token|(?:api|access|secret|private|signing)[ _-]?key|secret|password|passwd"
@@ -160,10 +163,11 @@ class Pair(Detector):
             for tag in _TAG.finditer(text):
                 if secret(tag[1]) and not is_vacant(tag[2].strip()):
                     found.append((tag.start(2), tag.start(2) + len(tag[2].rstrip())))
-        for match in _SQL.finditer(text):
-            span = match.span(match.lastindex or 0)
-            if not is_vacant(text[span[0] : span[1]]):
-                found.append(span)
+        if "'" in text or '"' in text:
+            for match in _SQL.finditer(text):
+                span = match.span(match.lastindex or 0)
+                if not is_vacant(text[span[0] : span[1]]):
+                    found.append(span)
         found += _told(text)
         end = 0
         # Of two that begin in one place, the longer.
@@ -226,14 +230,15 @@ class Pair(Detector):
 
 def _told(text: str) -> Iterator[Span]:
     """Secrets that sentences name, and those that commands are given."""
-    for match in _NAMED.finditer(text):
+    named = _NAMED.finditer(text) if any_of(text.lower(), _NAMES) else ()
+    for match in named:
         if (
             _is_mixed(match[1])
             and is_varied(match[1])
             and not _PAGING.search(text[max(0, match.start() - _LOOK_BACK) : match.start(1)].rstrip(" :\"'`"))
         ):
             yield match.span(1)
-    for match in _COMMAND.finditer(text):
+    for match in _COMMAND.finditer(text) if "-p" in text or "-a" in text else ():
         if not is_vacant(match[1]):
             yield match.span(1)
 
