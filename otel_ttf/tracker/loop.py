@@ -26,8 +26,8 @@ JOB_ROWS = 1000
 BATCH_ROWS = 1024
 BATCH_BYTES = 8 << 20
 # Few records a transaction cost a sync each: better to let some gather. It shows in no answer's age but this much.
-FEW_RECORDS = 256
-GATHER_SECONDS = 0.02
+FEW_RECORDS = 8192
+GATHER_SECONDS = 0.05
 
 T = TypeVar("T")
 
