@@ -16,7 +16,7 @@ from typing import Any, Literal
 from otel_ttf.otlp.events import Extract, Reading, Rules, Source, pack_ids
 from otel_ttf.otlp.leaving import keep
 from otel_ttf.otlp.wire import SHAPES, Signal, contents, decode
-from otel_ttf.pii.scanner import EVERYTHING, Scanner
+from otel_ttf.pii.scanner import EVERYTHING, NAME, Scanner
 
 
 @dataclass(slots=True, eq=False)
@@ -398,8 +398,13 @@ class Batch:
         """Slices that may hold an event; names of other spans are counted here."""
         known = self._all
         if self.signal == "logs" and not rules.lines:
-            # Only what was looked at may have a name from elsewhere than the field.
-            yield from sorted((known.names.keys() | self._ids.keys() | self._changed) - self._dropped)
+            # A name from elsewhere than the field has its key in the record's bytes.
+            named = (
+                self._changed
+                if self._hits is None
+                else {number for number, found in self._hits[0].items() if found & NAME}
+            )
+            yield from sorted((known.names.keys() | self._ids.keys() | named) - self._dropped)
             return
         for number in range(len(self)):
             if number in self._dropped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -231,27 +232,31 @@ class _Mask:
     def _records(self, batch: Batch, numbers: Sequence[int], scanner: Scanner, walker: Masker) -> None:
         """Of log records and spans, only what a scan of their parts says is decoded."""
         parts: list[bytes] = []
-        places: list[tuple[int, _Part, int]] = []
+        starts: list[int] = []  # the first part of each field
+        owners: list[tuple[int, _Part]] = []
         fields = _PARTS[batch.signal]
         for number in numbers:
             view = batch.view(number)
             for part in fields:
                 value = getattr(view, part.field)
+                if not value:
+                    continue
+                starts.append(len(parts))
+                owners.append((number, part))
                 if part.kind is None:
-                    if value:
-                        places.append((number, part, 0))
-                        parts.append(value)
-                elif value:
-                    if len(value) > 1 and part.single:
-                        value[:] = [b"".join(value)]
-                    places += [(number, part, index) for index in range(len(value))]
-                    parts += value
+                    parts.append(value)
+                    continue
+                if part.single and len(value) > 1:
+                    value[:] = [b"".join(value)]
+                parts += value
         hits = scanner.hits(parts)
         changed: set[int] = set()
         gone: list[tuple[int, str, int]] = []
         where = walker.where
         for at in sorted(hits):
-            number, part, index = places[at]
+            field_at = bisect_right(starts, at) - 1
+            number, part = owners[field_at]
+            index = at - starts[field_at]
             view = batch.view(number)
             walker.groups, walker.place = hits[at], part.place
             if self._seals:
@@ -276,7 +281,8 @@ class _Mask:
             view = batch.view(number)
             odd = False
             for field, size, walker.place in _IDS[batch.signal]:
-                odd |= walker.id(view, field, size)
+                if len(getattr(view, field)) != size:
+                    odd |= walker.id(view, field, size)
             if odd or number in changed:
                 batch.touch(number)
             else:
