@@ -91,11 +91,11 @@ def words_before(text: str, start: int) -> list[str]:
     words: list[str] = []
     end = 0
     for match in _WORD.finditer(leading):
-        if match["shut"] is not None:
+        if match.lastgroup == "shut":
             words = []
         # The first one may have lost its beginning.
         elif match.start() > 0 or start <= _REACH:
-            words.append(match["word"].lower())
+            words.append(match[0].lower())
         end = match.end()
     gap = leading[end:]
     if not words or len(gap) > _GAP or not _APART.isdisjoint(gap):

@@ -165,22 +165,24 @@ class Card(Detector):
 
 def _card_from(text: str, groups: list[Span], first: int) -> int | None:
     """The last group of the longest card number that begins with group `first`."""
-    found = None
-    digits = ""
-    sizes: tuple[int, ...] = ()
-    for last in range(first, min(first + _GROUPS, len(groups))):
-        start, end = groups[last]
-        if end - start + len(digits) > _MOST:
+    pieces: list[str] = []
+    size = 0
+    for start, end in groups[first : first + _GROUPS]:
+        size += end - start
+        if size > _MOST:
             break
-        digits += text[start:end]
-        sizes += (end - start,)
-        if last == first:
-            good = len(digits) >= _FEWEST and _is_alone(text, start, end, digits)
-        else:
-            good = sizes in _LAYOUTS and _is_grouped(text, groups[first][0], end, digits)
-        if good:
-            found = last
-    return found
+        pieces.append(text[start:end])
+    start = groups[first][0]
+    for count in range(len(pieces), 0, -1):
+        last = first + count - 1
+        if count == 1:
+            if len(pieces[0]) >= _FEWEST and _is_alone(text, start, groups[last][1], pieces[0]):
+                return last
+        elif tuple(map(len, pieces[:count])) in _LAYOUTS and _is_grouped(
+            text, start, groups[last][1], "".join(pieces[:count])
+        ):
+            return last
+    return None
 
 
 def _is_alone(text: str, start: int, end: int, digits: str) -> bool:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from otel_ttf.pii.detect.around import listed
 from otel_ttf.pii.detect.base import Detector, Span
+from otel_ttf.pii.detect.value import any_of
 
 _LOCAL = frozenset(".%+-_'")
 # Labels, then a name that ends them: letters, or punycode.
@@ -35,6 +36,8 @@ _INSIDE = ".cluster.local"
 # Whom version control logs in as: no person.
 _ROBOTS = frozenset(["git", "hg", "svn"])
 # user@host that a shell connects to: the scheme or the command before it, the path after it.
+_REACH = 32
+_CONNECT = ("://", "ssh", "scp", "sftp", "rsync")
 _REMOTE = re.compile(
     r"(?:(?<![\w.@+-])(?:git|ssh|svn|hg|sftp|scp|rsync|bzr)(?:\+[a-z]+)?://"
     r"|(?<![^\W_])(?:ssh|scp|sftp|rsync)(?:[ ]-[A-Za-z]{1,2}(?:[ ]\d{1,5})?)*[ ])$"
@@ -104,5 +107,12 @@ def _is_remote(text: str, start: int, at: int, end: int) -> bool:
     return (
         text[start:at].lower() in _ROBOTS
         or _PATH.match(text, end) is not None
-        or (text[end : end + 1] != "@" and _REMOTE.search(text, max(0, start - 32), start) is not None)
+        or (
+            start > 0
+            and text[start - 1] in "/ "
+            and text[end : end + 1] != "@"
+            # Where nothing is found, an expression that ends here was tried from each place before it.
+            and any_of(text[max(0, start - _REACH) : start], _CONNECT)
+            and _REMOTE.search(text, max(0, start - _REACH), start) is not None
+        )
     )
