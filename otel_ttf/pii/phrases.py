@@ -54,6 +54,8 @@ _WORD = re.compile(
 # anything costs twice as much; and none of them is a tag of protobuf.
 _BETWEEN = " -./:[]_"
 _LONGEST = 5
+# Two words in small letters with one mark between them, as attributes are named.
+_SPARED = re.compile(r"[a-z]{1,50}[-._][a-z]{1,50}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Phrase:
     place      `within`: anywhere, unless the key ends with a word that makes it about the thing; `end`: nothing
                but digits and the like follow; `whole`: the key is nothing else
     not_after  a letter that may not stand directly before it: `iPhone` is no phone number
-    apart      punctuation that may not stand between the words
+    spared     attributes with these words that are looked after elsewhere and come in nearly every record: the one
+               scan passes them by
     """
 
     words: tuple[str, ...]
@@ -73,7 +76,7 @@ class Phrase:
     label: str = "REDACTED"
     how: How = ""
     not_after: str = ""
-    apart: str = field(default="", compare=False)
+    spared: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return " ".join(self.words)
@@ -83,12 +86,34 @@ class Phrase:
         """The pieces of its expression for the one scan."""
         if self.not_after:
             yield f"[^{self.not_after}]"
-        between = "".join(f"\\x{ord(c):02x}" for c in _BETWEEN if c not in self.apart)
-        twice = "" if "_" in self.apart else "__|"
         for place, word in enumerate(self.words):
             if place:
-                yield f"(?:{twice}[{between}])?"
+                yield f"(?:__|[{_class(_BETWEEN)}])?"
             yield from map(_letter, word)
+
+    @property
+    def sparing(self) -> Iterator[str]:
+        """Expressions for the one scan that hit what its own does, but none of the spared attributes.
+
+        Where one of those is a key, plainly encoded, its length stands before it. Behind that one, what is written
+        in another way is hit, with other punctuation or a capital; behind another character everything, but for
+        what cannot be a word: `enduser.id` has no word `user`.
+        """
+        first, second = self.words
+        length = _class("".join({chr(len(name)) for name in self.spared}))
+        marks = "".join({name[len(first)] for name in self.spared})
+        initial, *rest = self.tokens
+        yield f"(?-i:[^{length}a-z]){''.join(self.tokens)}"
+        yield f"(?-i:[a-z]{initial.upper()}){''.join(rest)}"
+        others = _class("".join(c for c in _BETWEEN if c not in marks))
+        yield f"[{length}]{first}(?:__|[{others}])?{second}"
+        for word, form in (
+            (first, "{}" + f"[{_class(marks)}]{second}"),
+            (second, f"{first}[{_class(marks)}]" + "{}"),
+        ):
+            for place, letter in enumerate(word):
+                capital = f"{word[:place]}(?-i:{letter.upper()}){word[place + 1 :]}"
+                yield f"[{length}]{form.format(capital)}"
 
     @cached_property
     def _pattern(self) -> re.Pattern[bytes]:
@@ -169,13 +194,18 @@ class Phrases:
         Those for `within` are the same as without the others, which texts are scanned for, too.
         """
         trees: dict[Place, _Tree] = {"within": {}, "end": {}}
+        spared: list[str] = []
         for phrase in self.phrases:
-            if phrase.place != "whole":
+            if phrase.spared:
+                spared += phrase.sparing
+            elif phrase.place != "whole":
                 branch = trees[phrase.place]
                 for token in phrase.tokens:
                     branch = branch.setdefault(token, {})
                 branch[""] = {}
-        return [token + _alternatives(branch) for tree in trees.values() for token, branch in tree.items()]
+        return spared + [
+            token + _alternatives(branch) for tree in trees.values() for token, branch in tree.items()
+        ]
 
     @property
     def whole(self) -> list[str]:
@@ -196,6 +226,11 @@ def _alternatives(tree: _Tree) -> str:
     return told[0] if len(told) == 1 else f"(?:{'|'.join(told)})"
 
 
+def _class(characters: str) -> str:
+    """What stands between the brackets of a class of ASCII characters."""
+    return "".join(f"\\x{ord(c):02x}" for c in characters)
+
+
 def _letter(c: str) -> str:
     if c.isascii():
         return c if c.isalnum() else f"\\x{ord(c):02x}"
@@ -213,10 +248,8 @@ def within(text: str) -> Phrase | None:
 def table(subject: Collection[str] = ()) -> Iterator[Phrase]:
     """The phrases of phrases.csv.
 
-    subject  attributes that are looked after elsewhere and come in nearly every record: a phrase that they end
-             with does not stand for their spelling of it
+    subject  see Phrase.spared
     """
-    taken = [(words_of(key), "".join(set(key) & set(_BETWEEN))) for key in subject]
     for row in rows("phrases.csv"):
         words = tuple(row["phrase"].split())
         yield Phrase(
@@ -226,7 +259,9 @@ def table(subject: Collection[str] = ()) -> Iterator[Phrase]:
             row["label"],
             cast(How, row["how"]),
             row["not_after"],
-            "".join(
-                marks for key, marks in taken if len(words) > 1 and "".join(key).endswith("".join(words))
+            tuple(
+                key
+                for key in subject
+                if len(words) == 2 and _SPARED.fullmatch(key) and words_of(key) == words
             ),
         )

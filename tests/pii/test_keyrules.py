@@ -126,6 +126,7 @@ MASKED = {
     "DATE": "dob dateOfBirth birth-date birthday Geburtsdatum",
     "LOCATION": "lat lon latitude userLat pickup_lng geo.coordinates coordinates place_of_birth",
     "ID": "SSN userSsn taxId passport passport_number licensePlate imei mac_address deviceId session_id userId user-id "
+    "app.user_id USER_ID User.Id app.user.id user__id appUser_id enduser_id EndUser.Id "
     "patient.id idfa",
     "IBAN": "iban customer.iban",
     "ACCOUNT": "bankAccount account_number",
@@ -139,7 +140,7 @@ LEFT_ALONE = (
     "zipfile compass passenger_count keyboard monkey cookies_enabled cookie_consent "
     "password.policy.min_length has_password is_api_key_valid num_emails needs_phone iPhone device.iPhone "
     "apiPhone server.ip_address pod.ip node.mac_address host.session_id db.user_name mapping span company "
-    "telemetry.name order.id customer.id trace_id user.id user_id app.user_id street_view route.method "
+    "telemetry.name order.id customer.id trace_id user.id user_id street_view route.method "
     "authorized secrets_manager_status timeInMillis midnight adobe x url.path 日本語 ½ _ ."
 )
 
