@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from otel_ttf.otlp.events import Extract, Reading, Rules, Source, pack_ids
 from otel_ttf.otlp.leaving import keep
-from otel_ttf.otlp.wire import SHAPES, Signal, contents, decode
+from otel_ttf.otlp.mend import mend
+from otel_ttf.otlp.wire import SHAPES, Malformed, Signal, contents, decode
 from otel_ttf.pii.scanner import EVERYTHING, NAME, Scanner
 
 
@@ -116,8 +117,16 @@ class Batch:
 
     def _read(self) -> _Decoded:
         shape = self.shape
+        broken: Mapping[int, str] = {}
         # Decoded as a whole to check it: UTF-8 and all that the shallow messages take as bytes.
-        names, sizes = contents(self.signal, decode(self.signal, self.raw))
+        try:
+            request = decode(self.signal, self.raw)
+        except Malformed:
+            mended = mend(self.signal, self.raw)
+            self.raw, broken = mended.raw, mended.broken
+            self.warnings += mended.warnings
+            request = decode(self.signal, self.raw)
+        names, sizes = contents(self.signal, request)
         shallow = shape.shallow.FromString(self.raw)
         shallow.DiscardUnknownFields()
         known = _Decoded(shallow, names=names, sizes=sizes, changed=shallow.ByteSize() != len(self.raw))
@@ -130,6 +139,9 @@ class Batch:
                 known.scopes.append(_head("scope", by_scope, by_scope.scope, start, len(slices)))
             known.resources.append(_head("resource", by_resource, by_resource.resource, first, len(slices)))
             known.owners.append(first)
+        self._decoded = known
+        for number, rule in broken.items():
+            self.reject(number, rule)
         return known
 
     @property

@@ -1,7 +1,7 @@
 """OTLP/JSON (opentelemetry.io/docs/specs/otlp, JSON Protobuf Encoding) to protobuf.
 
 Ids are hex, enums are integers, unknown fields are ignored, keys are lowerCamelCase, 64-bit integers come as
-decimal strings or as numbers.
+decimal strings or as numbers. What is no Unicode becomes U+FFFD, as in protobuf (mend.py).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from otel_ttf.otlp.mend import mark
 from otel_ttf.otlp.wire import SHAPES, Malformed, Signal
 
 _F = FieldDescriptor
@@ -40,6 +41,8 @@ _TOO_DEEP = f"expected at most {_DEPTH} objects within each other"
 _MOST_DIGITS = 40
 _INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_HALF = re.compile("[\ud800-\udfff]")
+_MARKED = frozenset(["LogRecord", "Span", "Metric", "Resource", "InstrumentationScope"])
 _FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -49,7 +52,8 @@ def decode(signal: Signal, body: bytes) -> bytes:
     if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
         raise Malformed(f"expected at most {MAX_CONTAINERS} objects and arrays")
     try:
-        data = json.loads(body.decode("utf-8-sig"), parse_int=_digits, parse_constant=_no_constant)
+        text = body.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
+        data = json.loads(text, parse_int=_digits, parse_constant=_no_constant)
     except RecursionError:
         raise Malformed(_TOO_DEEP) from None
     except ValueError:
@@ -108,17 +112,22 @@ def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
     return {field.json_name: field for field in descriptor.fields}
 
 
-def _fill(message: Any, data: object, where: str, depth: int) -> None:
+def _fill(message: Any, data: object, where: str, depth: int) -> bool:
+    """Whether a text was mended in it that it does not say so of itself."""
     if not isinstance(data, dict):
         raise Malformed(f"{where or 'request'}: expected an object, found {_kind(data)}")
     if depth > _DEPTH:
         raise Malformed(_TOO_DEEP)
     fields = _fields(message.DESCRIPTOR)
+    mended = False
     for key, value in data.items():
         field = fields.get(key)
         if field is None or value is None:
             continue
         here = f"{where}.{key}" if where else key
+        if field.type == _F.TYPE_STRING:
+            given, value = value, _unicode(value)
+            mended |= value != given
         if field.is_repeated:
             if not isinstance(value, list):
                 raise Malformed(f"{here}: expected an array, found {_kind(value)}")
@@ -126,25 +135,37 @@ def _fill(message: Any, data: object, where: str, depth: int) -> None:
             for index, element in enumerate(value):
                 spot = f"{here}[{index}]"
                 if field.type == _F.TYPE_MESSAGE:
-                    _fill(target.add(), element, spot, depth + 1)
+                    mended |= _fill(target.add(), element, spot, depth + 1)
                 else:
                     target.append(_scalar(field, element, spot))
         elif field.type == _F.TYPE_MESSAGE:
             child = getattr(message, field.name)
             child.SetInParent()
-            _fill(child, value, here, depth + 1)
+            mended |= _fill(child, value, here, depth + 1)
         else:
             setattr(message, field.name, _scalar(field, value, here))
+    if mended and message.DESCRIPTOR.name in _MARKED:
+        mark(message)
+        return False
+    return mended
+
+
+def _unicode(value: object) -> object:
+    """A text, or a list of them, without halves of surrogate pairs: bytes that are no UTF-8 were read as these."""
+    if isinstance(value, list):
+        return [_unicode(element) for element in value]
+    if not isinstance(value, str) or _HALF.search(value) is None:
+        return value
+    try:
+        return value.encode(errors="surrogateescape").decode(errors="replace")
+    except UnicodeEncodeError:
+        return _HALF.sub("\ufffd", value)
 
 
 def _scalar(field: FieldDescriptor, value: object, where: str) -> object:
     kind = field.type
     if kind == _F.TYPE_STRING:
         if isinstance(value, str):
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise Malformed(f"{where}: expected Unicode text, found half of a surrogate pair") from None
             return value
         raise Malformed(f"{where}: expected a string, found {_kind(value)}")
     if kind == _F.TYPE_BYTES:

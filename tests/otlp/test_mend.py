@@ -1,0 +1,198 @@
+"""One bad record costs none of the others: what protobuf refuses as a whole is mended, or rejected, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from otel_ttf.otlp import json as otlp_json
+from otel_ttf.otlp import mend as mending
+from otel_ttf.otlp.batch import Batch
+from otel_ttf.otlp.mend import MAX_NESTING, REPAIRED
+from otel_ttf.otlp.wire import SHAPES, SIGNALS, Malformed, Signal
+
+GOOD, BAD, MENDED = b"BAD TEXT", b"BA\xff\xe2\x82-XT", "BA\ufffd\ufffd-XT"
+LEVELS = 2  # of values within values
+
+Path = tuple[str, ...]
+
+
+def texts(descriptor: Descriptor, path: Path = ()) -> Iterator[Path]:
+    """Paths to all texts of a message, values within values up to LEVELS."""
+    for field in descriptor.fields:
+        if field.type == FieldDescriptor.TYPE_STRING:
+            yield (*path, field.name)
+        elif field.type == FieldDescriptor.TYPE_MESSAGE and (
+            sum(name.endswith("_value") for name in path) < LEVELS or not field.name.endswith("_value")
+        ):
+            assert field.message_type is not None
+            yield from texts(field.message_type, (*path, field.name))
+
+
+def planted(message: Any, path: Path) -> None:
+    """GOOD at that place, one of everything on the way to it."""
+    for name in path[:-1]:
+        below = getattr(message, name)
+        message = below.add() if message.DESCRIPTOR.fields_by_name[name].is_repeated else below
+    if message.DESCRIPTOR.fields_by_name[path[-1]].is_repeated:
+        getattr(message, path[-1]).append(GOOD.decode())
+    else:
+        setattr(message, path[-1], GOOD.decode())
+
+
+def wrapped(signal: Signal, *records: bytes) -> bytes:
+    """A request with these records as they are."""
+    shallow = SHAPES[signal].shallow()
+    shallow.resources.add().scopes.add().records.extend(records)
+    return bytes(shallow.SerializeToString())
+
+
+def record(name: str, user: str = "ada") -> bytes:
+    made = SHAPES["logs"].record(event_name=name, time_unix_nano=1_790_000_000 * 10**9)
+    made.attributes.append(KeyValue(key="user.id", value=AnyValue(string_value=user)))
+    return bytes(made.SerializeToString())
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_a_text_that_is_no_utf_8_is_mended_and_marked_wherever_it_stands(signal: Signal) -> None:
+    kind = SHAPES[signal].request
+    ways = list(texts(kind.DESCRIPTOR))
+    assert len(ways) > 50
+    for path in ways:
+        request = kind()
+        planted(request, path)
+        raw = request.SerializeToString().replace(GOOD, BAD)
+        with pytest.raises(DecodeError):
+            kind.FromString(raw)
+        batch = Batch(signal, raw, 1)
+        out = batch.finish()
+        assert MENDED.encode() in out, path
+        assert (REPAIRED.encode() in out) is (path[-1] != "schema_url" or "entity_refs" in path), path
+        assert not batch.rejected, path
+        assert "1, mended" in batch.warnings[0], path
+
+
+def test_the_other_records_stay_as_they_came() -> None:
+    records = [record(f"signup-{number}") for number in range(1000)]
+    bad = record("signup", "BAD TEXT").replace(GOOD, BAD)
+    batch = Batch("logs", wrapped("logs", *records[:500], bad, *records[500:]), 1)
+    batch.finish()
+    assert batch.records == batch.kept == 1001
+    assert [*batch.slices[:500], *batch.slices[501:]] == records
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize(
+    "broken",
+    [b"\x0a\x7f", b"\x0b", b"\xff\xff\xff", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x09\x00"],
+)
+def test_what_is_no_record_is_rejected_alone(signal: Signal, broken: bytes) -> None:
+    good = mending._NOTHING[signal]
+    batch = Batch(signal, wrapped(signal, good, broken, good), 1)
+    assert batch.records == 3
+    assert batch.kept == 2
+    ((place, rule),) = batch.rejected.items()
+    assert place == 1
+    assert rule.endswith(f"[1]: expected a {SHAPES[signal].record.DESCRIPTOR.name} in protobuf")
+    assert Batch(signal, batch.finish(), 1).records == 2
+
+
+def test_below_a_broken_resource_everything_is_rejected() -> None:
+    shallow = SHAPES["logs"].shallow()
+    for data in (b"\x0a\x7f", b""):
+        below = shallow.resources.add()
+        below.resource.append(data)
+        below.scopes.add().records.append(record("signup"))
+    batch = Batch("logs", shallow.SerializeToString(), 1)
+    assert batch.kept == 1
+    assert batch.rejected == {0: "log_records[0]: expected a Resource in protobuf"}
+
+
+def nested(levels: int, field: str) -> bytes:
+    """A log record whose body is nested so deeply; written from within, since protobuf would refuse to."""
+    value = AnyValue(string_value="x").SerializeToString()
+    number = {"array_value": 5, "kvlist_value": 6}[field]
+    for _ in range(levels):
+        element = mending._field(1, mending._field(2, value) if field == "kvlist_value" else value)
+        value = mending._field(number, element)
+    return wrapped("logs", mending._field(5, value))
+
+
+@pytest.mark.parametrize("field", ["array_value", "kvlist_value"])
+@pytest.mark.parametrize("levels", [60, 5000, 200_000])
+def test_values_nested_too_deeply_are_cut(field: str, levels: int) -> None:
+    raw = nested(min(levels, 20_000), field) if levels < 200_000 else nested_fast(levels, field)
+    batch = Batch("logs", raw, 1)
+    assert batch.records == 1
+    assert batch.warnings == [f"values nested more than {MAX_NESTING} deep: 1, cut"]
+    assert b"<too deep>" in batch.finish()
+    assert len(batch.finish()) < 500
+
+
+def nested_fast(levels: int, field: str) -> bytes:
+    """The same in time linear in the levels: heads first, then the innermost."""
+    inner = AnyValue(string_value="x").SerializeToString()
+    heads: list[bytes] = []
+    size = len(inner)
+    number = {"array_value": 5, "kvlist_value": 6}[field]
+    for _ in range(levels):
+        for tag in (2, 1) if field == "kvlist_value" else (1,):
+            head = bytes([tag << 3 | 2]) + mending._written(size)
+            heads.append(head)
+            size += len(head)
+        head = bytes([number << 3 | 2]) + mending._written(size)
+        heads.append(head)
+        size += len(head)
+    return wrapped("logs", mending._field(5, b"".join([*reversed(heads), inner])))
+
+
+def test_values_that_protobuf_reads_stay() -> None:
+    batch = Batch("logs", nested(20, "kvlist_value"), 1)
+    assert batch.records == 1
+    assert batch.warnings == []
+
+
+def test_a_giant_is_not_mended() -> None:
+    giant = SHAPES["logs"].record(severity_text="BAD TEXT" + "x" * mending.MAX_BYTES).SerializeToString()
+    batch = Batch("logs", wrapped("logs", giant.replace(GOOD, BAD), record("signup")), 1)
+    assert batch.kept == 1
+    assert list(batch.rejected) == [0]
+
+
+def test_what_cannot_be_told_apart_is_malformed() -> None:
+    with pytest.raises(Malformed, match=r"^expected an OTLP logs request in protobuf$"):
+        _ = Batch("logs", wrapped("logs", record("signup")) + b"\x0a\x7f", 1).records
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(BAD, id="bytes"),
+        pytest.param(rb"BA\udcff\ud800-XT", id="halves of pairs"),
+    ],
+)
+@pytest.mark.parametrize("field", ["eventName", "severityText"])
+def test_json_is_mended_the_same_way(text: bytes, field: str) -> None:
+    body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"%s":"%s"},{}]}]}]}' % (field.encode(), text)
+    request = SHAPES["logs"].request.FromString(otlp_json.decode("logs", body))
+    first, second = request.resource_logs[0].scope_logs[0].log_records
+    assert MENDED in (first.event_name, first.severity_text)
+    assert [pair.key for pair in first.attributes] == [REPAIRED]
+    assert not second.attributes
+
+
+def test_json_in_values_and_resources_is_marked_where_it_stands() -> None:
+    body = (
+        rb'{"resourceLogs":[{"resource":{"attributes":[{"key":"\ud800","value":{"arrayValue":{"values":'
+        rb'[{"stringValue":"x"}]}}}]},"scopeLogs":[{"logRecords":[{"body":{"stringValue":"\ud801"}}]}]}]}'
+    )
+    (resource,) = SHAPES["logs"].request.FromString(otlp_json.decode("logs", body)).resource_logs
+    assert [pair.key for pair in resource.resource.attributes] == ["\ufffd", REPAIRED]
+    (one,) = resource.scope_logs[0].log_records
+    assert one.body.string_value == "\ufffd"
+    assert [pair.key for pair in one.attributes] == [REPAIRED]
