@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """What the servers of one run compile they keep for each other, and not in anybody's home."""
+    folder = tempfile.TemporaryDirectory(prefix="otel-ttf-cache-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["XDG_CACHE_HOME"] = folder.name
