@@ -9,6 +9,8 @@ import pytest
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """What the servers of one run compile they keep for each other, and not in anybody's home."""
+    if hasattr(config, "workerinput"):  # it has the environment of the run
+        return
     folder = tempfile.TemporaryDirectory(prefix="otel-ttf-cache-")
     config.add_cleanup(folder.cleanup)
     os.environ["XDG_CACHE_HOME"] = folder.name
