@@ -21,7 +21,7 @@ from otel_ttf.units import duration, size
     ],
 )
 def test_a_long_text_is_refused_at_once(read, text):
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises(ValueError, match="expected a"):
         read(text)
-    assert time.monotonic() - began < 0.5
+    assert time.thread_time() - began < 0.5

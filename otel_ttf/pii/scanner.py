@@ -11,11 +11,15 @@ import re
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from otel_ttf.pii import kept
 
 Engine = Literal["hyperscan", "re2", "re"]
 ENGINES: tuple[Engine, ...] = ("hyperscan", "re2", "re")
@@ -32,6 +36,8 @@ EVERYTHING = -1
 
 # Bytes that are joined for one pass; a larger piece is looked at alone, without a copy.
 _TOGETHER = 4 << 20
+# Databases of so many patterns take longer to make than to read from a file.
+_WORTH_KEEPING = 100
 _RE2_MEMORY = 128 << 20  # at most; what is not needed is not taken
 
 
@@ -98,8 +104,10 @@ class _Hyperscan:
     """All patterns in one pass; every end of a match is told."""
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
-        self._groups = [pattern.group for pattern in patterns]
-        self._hyperscan, self._database = _database(tuple(pattern.expression for pattern in patterns))
+        # In one order, whatever sets they came from: the next start is to find what was kept.
+        ordered = sorted(patterns, key=lambda pattern: pattern.expression)
+        self._groups = [pattern.group for pattern in ordered]
+        self._hyperscan, self._database = _database(tuple(pattern.expression for pattern in ordered))
         self._own = threading.local()
 
     def __call__(self, data: bytes, pieces: Sequence[bytes], first: int, found: dict[int, int]) -> None:
@@ -123,17 +131,38 @@ class _Hyperscan:
 
 @lru_cache(maxsize=16)
 def _database(expressions: tuple[str, ...]) -> tuple[Any, Any]:
-    """(the module, its database): it takes a second to make, and the pipelines of all signals share one."""
+    """(the module, its database): many take a second to make, and the pipelines of all signals share one."""
     hyperscan = import_module("hyperscan")
     flags = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_DOTALL
-    database = hyperscan.Database()
-    database.compile(
-        expressions=[expression.encode() for expression in expressions],
-        ids=list(range(len(expressions))),
-        elements=len(expressions),
-        flags=[flags] * len(expressions),
-    )
+    encoded = [expression.encode() for expression in expressions]
+
+    def made() -> Any:
+        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        database.compile(
+            expressions=encoded,
+            ids=list(range(len(encoded))),
+            elements=len(encoded),
+            flags=[flags] * len(encoded),
+        )
+        return database
+
+    if len(expressions) < _WORTH_KEEPING:
+        return hyperscan, made()
+    name = kept.name_of([_build(hyperscan), str(flags).encode(), *encoded])
+    held = kept.read(name)
+    if held is not None:
+        # Hyperscan refuses what is of another version or for another CPU, which the name should have told.
+        with suppress(hyperscan.HyperscanError):
+            return hyperscan, hyperscan.loadb(held, hyperscan.HS_MODE_BLOCK)
+    database = made()
+    kept.write(name, hyperscan.dumpb(database))
     return hyperscan, database
+
+
+def _build(hyperscan: Any) -> bytes:
+    """What tells builds of the module apart, those of one version too."""
+    file = Path(hyperscan.dumpb.__self__.__file__).stat()
+    return f"{hyperscan.__version__} {file.st_size} {file.st_mtime_ns}".encode()
 
 
 class _Searches:

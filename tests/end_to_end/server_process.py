@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,15 +25,21 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on; all held until the last is found, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for opened in sockets:
+    """Ports of 127.0.0.1 that nobody listens on; all held until the last is found, so that they differ.
+
+    Workers of one test run never find the same: a port is free again until its server starts, and between restarts.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports: list[int] = []
+    with ExitStack() as held:
+        while len(ports) < count:
+            opened = held.enter_context(socket.socket())
             opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
-    finally:
-        for opened in sockets:
-            opened.close()
+            port = opened.getsockname()[1]
+            if port // 2 % workers == worker:  # kernels may hand out odd ones only
+                ports.append(port)
+    return ports
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ import os
 import random
 import socket
 import time
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from books import Books
 from ledger import Ledger, send_unanswered, sending
-from server_process import ServerProcess
+from server_process import ServerProcess, free_ports
 
 
 def one_sentence(text: str) -> str:
@@ -106,3 +107,12 @@ def test_a_wrong_setting_is_exit_code_2(tmp_path: Path) -> None:
     assert code == 2
     assert "storage.evnets" in said
     assert "events" in said
+
+
+def test_workers_of_one_test_run_find_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "3")
+    found = []
+    for worker in ("gw0", "gw1", "gw2"):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+        found.append(set(free_ports(100)))
+    assert all(one.isdisjoint(other) for one, other in combinations(found, 2))

@@ -295,9 +295,9 @@ def test_what_a_name_alone_decides(match, event, span):
 def test_no_glob_is_slow_for_any_text():
     """A backtracking matcher would take longer than the universe has."""
     hostile = parse({"attributes": {"a": {"glob": "*a?*b" * 30}}})
-    began = time.perf_counter()
+    began = time.thread_time()
     assert not hostile(Seen(attributes={"a": "ab" * 20_000 + "a"}))
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_numbers_of_any_length_are_read():

@@ -269,9 +269,13 @@ def test_the_time_is_linear_in_the_text(unit):
 def test_many_names_and_many_values_in_one_object_take_linear_time():
     def seconds(size: int) -> float:
         members = ['"name":"jane"'] * (size // 24) + ['"value":1'] * (size // 24)
-        start = time.thread_time()
-        rewrite("{" + ",".join(members) + "}", Masks())
-        return time.thread_time() - start
+        text = "{" + ",".join(members) + "}"
+        best = float("inf")
+        for _ in range(2):
+            start = time.thread_time()
+            rewrite(text, Masks())
+            best = min(best, time.thread_time() - start)
+        return best
 
     assert seconds(1 << 16) < 64 * max(seconds(1 << 12), 5e-4)
 
@@ -280,8 +284,11 @@ def test_many_names_and_many_values_in_one_object_take_linear_time():
 def test_what_is_broken_is_told_in_linear_time(unit):
     def seconds(size: int) -> float:
         text = "[" + unit * (size // len(unit)) + "]"
-        start = time.thread_time()
-        assert parse(text) is None
-        return time.thread_time() - start
+        best = float("inf")
+        for _ in range(2):
+            start = time.thread_time()
+            assert parse(text) is None
+            best = min(best, time.thread_time() - start)
+        return best
 
     assert seconds(1 << 16) < 64 * max(seconds(1 << 12), 5e-4)

@@ -119,9 +119,10 @@ def slope(work: Work, text_of: Text, sizes: Sequence[int] = SIZES) -> float:
 
 def suspicious(work: Work, text_of: Text, sizes: Sequence[int] = SIZES) -> bool:
     """A first look: far fewer measurements than a fit, and none that is too lenient."""
-    short, long = (text_of(size) for size in (sizes[1], sizes[-1]))
+    # At half of the largest size, where a square takes a quarter of the time.
+    short, long = (text_of(size) for size in (sizes[0], sizes[-2]))
     took = seconds(work, long)
-    return took > HARMLESS and took > 2 * len(long) / len(short) * seconds(work, short)
+    return took > HARMLESS / 4 and took > 1.5 * len(long) / len(short) * seconds(work, short)
 
 
 @pytest.mark.slow
