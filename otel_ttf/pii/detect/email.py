@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from string import ascii_lowercase, digits
 from typing import ClassVar
 
 from otel_ttf.pii.detect.around import listed
@@ -53,8 +54,10 @@ class Email(Detector):
     name: ClassVar[str] = "email"
     secret: ClassVar[bool] = False
     label: ClassVar[str] = "EMAIL"
-    supersets: ClassVar[tuple[str, ...]] = (
-        r"[A-Za-z0-9_.%+'\-\x80-\xff]@[A-Za-z0-9_.\-\x80-\xff]*\.[A-Za-z\x80-\xff]{2}",
+    # One for each character behind the sign: with two letters to look for, they cost a tenth of what one for all costs.
+    supersets: ClassVar[tuple[str, ...]] = tuple(
+        rf"[A-Za-z0-9_.%+'\-\x80-\xff]@{first}[A-Za-z0-9_.\-\x80-\xff]*\.[A-Za-z\x80-\xff]{{2}}"
+        for first in (*ascii_lowercase, *digits, *(rf"\x{byte:02x}" for byte in range(0x80, 0x100)))
     )
 
     def find(self, text: str) -> Iterator[Span]:
