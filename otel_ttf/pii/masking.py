@@ -19,7 +19,7 @@ from otel_ttf.pii.json_text import DROP, Drop, Leaf, Path, parse
 from otel_ttf.pii.keyrules import KeyRules, Rule
 from otel_ttf.pii.phrases import words_of
 from otel_ttf.pii.pseudonym import TOKEN, Hmac, is_token
-from otel_ttf.pii.scanner import CONTENT, ENCODED, EVERYTHING, FIRST_DETECTOR, KEY
+from otel_ttf.pii.scanner import CONTENT, ENCODED, EVERYTHING, FIRST_DETECTOR, KEY, Scanner
 from otel_ttf.pii.sealed import Sealer, is_sealed
 from otel_ttf.pii.unfold import unfold
 
@@ -100,6 +100,7 @@ class Masking:
     """Masks texts and the values of keys. Threads may share one.
 
     watches  in the order in which they look
+    scanner  looks into what an encoding hid, so that not all detectors have to; None: they do
     """
 
     def __init__(
@@ -108,8 +109,10 @@ class Masking:
         rules: KeyRules,
         hashes: ValueHashes,
         sealer: Sealer | None = None,
+        scanner: Scanner | None = None,
     ) -> None:
         self.rules = rules
+        self._scanner = scanner
         self._watches = tuple(watches)
         self._hashes = hashes
         self._sealer = sealer
@@ -124,14 +127,12 @@ class Masking:
     def text(self, text: str, where: Where, groups: int = EVERYTHING) -> str:
         """The text with all findings replaced; subject tokens in it are left alone.
 
-        groups  what the one scan has found around it: other detectors need not look
+        groups  what the one scan has found around it: other detectors need not look; EVERYTHING: nobody asked it
         """
         if not text or not groups & (CONTENT | KEY):
             return text
         if (document := parse(text)) is not None:
-            # What is escaped in JSON may be anything.
-            inside = _InJson(self, where, EVERYTHING if groups & ENCODED else groups)
-            return document.rewrite(inside) or text
+            return document.rewrite(_InJson(self, where, groups)) or text
         if not groups & CONTENT:
             return text
         return self.plain_text(text, where, groups)
@@ -149,9 +150,9 @@ class Masking:
 
     def _plain(self, text: str, where: Where, groups: int) -> str:
         # Whatever is found once something else was masked was there before, and its detector's group with it:
-        # placeholders are no part of findings. What encodings hide, no group tells.
+        # placeholders are no part of findings. What an encoding hid, of JSON say, no group tells.
         if groups & ENCODED:
-            groups = EVERYTHING
+            groups = self._found(text, groups)
         idle: dict[str, str] = {}
         for _ in range(_ROUNDS):
             new = self._once(text, where, groups, idle)
@@ -165,7 +166,7 @@ class Masking:
         digits = where.digits and text.strip().isdecimal()
         # What hides first: of a value with an escape in it, the rest would go without it.
         if groups & ENCODED and (shadow := unfold(text)) is not None:
-            for watch in self._watches:
+            for watch in self._looking(self._found(shadow.text, groups)):
                 if not _stays_away(watch.detector, where, digits=digits):
                     new = self._replaced(text, shadow.text, shadow.span, watch, where)
                     if new != text:
@@ -182,6 +183,13 @@ class Masking:
                     idle[watch.detector.name] = text
                 text = new
         return text
+
+    def _found(self, text: str, groups: int) -> int:
+        """What the scan finds in a text that it has not seen; EVERYTHING if that is what it is asked about."""
+        if groups == EVERYTHING or self._scanner is None:
+            return EVERYTHING
+        # In a request, the length of a text stands before it.
+        return self._scanner.hits([b"\0" + text.encode("utf-8", "surrogatepass")]).get(0, 0)
 
     def _watching(self, groups: int) -> list[Watch]:
         return [watch for watch in self._watches if watch.group & groups]

@@ -119,13 +119,15 @@ def _any(patterns: tuple[str, ...]) -> re.Pattern[bytes]:
 # The same patterns, or narrower ones, tell whether there is something: so the scan cannot miss it.
 _MATTERS, _MATTERS_IN_ASCII = _any((*_ASCII, *_BEYOND[:-1], _HIDES)), _any(_ASCII)
 _QUICK = re.compile(r"[%&\\+]")
+_ONE = "".join(re.escape(chr(point)) for point in sorted(_TABLE))
+_BEGIN = re.compile(rf"[%&\\+{_ONE}]")
 _HEX = "[0-9A-Fa-f]"
 _ESCAPE = re.compile(
     rf"(?P<percent>(?:%{_HEX}{{2}})++)"
     rf"|%u(?P<u>{_HEX}{{4}})|\\u(?P<j>{_HEX}{{4}})|\\U(?P<p>{_HEX}{{8}})|\\u\{{(?P<e>{_HEX}{{1,6}})\}}|\\x(?P<x>{_HEX}{{2}})"
     rf"|&#[xX](?P<h>{_HEX}{{1,6}});?|&#(?P<d>[0-9]{{1,7}});?|&(?P<name>{'|'.join(_ENTITIES)});"
     r"|\\(?P<simple>[nrtbf\"/\\'])"
-    rf"|(?P<one>[{''.join(re.escape(chr(point)) for point in sorted(_TABLE))}])"
+    rf"|(?P<one>[{_ONE}])"
     r"|(?P<plus>(?<=[0-9])\+(?=[0-9(])|(?<=[Bb]earer)\+|(?<=[Bb]asic)\+)"
 )
 _HIGHEST = 0x10FFFF
@@ -205,9 +207,20 @@ def unfold(text: str) -> Unfolded | None:
     return Unfolded(layers) if layers and text else None
 
 
+def _escapes(text: str) -> Iterator[re.Match[str]]:
+    # One of a few characters is found fast; what escape it may begin is asked where it stands.
+    begin = (_QUICK if text.isascii() else _BEGIN).search
+    found = begin(text)
+    while found is not None:
+        match = _ESCAPE.match(text, found.start())
+        if match is not None:
+            yield match
+        found = begin(text, found.end() if match is None else match.end())
+
+
 def _resolved(text: str) -> Iterator[tuple[str, int, int]]:
     """(what it stands for, start, end) of each escape, in order."""
-    for match in _ESCAPE.finditer(text):
+    for match in _escapes(text):
         kind, (start, end) = match.lastgroup, match.span()
         if kind == "percent":
             yield from _percent(match[0], start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -181,7 +182,7 @@ class _Mask:
         watches = config.watches()
         rules = KeyRules(config.keys, setting.subject.names)
         newest = setting.keys.subjects[0]
-        self._masking = Masking(watches, rules, ValueHashes(key_id(newest), newest), setting.sealer)
+        self._masking = partial(Masking, watches, rules, ValueHashes(key_id(newest), newest), setting.sealer)
         self._subject = setting.subject
         self._seals = config.encrypts
         self._trace = setting.trace
@@ -198,16 +199,19 @@ class _Mask:
         ]
 
     def processor(self, scanner: Scanner) -> Processor:
+        masking = self._masking(scanner)
+
         def mask(batch: Batch) -> Batch:
             batch.scan(scanner)
             where = Where(trusted=batch.trusted, trace=self._trace)
-            walker = Masker(self._masking, self._subject, where, seals=self._seals)
+            walker = Masker(masking, self._subject, where, seals=self._seals)
             for head, groups in batch.head_hits(KEY | CONTENT):
                 walker.groups = groups
                 _head(head, walker)
             found = batch.hits(KEY | CONTENT)
             if batch.plain or batch.signal == "metrics":
-                walker.groups = EVERYTHING
+                # A metric is walked as a whole: each text is scanned by itself.
+                walker.groups = EVERYTHING if batch.plain else ENCODED
                 for number, _ in found:
                     where.subject = self._owner(batch, number)
                     new = rewritten(batch.shape.record, batch.slice(number), walker)
@@ -276,7 +280,7 @@ class _Mask:
                     changed.add(number)
         for number, field, index in reversed(gone):
             del getattr(batch.view(number), field)[index]
-        walker.groups = EVERYTHING
+        walker.groups = ENCODED
         for number in numbers:
             view = batch.view(number)
             odd = False
