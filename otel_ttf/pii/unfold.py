@@ -80,6 +80,10 @@ _ASCII = (
     r"%(?:ef%b[cd9]|e2%80%[89a]|e2%81%a|c2%a[0d]|d9%a|db%b|e0%a5%[ab])",
     rf"%[0-9a-f]{{2}}{_AHEAD}",
     r"[0-9]%20[0-9]",
+    # Paths to homes; other slashes are left alone, since URLs are full of them.
+    r"(?:%2f|%5c|\\/)(?:(?:export|var)/)?(?:home|users|documents)[/\\%+]",
+    r"(?:home|users|settings)(?:%2f|%5c|\\/)",
+    r"%[0-9a-f]{2}/(?:(?:export|var)/)?(?:home|users)/",
     r"@[A-Za-z0-9.\-]{0,64}(?:%[c-f]|\\u[0-9a-f]{4})",
     r"(?:bearer|basic|negotiate|ntlm|digest|BEGIN|PRIVATE|PRIVATE KEY-----)(?:%[02][0-9a-f]|\\u00)",
     # HTML

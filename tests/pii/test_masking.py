@@ -149,6 +149,9 @@ def test_pieces_of_many_megabytes_are_found_in():
         pytest.param('[["password", "hunter2"]]', '[["password", "[REDACTED]"]]', id="a pair as a list"),
         pytest.param("password=hunter2 user=7", "password=[REDACTED] user=7", id="key=value"),
         pytest.param("?q=1&email=jane%40example.com#x", "?q=1&email=[EMAIL]#x", id="a query"),
+        pytest.param("cannot open %2FUsers%2Fada%2Fx", "cannot open %2FUsers%2F[USER]%2Fx", id="a path"),
+        pytest.param("file%3A%2F%2F%2Fhome%2Fada", "file%3A%2F%2F%2Fhome%2F[USER]", id="a URL of a file"),
+        pytest.param("/login?next=%2Fhome%2Foffers", "/login?next=%2Fhome%2Foffers", id="a page to go to"),
         pytest.param("from 203.0.113.77 port 443", "from 203.0.113.0 port 443", id="an address"),
         pytest.param(
             " ".join(

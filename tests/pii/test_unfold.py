@@ -65,6 +65,14 @@ SCANNERS = [(engine, Scanner([Pattern(1, one) for one in PATTERNS], engine)) for
         ("4111&nbsp;1111", "4111 1111"),
         ("q=4111+1111+1111+1111", "q=4111 1111 1111 1111"),
         ("Bearer+abcdefgh", "Bearer abcdefgh"),
+        ("%2FUsers%2Fada%2F", "/Users/ada/"),
+        ("file%3A%2F%2F%2Fhome%2Fada", "file:///home/ada"),
+        ("/home%2Fada", "/home/ada"),
+        ("%2Fexport/home/ada", "/export/home/ada"),
+        ("see%20/home/ada", "see /home/ada"),
+        ("C:%5CUsers%5CAda", "C:\\Users\\Ada"),
+        ("C:%5CDocuments%20and%20Settings%5CAda", "C:\\Documents and Settings\\Ada"),
+        ("\\/home\\/ada\\/x", "/home/ada/x"),
     ],
 )
 def test_what_is_hidden(text, hidden):
@@ -80,6 +88,7 @@ def test_what_is_hidden(text, hidden):
         "jane@example.com",
         "/search?q=hello%20world&lang=de",
         "/a%2Fb%2Cc?x=%5B%5D",
+        "/?file=%2Fvar%2Flog%2Fhomework%2Fusers.csv",
         "/wiki/%E4%BD%A0%E5%A5%BD",
         "100% sure, 50%off, 7%",
         "tom & jerry &c; &unknown;",
@@ -129,7 +138,8 @@ ESCAPES = [
     "%40", "%2540", "%20", "%C3%BC", "%E2%80%8B", "%EF%BC%A0", "%", "%u0040", "&#64;", "&#x2E;", "&commat;",
     "&amp;", "&", "&nbsp;", "\\u0040", "\\\\u0040", "\\x40", "\\n", "\\/", "\\", "\\u00fc", "\\ud83d", "\\u{40}",
     "＠", "．", "１", "ａ", "：", "。", "１", "١", "४", "𝟏", "\u200b", "\u00ad", "\u00a0", "\u202f", "+", "@",
-    ":", "Bearer", "basic", "BEGIN", "4111", "jane", "x.de", " ", "é", "日本", "🙂", "ſ", "\u212a",
+    ":", "Bearer", "basic", "BEGIN", "4111", "jane", "x.de", " ", "é", "日本", "🙂", "ſ", "\u212a", "%2F", "%5C", "/",
+    "home", "Users", "settings", "var/",
 ]  # fmt: skip
 texts = st.lists(st.sampled_from(ESCAPES) | st.text(max_size=4), max_size=10).map("".join)
 

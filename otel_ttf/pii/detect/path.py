@@ -29,10 +29,12 @@ _NOBODY = frozenset(
     assets public_html index home dashboard profile settings page feed search about login products news main
     """)
 )
-# /home/dashboard is a page.
+# /home/dashboard is a page, and so is where a parameter of a URL leads.
 _PAGES = re.compile(
     r"(?:\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS)"
-    r"|\b(?:route|url|uri|endpoint|href|referer|referrer|redirect|page)[a-z]*)[^\w/]{0,6}$",
+    r"|\b(?:route|url|uri|endpoint|href|referer|referrer|redirect|page)[a-z]*"
+    r"|[?&](?:to|ur[il]|(?:next|return|continue|redirect|goto|callback|back|success|cancel|log(?:in|out))"
+    r"(?:_?(?:to|path|ur[il]))?)=)[^\w/]{0,6}$",
     re.IGNORECASE,
 )
 _REST = re.compile(r"[0-9]+|[0-9a-f]{8}-[0-9a-f-]{20,}")
