@@ -13,7 +13,7 @@ from otel_ttf.otlp.subject import SubjectKeys
 from otel_ttf.pii.action import Action
 from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.detect.base import Detector
-from otel_ttf.pii.detect.custom import CustomDetector
+from otel_ttf.pii.detect.custom import NAME, CustomDetector, sharing
 from otel_ttf.pii.keyrules import KeyRule
 
 # (path, expected, found); found None: described from the value
@@ -85,6 +85,9 @@ def _keys(given: object, subject: SubjectKeys) -> Iterator[Finding]:
 
 
 def _customs(given: Mapping[str, Any]) -> Iterator[Finding]:
+    names = [name for name in map(str, given) if name not in _BY_NAME and re.search(NAME, name)]
+    for name, wrong in sharing(names):
+        yield ("custom", name), wrong, f'"{name}"'
     for name, entry in given.items():
         if name in _BY_NAME:
             yield ("custom", name), "another name than that of a built-in detector", f'"{name}"'

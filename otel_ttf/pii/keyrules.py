@@ -129,13 +129,7 @@ class KeyRules:
             *self._phrases.expressions,
         ]
         self.patterns = [Pattern(KEY, expression) for expression in dict.fromkeys(expressions)]
-        self.labels = frozenset(
-            [
-                *(rule.label for rule in self._registry.values()),
-                *(phrase.label for phrase in table()),
-                "REDACTED",
-            ]
-        )
+        self.labels = labels()
         self._remembered = lru_cache(maxsize=4096)(self._find)
         self._identified = lru_cache(maxsize=4096)(self._identifies)
 
@@ -239,6 +233,13 @@ def registry() -> Mapping[str, Rule]:
         )
         for row in rows("semconv.csv")
     }
+
+
+@cache
+def labels() -> frozenset[str]:
+    """Of all placeholders of values that their keys tell of."""
+    rules, phrases = registry().values(), table()
+    return frozenset(["REDACTED", *(rule.label for rule in rules), *(phrase.label for phrase in phrases)])
 
 
 @cache

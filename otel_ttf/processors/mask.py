@@ -19,7 +19,7 @@ from otel_ttf.otlp.wire import SHAPES
 from otel_ttf.pii.action import Action, rule_for_vendors
 from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.detect.base import Detector
-from otel_ttf.pii.detect.custom import CustomDetector
+from otel_ttf.pii.detect.custom import NAME, CustomDetector, sharing
 from otel_ttf.pii.keyrules import KeyRule, KeyRules
 from otel_ttf.pii.keys import key_id
 from otel_ttf.pii.masking import Masking, ValueHashes, Watch, Where
@@ -123,7 +123,7 @@ class MaskConfig(BaseModel):
         "customer.tax-id, too.",
     )
 
-    custom: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], CustomDetector] = Field(
+    custom: dict[Annotated[str, Field(pattern=NAME)], CustomDetector] = Field(
         {}, description="Detectors of one's own, by name; they look after the built-in ones."
     )
 
@@ -133,6 +133,8 @@ class MaskConfig(BaseModel):
             raise ValueError(
                 f"custom: expected other names than those of built-in detectors, found {min(taken)}"
             )
+        for name, wrong in sharing(self.custom):
+            raise ValueError(f"custom: {name}: expected {wrong}")
         for name, own in self.custom.items():
             detector = own.detector(name)
             if any(detector.find(f"[{detector.label}]")):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from otel_ttf.pii.detect.custom import CustomDetector
+from otel_ttf.pii.detect.custom import CustomDetector, sharing
 from otel_ttf.pii.detect.superset import superset
 from otel_ttf.pii.scanner import ENGINES, Pattern, Scanner
+from otel_ttf.processors.mask import MaskConfig
 
 # Patterns, and texts that each of them matches.
 PATTERNS = [
@@ -82,6 +84,24 @@ def test_what_cannot_work_is_refused_with_the_reason(wrong, reason, capfd):
     with pytest.raises(ValidationError, match=re.escape(reason)):
         CustomDetector.model_validate(wrong)
     assert capfd.readouterr().err == "", "RE2 writes to standard error"
+
+
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        pytest.param(["order", "badge", "order_item"], {}, id="all differ"),
+        pytest.param(["order1", "order_2"], {"order_2": "order1"}, id="digits do not count"),
+        pytest.param(["ssn"], {"ssn": "the built-in detector us_ssn"}, id="a built-in one's"),
+        pytest.param(["location"], {"location": "values that are masked by their key"}, id="a key rule's"),
+    ],
+)
+def test_a_placeholder_is_of_one_detector_alone(names, shared):
+    told = dict(sharing(names))
+    assert told.keys() == shared.keys()
+    assert all(told[name].endswith(f"is that of {owner}") for name, owner in shared.items())
+    custom = {name: {"pattern": "x+y"} for name in names}
+    with pytest.raises(ValidationError, match="another name") if shared else nullcontext():
+        MaskConfig.model_validate({"custom": custom})
 
 
 def test_check_digits_of_a_text_of_any_length_are_told():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from typing import Any, Literal
@@ -14,7 +14,9 @@ from otel_ttf.pii.action import Action, rule_for_vendors
 from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.detect.base import Detector, Span
 from otel_ttf.pii.detect.superset import superset
+from otel_ttf.pii.keyrules import labels
 
+NAME = "^[a-z][a-z0-9_]*$"
 _MOST_PATTERN = 1000
 _NEAR = 40  # characters in front of a finding in which a context word stands
 
@@ -118,13 +120,28 @@ class CustomDetector(BaseModel):
         members = {
             "__doc__": f"Configured as `{name}`.",
             "name": name,
-            "label": re.sub(r"[^A-Z]+", "_", name.upper()).strip("_") or "CUSTOM",
+            "label": label_of(name),
             "supersets": (superset(self.pattern),),
             "default": self.action,
             "config": self,
         }
         made: Detector = type("Custom", (_Custom,), members)()
         return made
+
+
+def label_of(name: str) -> str:
+    """Of the placeholder. Letters alone: digits could be taken for a find."""
+    return re.sub(r"[^A-Z]+", "_", name.upper()).strip("_") or "CUSTOM"
+
+
+def sharing(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(name, what is wrong) of those whose placeholder is another's: nobody could tell whose find it was."""
+    owners = dict.fromkeys(labels(), "values that are masked by their key")
+    owners |= {known.label: f"the built-in detector {known.name}" for known in DETECTORS}
+    for name in names:
+        label = label_of(name)
+        if (owner := owners.setdefault(label, name)) != name:
+            yield name, f"another name: its placeholder [{label}] is that of {owner}"
 
 
 class _Custom(Detector):
