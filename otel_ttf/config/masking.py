@@ -15,6 +15,7 @@ from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.detect.base import Detector
 from otel_ttf.pii.detect.custom import NAME, CustomDetector, sharing
 from otel_ttf.pii.keyrules import KeyRule
+from otel_ttf.processors.mask import DetectorRule
 
 # (path, expected, found); found None: described from the value
 Finding = tuple[Path, str, str | None]
@@ -52,8 +53,13 @@ def _detectors(given: Mapping[str, Any]) -> Iterator[Finding]:
             names = ", ".join(_BY_NAME)
             yield path, f"one of {names}", f'"{name}"' + did_you_mean(name, list(_BY_NAME))
             continue
+        if not isinstance(rule, dict | str | bool):
+            yield path, one_of(("true", "false", *ACTIONS)), None
+            continue
         action = rule.get("action") if isinstance(rule, dict) else rule
         if isinstance(rule, dict):
+            for field, expected in _said(DetectorRule, rule):
+                yield (*path, field), expected.removeprefix("expected "), None
             path = (*path, "action")
         if action == "truncate" and not _coarse(detector):
             yield path, f"{_but('truncate')}: {name} has no coarser form", None

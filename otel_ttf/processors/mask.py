@@ -11,7 +11,18 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
 
 from otel_ttf.otlp.batch import Batch, Head
 from otel_ttf.otlp.tree import place, plan
@@ -67,18 +78,32 @@ _BY_NAME = {detector.name: detector for detector in DETECTORS}
 PACKS = tuple(sorted({detector.pack for detector in DETECTORS if detector.pack is not None}))
 
 
-def _rules(given: object) -> object:
+def _rules(given: object, validated: ValidatorFunctionWrapHandler) -> Any:
+    """The rules; what is wrong with each is told at its name."""
     if not isinstance(given, Mapping):
-        return given
-    unknown = [str(name) for name in given if name not in _BY_NAME]
-    if unknown:
-        raise ValueError(f"expected names of detectors ({', '.join(_BY_NAME)}), found {', '.join(unknown)}")
-    rules = {name: _rule(_BY_NAME[name], rule) for name, rule in given.items()}
+        return validated(given)
+    wrong = {
+        name: ValueError(f"expected one of {', '.join(_BY_NAME)}") for name in given if name not in _BY_NAME
+    }
+    rules = {name: _rule(_BY_NAME[name], rule) for name, rule in given.items() if name not in wrong}
     for name, rule in rules.items():
         action = rule.get("action") if isinstance(rule, Mapping) else None
         if action == "truncate" and _BY_NAME[name].default != "truncate" and not _truncates(_BY_NAME[name]):
-            raise ValueError(f"{name}: expected another action than truncate: it has no coarser form")
-    return rules
+            wrong[name] = ValueError("expected another action than truncate: it has no coarser form")
+    errors = [
+        InitErrorDetails(type="value_error", loc=(name,), input=given[name], ctx={"error": error})
+        for name, error in wrong.items()
+    ]
+    try:
+        made = validated(rules)
+    except ValidationError as error:
+        errors += [
+            InitErrorDetails(type=e["type"], loc=e["loc"], input=e["input"], ctx=e.get("ctx", {}))
+            for e in error.errors(include_url=False)
+        ]
+    if errors:
+        raise ValidationError.from_exception_data("detectors", errors)
+    return made
 
 
 def _truncates(detector: Detector) -> bool:
@@ -92,7 +117,7 @@ class MaskConfig(BaseModel):
 
     detectors: Annotated[
         dict[str, DetectorRule],
-        BeforeValidator(_rules),
+        WrapValidator(_rules),
         WithJsonSchema(
             {
                 "type": "object",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from otel_ttf.config import Config, ConfigError, load
 from otel_ttf.config.translate import EXPECTED
+from otel_ttf.processors.mask import MaskConfig
 
 INVALID = Path(__file__).parent / "invalid"
 MARK = "# !! "
@@ -164,6 +169,7 @@ RAISED = {
     "str": ("string_type", "string_unicode"),
     "tuple": ("tuple_type",),
     "function-before": (),
+    "function-wrap": (),
     "function-after": (),
     "default": (),
     "nullable": (),
@@ -203,3 +209,31 @@ DATA = ("metadata", "serialization", "default", "expected", "function", "cls", "
 
 def test_every_error_that_the_models_can_raise_has_words_of_ours():
     assert raised(Config.__pydantic_core_schema__) <= set(EXPECTED)
+
+
+MISTAKES = {
+    "emial": "redact",
+    "jwt": "never",
+    "email": "truncate",
+    "card": 7,
+    "phone": {"vendors": "maybe"},
+    "iban": {"action": "hash", "vendors": "drop"},
+    "mac": {"acton": "hash"},
+}
+
+
+def detectors_said(names) -> set[str]:
+    given = ", ".join(f"{name}: {json.dumps(MISTAKES[name])}" for name in names)
+    return set(said([], [f"processors.mask.detectors={{{given}}}"]))
+
+
+@given(st.sets(st.sampled_from(sorted(MISTAKES)), min_size=1))
+def test_mistakes_with_detectors_hide_none_of_one_another(names):
+    assert detectors_said(names) == set().union(*(detectors_said([name]) for name in names))
+
+
+@given(st.sets(st.sampled_from(sorted(MISTAKES)), min_size=1))
+def test_the_model_alone_tells_of_each_detector_with_a_mistake(names):
+    with pytest.raises(ValidationError) as caught:
+        MaskConfig.model_validate({"detectors": {name: MISTAKES[name] for name in names}})
+    assert {error["loc"][1] for error in caught.value.errors()} == names
