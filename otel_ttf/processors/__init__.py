@@ -50,7 +50,8 @@ def pipeline(
     told      what else processors are told, see Setting
     """
     attributes = (KeptSubjects if keep_ids else SubjectKeys)(subject.from_)
-    setting = Setting(keys, attributes, subject.normalise, **told)
+    rules = configs["mask"].keys if "mask" in configs else ()
+    setting = Setting(keys, attributes, subject.normalise, key_rules=rules, **told)
     built = [build(configs[name], setting) for name, build in PROCESSORS.items() if name in configs]
     scanner = Scanner([pattern for one in built for pattern in one.patterns] if not plain else [], engine)
     steps = [one.processor(scanner) for one in built]

@@ -11,6 +11,7 @@ from otel_ttf.otlp.events import TimeConfig
 from otel_ttf.otlp.subject import SubjectKeys
 from otel_ttf.otlp.tree import Walker
 from otel_ttf.pii.consent import Book
+from otel_ttf.pii.keyrules import KeyRule
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.masking import Trace
 from otel_ttf.pii.scanner import Pattern, Scanner
@@ -29,6 +30,7 @@ class Setting:
     sealer        encrypts under a subject's key; only where something is to be encrypted
     ids           where the user ids behind tokens are kept; None: nowhere
     book          who has said what about consent; None: one of one's own, in memory
+    key_rules     what the configuration masks by key
     time          which times are believed
     trace         told of each thing that was masked, see masking.Where; for `otel-ttf mask --explain`; user ids in
                   records are told of in plain batches only
@@ -40,6 +42,7 @@ class Setting:
     sealer: Sealer | None = None
     ids: Sealer | None = None
     book: Book | None = None
+    key_rules: tuple[KeyRule, ...] = ()
     time: TimeConfig = field(default_factory=TimeConfig)
     trace: Trace | None = None
 

@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from otel_ttf.otlp.batch import Batch, Head
 from otel_ttf.otlp.events import Rules
-from otel_ttf.otlp.identity import EVENT_ID
 from otel_ttf.otlp.leaving import MARK, keep, marked
 from otel_ttf.otlp.statements import (
     DENY,
@@ -37,9 +36,9 @@ from otel_ttf.otlp.statements import (
 from otel_ttf.otlp.subject import SubjectKeys
 from otel_ttf.otlp.tree import Walker
 from otel_ttf.pii.consent import DENIED, NOT_FOR_SALE, Book, Marks, mark
-from otel_ttf.pii.keyrules import KeyRules
 from otel_ttf.pii.pseudonym import TOKEN, is_token
 from otel_ttf.pii.scanner import CONSENT, SUBJECT, Pattern, Scanner, literal
+from otel_ttf.processors.anonymiser import Anonymiser, Telling
 from otel_ttf.processors.base import Processor, Setting
 
 ATTRIBUTES: dict[str, Kind] = {
@@ -130,28 +129,6 @@ class _Subjects(Walker):
         return {pair.value.string_value.encode() for pair in pairs if is_token(pair.value.string_value)}
 
 
-class _Anonymiser(Walker):
-    """Takes off every attribute that tells who it was, at all depths: what would be masked by its key, too, since a
-    hash or a part of it still tells one from another."""
-
-    looks_at_texts = False
-
-    def __init__(self, keys: SubjectKeys) -> None:
-        self._keys = keys
-        self._rules = KeyRules()
-
-    def pairs(self, pairs: Any) -> bool:
-        changed = keep(pairs, self._tells_nothing)
-        return super().pairs(pairs) or changed
-
-    def _tells_nothing(self, pair: Any) -> bool:
-        key = pair.key
-        if self._keys.rank(key) is not None or key == EVENT_ID:
-            return False
-        rule = self._rules.rule(key)
-        return rule is None or not rule.masks
-
-
 @dataclass(slots=True, eq=False)
 class _Around:
     """A resource or a scope. bits: what it states; named: whom in its own attributes; denied: it and all below."""
@@ -175,7 +152,7 @@ class _Consent:
         self.keys = setting.subject
         self.rules = Rules(setting.time, (), lambda _name: False)
         self.statements = Statements(config.attributes, config.events)
-        self.anonymiser = _Anonymiser(setting.subject)
+        self.tells = Telling(setting.subject, setting.key_rules)
         texts = [literal(text) for text in literals(config.attributes, config.events)]
         # The two spellings of header names.
         self.patterns = [
@@ -200,6 +177,7 @@ class _Request:
         self.consent = consent
         self.batch = batch
         self.subjects = _Subjects(consent.keys.masked)
+        self.anonymiser = Anonymiser(consent.tells)
         self.said: dict[bytes, Marks] = {}
         self.around: list[_Around] = []
         self.over: dict[int, list[_Around]] = {}  # slice -> its resource and scope, where they matter
@@ -339,7 +317,7 @@ class _Request:
         changed = False
         if flags & DENIED:
             # A statement that stayed would be about somebody else the next time it is read.
-            changed = self.consent.statements.take_off(part) | self.consent.anonymiser.message(part)
+            changed = self.consent.statements.take_off(part) | self.anonymiser.message(part)
         return set_mark(attributes, wanted=wanted) or changed
 
     def _judge_record(self, number: int, record: Any) -> None:

@@ -41,6 +41,8 @@ def value(given: Any) -> AnyValue:
             return AnyValue(int_value=given)
         case str():
             return AnyValue(string_value=given)
+        case bytes():
+            return AnyValue(bytes_value=given)
         case list():
             return AnyValue(array_value=ArrayValue(values=[value(one) for one in given]))
         case dict():
@@ -83,11 +85,11 @@ def request(signal: Signal, *records: Any, resource: Any = None, scope: Any = No
 class World:
     """A pipeline with a book and metrics of its own."""
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, mask: MaskConfig | None = None, **config: Any) -> None:
         self.config = ConsentConfig(**config)
         self.book = Book(usual=self.config.usual, limit=self.config.max_subjects)
         self.telemetry = Telemetry()
-        configs = {"pseudonymise": PseudonymiseConfig(), "consent": self.config, "mask": MaskConfig()}
+        configs = {"pseudonymise": PseudonymiseConfig(), "consent": self.config, "mask": mask or MaskConfig()}
         self.process: Processor = pipeline(configs, KEYS, SUBJECT, engine="re2", book=self.book)
 
     def take(
@@ -430,6 +432,35 @@ def test_anonymised_it_is_stored_and_nobodys():
         assert found.names == {("event", "signup"): 1, ("event", "other"): 1}
     assert other.attributes
     assert world.count("otel_ttf_consent_dropped_total", action="anonymise") == 2
+
+
+@pytest.mark.parametrize(
+    ("attributes", "rest"),
+    [
+        pytest.param({"tax_id": "7", "customerTaxId": "7"}, {}, id="words"),
+        pytest.param({"crm.account": "7", "crm.plan": "pro"}, {"crm.plan": "pro"}, id="a name"),
+        pytest.param({"shop.cart.owner": 7, "shop.open": True}, {"shop.open": True}, id="a glob"),
+        pytest.param({"customer.phone": "7"}, {}, id="kept, but personal for all we know"),
+        pytest.param({"a": {"b": {"tax_id": "7", "c": 1}}}, {"a": {"b": {"c": 1}}}, id="in maps"),
+        pytest.param({"session": {"id": "7", "age": 1}}, {"session": {"age": 1}}, id="one name of two maps"),
+        pytest.param({"user": {"id": "7", "age": 1}}, {"user": {"age": 1}}, id="a user id of two maps"),
+        pytest.param({"a": '{"b": 1, "tax_id": "7"}'}, {"a": '{"b": 1}'}, id="in JSON"),
+        pytest.param({"a": b'{"user.id": "7", "b": 1}'}, {"a": b'{"b": 1}'}, id="in JSON in bytes"),
+        pytest.param({"a": {"name": "tax_id", "value": "7"}}, {"a": None}, id="a pair as a map"),
+        pytest.param({"a": '[["tax_id", "7"], ["b", 1]]'}, {"a": '[["b", 1]]'}, id="a pair in JSON"),
+    ],
+)
+def test_what_the_configuration_masks_by_key_goes_too(attributes, rest):
+    rules = [
+        {"words": "tax id", "action": "hash"},
+        {"key": "crm.account", "action": "partial"},
+        {"glob": "shop.cart.*"},
+        {"key": "customer.phone", "action": "keep"},
+    ]
+    world = World(MaskConfig.model_validate({"keys": rules}), on_deny="anonymise")
+    world.take("logs", log(user__id="jane", ttf__consent="deny"))
+    (found,) = left(world.take("logs", LogRecord(attributes=pairs({"user.id": "jane", **attributes}))))
+    assert [*found.attributes] == pairs(rest)
 
 
 def test_an_anonymised_resource_takes_its_records_along():
