@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from otel_ttf.pii.detect.custom import CustomDetector, sharing
-from otel_ttf.pii.detect.superset import superset
+from otel_ttf.pii.detect.superset import superset, widest
 from otel_ttf.pii.scanner import ENGINES, Pattern, Scanner
 from otel_ttf.processors.mask import MaskConfig
 
@@ -57,7 +58,10 @@ def test_the_scan_hits_what_patterns_made_at_random_match(data):
         detector = CustomDetector(pattern=pattern).detector("own")
     except ValidationError:
         return
-    if any(detector.find(text)):
+    found = list(detector.find(text))
+    if found:
+        most = widest(pattern)
+        assert most is None or all(end - start <= most for start, end in found)
         for engine in ENGINES:
             assert Scanner([Pattern(1, superset(pattern))], engine).hits([b"a" + text.encode() + b"1"]), (
                 engine
@@ -108,6 +112,38 @@ def test_check_digits_of_a_text_of_any_length_are_told():
     texts = {"GB82WEST12345698765432": True, "GB82WEST12345698765433": False, "A" * 10_000: False}
     detector = CustomDetector(pattern="[A-Z0-9]{10,}", validator="mod97").detector("own")
     assert {text: any(detector.find(text)) for text in texts} == texts
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(["#", "#a", "é#"]), st.integers(1, 1000), st.booleans())
+def test_what_was_looked_through_too_often_is_one_finding_to_its_end(unit, kilo, bounded):
+    text = unit * kilo * 4
+    detector = CustomDetector(pattern="#(?:a{0,9}z)?" if bounded else "#(?:.*z)?").detector("own")
+    found = list(detector.find(text))
+    assert all(end <= start for (_, end), (start, _) in pairwise(found))
+    # Nothing is left out, and where no find can look far, or there are few, each is told by itself.
+    signs = {place for place, sign in enumerate(text) if sign == "#"}
+    assert signs <= {place for start, end in found for place in range(start, end)}
+    if bounded or len(signs) <= 1000:
+        assert found == [(place, place + 1) for place in sorted(signs)]
+    elif len(signs) > 2000:  # before that, looks of less than half of the text are left
+        assert len(found) <= 2000
+        assert found[-1][1] == len(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "most"),
+    [
+        ("EMP-[0-9]+", None),
+        ("a*?b", None),
+        ("x{2,}", None),
+        (r"[*]{3}\Qa+\E?", 39),
+        ("EMP-[0-9]{6}", 72),
+        ("(?:a{10}){3,9}", 14 * 90),
+    ],
+)
+def test_how_wide_a_match_can_be(pattern, most):
+    assert widest(pattern) == most
 
 
 def test_a_group_tells_what_is_masked_and_context_and_validator_have_to_agree():

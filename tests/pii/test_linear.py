@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from otel_ttf.pii.detect import DETECTORS
+from otel_ttf.pii.detect.custom import CustomDetector
 from otel_ttf.pii.masking import Where, for_messages
 
 KIB = 1 << 10
@@ -136,6 +137,22 @@ def test_time_grows_as_the_length(way: str) -> None:
         if suspicious(work, text_of) and (fitted := min(slope(work, text_of) for _ in range(TRIES))) > MOST
     }
     assert slow == {}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "unit"),
+    [
+        pytest.param("#(?:.*z)?", "#", id="each find looks to the end"),
+        pytest.param("#(?:[^z]*z)?", "#\n", id="over lines, too"),
+        pytest.param("#(?:.*z)?", "é#", id="beyond ASCII"),
+        pytest.param("#(?:.{0,900}z)?", "#", id="each find looks far"),
+        pytest.param("(#).*?(?:z|#)", "# ", id="a group"),
+    ],
+)
+def test_no_pattern_of_ones_own_is_slow(pattern: str, unit: str) -> None:
+    detector = CustomDetector(pattern=pattern).detector("own")
+    work: Work = lambda text: list(detector.find(text))  # noqa: E731
+    assert not suspicious(work, again(unit)) or min(slope(work, again(unit)) for _ in range(TRIES)) < MOST
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from otel_ttf.pii.action import Action, rule_for_vendors
 from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.detect.base import Detector, Span
-from otel_ttf.pii.detect.superset import superset
+from otel_ttf.pii.detect.superset import superset, widest
 from otel_ttf.pii.keyrules import labels
 
 NAME = "^[a-z][a-z0-9_]*$"
 _MOST_PATTERN = 1000
+# So often a text may be looked through; after that, what is left of it is one finding. The time is linear in the text.
+_LOOKS = 1000
 _NEAR = 40  # characters in front of a finding in which a context word stands
 
 
@@ -156,10 +158,21 @@ class _Custom(Detector):
     def _context(self) -> tuple[str, ...]:
         return tuple(word.lower() for word in self.config.context)
 
+    @cached_property
+    def _reach(self) -> int | None:
+        return widest(self.config.pattern)
+
     def find(self, text: str) -> Iterator[Span]:
         valid = VALIDATORS[self.config.validator] if self.config.validator else None
         group = 1 if self._pattern.groups else 0
+        left = _LOOKS * len(text)
         for match in self._pattern.finditer(text):
+            # RE2 does not tell how far it looked for something better than this match: `a(?:.*z)?`, to the end.
+            ahead = len(text) - match.end()
+            left -= ahead if self._reach is None else min(ahead, self._reach)
+            if left < 0:
+                yield match.start(), len(text)
+                return
             start, end = match.span(group)
             if start == end or start < 0:
                 continue

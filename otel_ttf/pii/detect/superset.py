@@ -20,6 +20,8 @@ _TOKEN = re.compile(
 )
 # Case does not count in the scan; beyond ASCII these two letters have other forms (Kelvin, long s).
 _FOLDED = {"k": r"\xe2\x84\xaa", "s": r"\xc5\xbf"}
+# RE2 takes no more, also of repetitions in one another.
+_MOST_REPEATED = 1000
 _POSITIONS = frozenset("bBAzZ")
 _NEGATED = frozenset("DWSC")
 _CLASSES = frozenset("dws")
@@ -34,6 +36,18 @@ def superset(pattern: str) -> str:
         # Where a match may end sooner it has been found: each further end would only be told again.
         parts[-1] = _shortest(parts[-1])
     return "".join(parts)
+
+
+def widest(pattern: str) -> int | None:
+    """At most so many characters are in whatever the pattern matches; None: there is no limit."""
+    most = 1
+    for token in _TOKEN.finditer(pattern):
+        if token.lastgroup == "repeat" and token[0][0] != "?":
+            upper = re.search(r"(\d+)\}", token[0])
+            if upper is None:
+                return None
+            most *= max(1, int(upper[1]))
+    return len(pattern) * min(most, _MOST_REPEATED)
 
 
 def _shortest(repeat: str) -> str:
