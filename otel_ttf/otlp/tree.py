@@ -73,8 +73,8 @@ class Walker:
         """What takes the place of a text."""
         return text
 
-    def number(self, number: int) -> str | None:
-        """The text that takes the place of an integer; None: it stays."""
+    def number(self, number: float) -> str | None:
+        """The text that takes the place of a number; None: it stays."""
         return None
 
     def message(self, message: Any, *, without: Iterable[str] = ()) -> bool:
@@ -167,8 +167,8 @@ class Walker:
             if (new := self.text(old)) != old:
                 value.bytes_value = new.encode(encoding)
                 return True
-        elif kind == "int_value":
-            text = self.number(value.int_value)
+        elif kind in ("int_value", "double_value"):
+            text = self.number(getattr(value, kind))
             if text is not None:
                 value.string_value = text
                 return True

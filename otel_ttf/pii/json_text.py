@@ -39,7 +39,8 @@ class Visitor(Protocol[Rule]):
         DROP: it goes; anything else is handed to `leaf` with each leaf below, and `member` is not asked there."""
 
     def leaf(self, value: Leaf, path: Path, rule: Rule | None) -> str | float | None:
-        """What takes the place of a text, a number, true, false or null; None: it stays."""
+        """What takes the place of a text, a number, true, false or null; None: it stays. Without a rule it is not
+        asked about fractions and exponents that no program writes: the one scan does not know all spellings."""
 
     def name(self, path: Path) -> str:
         """What is written in the place of the last name of the path."""
@@ -164,6 +165,8 @@ def _after(text: str, kind: str, start: int, end: int, depth: int) -> tuple[_Nod
 _HALVES = re.compile("[\ud800-\udfff]")
 _NAMES = frozenset(["name", "key", "k", "header", "field", "attribute"])
 _VALUES = frozenset(["value", "val", "v"])
+# 4111111111111111.0, 4.111111111111111e+15
+_COMMON = re.compile(r"[1-9][0-9]{11,18}\.[0-9]{1,18}|[1-9]\.[0-9]{1,18}[eE]\+?1[1-8]")
 _INTEGER = re.compile(r"-?[0-9]{1,100}")
 _LITERALS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 
@@ -257,7 +260,8 @@ class _Walk:
         ]
 
     def _leaf(self, node: _Node, path: Path, rule: Any) -> None:
-        value = self._string(node) if node.kind == '"' else _number(self._text[node.start : node.end])
+        token = self._text[node.start : node.end]
+        value = self._string(node) if node.kind == '"' else _number(token)
         if rule is None and isinstance(value, str) and self._level < _NESTED and _OUTSIDE.match(value):
             root = _parsed(value)
             if root is not None:
@@ -265,6 +269,8 @@ class _Walk:
                 if inside is not None:
                     self._write(node, inside)
                 return
+        if rule is None and isinstance(value, float) and _COMMON.fullmatch(token) is None:
+            return
         new = self._visitor.leaf(value, path, rule)
         if new is not None and new != value:
             self._write(node, new)

@@ -26,6 +26,7 @@ from otel_ttf.pii.unfold import unfold
 # What a replacement stands beside may be a finding now; more than two rounds are hard to come by.
 _ROUNDS = 8
 _LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+_NO_CARD = 10**19  # has more digits than any card
 _SHOWN = 4  # characters that `partial` leaves
 _POLICY: Mapping[str, Action] = {"never": "redact", "pseudonymise": "hash", "truncate": "truncate"}
 # Words of keys whose numbers may be those of cards, though the key says that they are ids.
@@ -275,11 +276,15 @@ class Masking:
                 return new
         return self.keyed(rule, action, str(number), where)
 
-    def number(self, number: int, where: Where) -> str | None:
-        """The text that takes the place of an integer which is a card number; None: it stays."""
+    def number(self, number: float, where: Where) -> str | None:
+        """The text that takes the place of a whole number which is a card's; None: it stays."""
         cards = self._cards
-        if cards is None or number <= 0 or where.digits:
+        if cards is None or where.digits or not 0 < number < _NO_CARD:
             return None
+        if isinstance(number, float):
+            if not number.is_integer():
+                return None
+            number = int(number)
         text = str(number)
         if len(text) < 13 or not any(cards.detector.find(text)):
             return None
@@ -376,9 +381,7 @@ class _InJson:
                 masking.look(path, where)
             if isinstance(value, str):
                 return masking.plain_text(value, where, self._groups)
-            if isinstance(value, int) and not isinstance(value, bool):
-                return masking.number(value, where)
-            return None
+            return None if isinstance(value, bool) else masking.number(value, where)
         finally:
             where.path = self._outer
             where.digits, where.safe, where.drop = before

@@ -32,7 +32,7 @@ class Masker(Walker):
         self.where.place = self.place
         return self._masking.text(text, self.where, self.groups)
 
-    def number(self, number: int) -> str | None:
+    def number(self, number: float) -> str | None:
         self.where.place = self.place
         return self._masking.number(number, self.where)
 

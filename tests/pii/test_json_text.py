@@ -142,10 +142,18 @@ def test_paths_lead_from_the_outside_in():
     assert set(asked.members) == {("a",), ("a", "b"), ("a", "c"), ("d",), ("d", "e")}
 
 
-def test_numbers_of_any_size_are_offered():
-    asked = Nothing()
-    assert rewrite(f"[-0, 1e400, {'9' * 5000}, 4111111111111111]", asked) is None
-    assert [value for value, _ in asked.leaves] == [0, float("inf"), float("inf"), 4111111111111111]
+def test_numbers_of_any_size_are_offered_where_a_rule_is_and_else_in_common_spellings():
+    class Ruled(Nothing):
+        def member(self, path: Path) -> str | Drop | None:
+            return "rule"
+
+    numbers = f"[-0, 1e400, {'9' * 5000}, 4111111111111111, 4.1e15, 4111111111110.0, 1.5]"
+    ruled, free = Ruled(), Nothing()
+    assert rewrite(f'{{"a": {numbers}}}', ruled) is None
+    assert rewrite(f'{{"a": {numbers}}}', free) is None
+    inf = float("inf")
+    assert [value for value, _ in ruled.leaves] == [0, inf, inf, 4111111111111111, 4.1e15, 4111111111110, 1.5]
+    assert [value for value, _ in free.leaves] == [0, 4111111111111111, 4.1e15, 4111111111110]
 
 
 values = st.recursive(

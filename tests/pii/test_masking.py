@@ -146,6 +146,16 @@ def test_pieces_of_many_megabytes_are_found_in():
             '{"card": {"number": "[CARD]"}, "order": {"number": 4111111111111111}}',
             id="a card's number and an order's",
         ),
+        pytest.param(
+            '{"a": 4111111111111111.0, "b": [4.111111111111111E+15, -4111111111111111.0]}',
+            '{"a": "[CARD]", "b": ["[CARD]", -4111111111111111.0]}',
+            id="a card's number as a float",
+        ),
+        pytest.param(
+            '{"order_id": 4111111111111111.0, "b": 4111111111111111.5, "c": 41.11111111111111e14}',
+            '{"order_id": 4111111111111111.0, "b": 4111111111111111.5, "c": 41.11111111111111e14}',
+            id="floats that are none, or written as nobody does",
+        ),
         pytest.param('[["password", "hunter2"]]', '[["password", "[REDACTED]"]]', id="a pair as a list"),
         pytest.param("password=hunter2 user=7", "password=[REDACTED] user=7", id="key=value"),
         pytest.param("?q=1&email=jane%40example.com#x", "?q=1&email=[EMAIL]#x", id="a query"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -49,6 +50,7 @@ TEXTS = (
 VALUES = (
     *TEXTS,
     '{"user.id": "raw-user-1", "n": [["enduser.id", " raw-user-2 "], {"user_id": 7}]}',
+    '{"a": 4.012888888881881e15, "b": [4012888888881881.0, 4012888888881881e0, 7.5e1]}',
     '[{"name": "user.id", "value": "raw-user-3"}, "{\\"enduser.id\\": [\\"raw-user-1\\"]}"]',
 )
 NAMES = (
@@ -172,7 +174,7 @@ def _value(value: Any, rng: random.Random, depth: int) -> None:
         rng.choice(
             (
                 lambda: setattr(value, "bool_value", True),
-                lambda: setattr(value, "double_value", 1.5),
+                lambda: setattr(value, "double_value", rng.choice((1.5, INT_CARD, -INT_CARD, 2.0**62, 4e12))),
                 lambda: None,
             )
         )()
@@ -251,6 +253,8 @@ def oddly(made: Any, rng: random.Random, longer: float = 0.05) -> bytes:
             elif field.type in _VARINTS and not field.is_repeated:
                 data = _varint(field.number << 3, rng, longer)
                 data += _varint(int(value) & (1 << 64) - 1, rng, longer, most=10)
+            elif field.type == FieldDescriptor.TYPE_DOUBLE and not field.is_repeated:
+                data = _varint(field.number << 3 | 1, rng, longer) + struct.pack("<d", value)
             chunks.append((field.number, data))
     if isinstance(made, AnyValue) and chunks and rng.random() < 0.1:
         # Another kind, which the last one overrides.

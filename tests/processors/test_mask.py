@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 from functools import cache
 from typing import Any
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -117,6 +121,24 @@ def test_a_canary_in_every_place_of_the_protos_is_found(signal):
         pytest.param(
             AnyValue(int_value=-4111111111111111), AnyValue(int_value=-4111111111111111), id="negative"
         ),
+        pytest.param(
+            AnyValue(double_value=4111111111111111), AnyValue(string_value="[CARD]"), id="a card as double"
+        ),
+        pytest.param(
+            AnyValue(double_value=4000000000014),
+            AnyValue(string_value="[CARD]"),
+            id="one as small as it gets",
+        ),
+        pytest.param(
+            AnyValue(double_value=4000000000000005120), AnyValue(string_value="[CARD]"), id="one of 19 digits"
+        ),
+        pytest.param(
+            AnyValue(double_value=411111111111111.5),
+            AnyValue(double_value=411111111111111.5),
+            id="a fraction",
+        ),
+        pytest.param(AnyValue(double_value=1721379600000), AnyValue(double_value=1721379600000), id="a time"),
+        pytest.param(AnyValue(double_value=math.inf), AnyValue(double_value=math.inf), id="no number"),
         pytest.param(AnyValue(bytes_value=b"a@b.de"), AnyValue(bytes_value=b"[EMAIL]"), id="text in bytes"),
         pytest.param(
             AnyValue(bytes_value=b"\xff a@b.de"), AnyValue(bytes_value=b"\xff [EMAIL]"), id="other bytes"
@@ -127,6 +149,34 @@ def test_a_canary_in_every_place_of_the_protos_is_found(signal):
 def test_a_value_keeps_its_type(value, expected):
     record = LogRecord(attributes=[KeyValue(key="k", value=value)])
     assert log_out(record).attributes[0].value == expected
+
+
+cards = st.from_regex(r"(4[0-9]{12}|[2-6][0-9]{15}|(62|4)[0-9]{15}0{2})", fullmatch=True).map(float)
+
+
+@settings(max_examples=500, deadline=None)
+@given(cards | st.integers(10**11, 2**64).map(float) | st.floats(1e11, 2e19) | st.floats(), st.integers(0, 3))
+def test_of_every_double_the_scan_sees_what_the_walk_sees(number, padding):
+    tag = b"\x21" if not padding else b"\xa1" + b"\x80" * (padding - 1) + b"\x00"
+    value = tag + struct.pack("<d", number)
+    record = b"\x2a" + bytes([len(value)]) + value  # LogRecord.body
+    fast, plain = (
+        processor(MaskConfig().model_dump_json(), EnrichConfig().model_dump_json())(
+            Batch("logs", framed(record), NOW, plain=plain)
+        )
+        for plain in (False, True)
+    )
+    assert decode("logs", fast.finish()) == decode("logs", plain.finish())
+    told = decode("logs", fast.finish()).resource_logs[0].scope_logs[0].log_records[0].body
+    whole = AnyValue(int_value=int(number)) if math.isfinite(number) and abs(number) < 2**63 else AnyValue()
+    same = log_out(LogRecord(body=whole)).body if number.is_integer() else AnyValue()
+    assert (told.string_value == "[CARD]") == (same.string_value == "[CARD]")
+
+
+def framed(record: bytes) -> bytes:
+    for _ in range(3):  # log_records, scope_logs, resource_logs: all are field 2, but the last
+        record = b"\x12" + bytes([len(record)]) + record
+    return b"\x0a" + record[1:]
 
 
 @pytest.mark.parametrize(
