@@ -54,7 +54,16 @@ def _data_dir(path: Path) -> Path:
 @configured
 @with_data_dir("Where log, store and keys are kept; made if it isn't there.")
 @click.option("--demo", is_flag=True, help="With made-up users, sent live by a process of its own.")
-def run(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, demo: bool) -> None:
+@click.option(
+    "--accept-loss",
+    "accepted",
+    metavar="ID",
+    multiple=True,
+    help="Start without the consent.db or vault.db of this id, which is lost; a refused start names it.",
+)
+def run(
+    files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, demo: bool, accepted: tuple[str, ...]
+) -> None:
     """Start the server; Ctrl-C or SIGTERM stops it without losing anything.
 
     \b
@@ -72,7 +81,7 @@ def run(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, demo:
     from otel_ttf.demo import DemoOptions
 
     try:
-        code = service.main(config, directory, DemoOptions() if demo else None)
+        code = service.main(config, directory, DemoOptions() if demo else None, accepted=accepted)
         # All is closed and synced. A worker may still be masking what nobody waits for: Python would wait for it.
         sys.stdout.flush()
         sys.stderr.flush()

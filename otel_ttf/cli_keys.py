@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import click
 from otel_ttf.cli_options import F, Stop, configured, keys_of, load_config, with_data_dir
 
 if TYPE_CHECKING:
+    from otel_ttf.companions import Companions
     from otel_ttf.config import Config
     from otel_ttf.vault import Vault
     from otel_ttf.vault.file import VaultFile
@@ -72,6 +74,7 @@ def _directory(path: Path) -> Path:
 @contextmanager
 def _sentences() -> Iterator[None]:
     """What the vault says ends the command."""
+    from otel_ttf.companions import CompanionLost
     from otel_ttf.pii.sealed import VaultUnavailable
     from otel_ttf.vault.file import VaultRefused
 
@@ -79,14 +82,22 @@ def _sentences() -> Iterator[None]:
         yield
     except VaultUnavailable as error:
         raise Stop(f"{error.reason}.") from None
-    except VaultRefused as error:
+    except (VaultRefused, CompanionLost) as error:
         raise Stop(f"{error}.", 2) from None
 
 
-def _there(directory: Path) -> Path:
+def _companions(config: Config, directory: Path) -> Companions:
+    from otel_ttf.companions import Companions
+
+    return Companions(directory / "log.db", config.storage.file(directory))
+
+
+def _there(config: Config, directory: Path) -> Path:
     from otel_ttf.vault.opening import FILE
 
     path = directory / FILE
+    if gone := _companions(config, directory).missing(path):
+        raise Stop(f"{gone}.", 2)
     if not path.exists():
         raise Stop(f"{directory} has no {FILE}: nothing was encrypted there. Is it the right --data-dir?")
     return path
@@ -97,18 +108,20 @@ def _vault(config: Config, directory: Path) -> Iterator[Vault]:
     """The vault with its master key."""
     from otel_ttf.vault import open_vault
 
-    _there(directory)
-    with _sentences(), closing(open_vault(config.privacy.master_key, directory)) as vault:
+    path = _there(config, directory)
+    open_ = partial(open_vault, config.privacy.master_key, directory)
+    with _sentences(), closing(_companions(config, directory).opened(path, open_, note=False)) as vault:
         yield vault
 
 
 @contextmanager
-def _vault_file(directory: Path) -> Iterator[VaultFile]:
+def _vault_file(config: Config, directory: Path) -> Iterator[VaultFile]:
     """The vault's file; no master key is needed."""
     from otel_ttf.vault.file import VaultFile
 
-    path = _there(directory)
-    with _sentences(), closing(VaultFile(path)) as file:
+    path = _there(config, directory)
+    companions = _companions(config, directory)
+    with _sentences(), closing(companions.opened(path, partial(VaultFile, path), note=False)) as file:
         yield file
 
 
@@ -143,8 +156,9 @@ def list_keys(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path,
         with _sentences(), closing(open_master(config.privacy.master_key, directory)) as master:
             newest = master.newest()
             wraps = dict.fromkeys(master.ids(), 0) if isinstance(master, LocalMaster) else {}
-    if (directory / FILE).exists():
-        with _vault_file(directory) as file:
+    path = directory / FILE
+    if path.exists() or _companions(config, directory).missing(path):
+        with _vault_file(config, directory) as file:
             counts = file.counts()
         wraps |= counts.masters
         told["data_keys"] = {
@@ -276,7 +290,7 @@ def destroy_keys(
         if subject is None:
             raise click.UsageError("expected a user id, found an empty one")
         tokens = tuple(Pseudonyms(keys_of(config, directory)).tokens(subject))
-    with _vault_file(directory) as file:
+    with _vault_file(config, directory) as file:
         rows = file.rows(tokens)
         live = [token for token, row in rows.items() if row.wrapped is not None]
         if live and not yes:

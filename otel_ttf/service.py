@@ -7,7 +7,7 @@ import ctypes
 import gc
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -19,6 +19,7 @@ from otel_ttf import __version__
 from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
 from otel_ttf.clock import SystemClock
+from otel_ttf.companions import CompanionLost, Companions
 from otel_ttf.config import CannotStart, Config
 from otel_ttf.config.checks import IDS_IN_PLAIN
 from otel_ttf.demo import Background, DemoOptions, what_to_try
@@ -46,6 +47,7 @@ from otel_ttf.tracker import Tracker
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.loop import CONSUMER
 from otel_ttf.vault import VaultRefused, open_vault
+from otel_ttf.vault.opening import FILE as VAULT_FILE
 
 # SIGTERM to exit 0 within 10 s: what is in flight, then what the tracker has not read, then the files.
 ANSWER_SECONDS = 4.0
@@ -55,18 +57,23 @@ M_ARENA_MAX = -8  # of <malloc.h>
 log = structlog.get_logger()
 
 
-def main(config: Config, data_dir: Path, demo: DemoOptions | None = None) -> int:
-    """Runs the server until SIGTERM or SIGINT; the exit code. Raises CannotStart."""
+def main(
+    config: Config, data_dir: Path, demo: DemoOptions | None = None, *, accepted: Collection[str] = ()
+) -> int:
+    """Runs the server until SIGTERM or SIGINT; the exit code. Raises CannotStart.
+
+    accepted  ids of files beside the log whose loss is accepted, see Companions
+    """
     configure_logs(config.service.telemetry.logs.level, json=config.service.telemetry.logs.format == "json")
     _limit_arenas()
     # Requests live for milliseconds and hold no cycles: collecting often finds nothing and costs much.
     gc.set_threshold(50_000, 20, 100)
     if sys.platform == "win32":
-        return asyncio.run(_serve(config, data_dir, demo))
+        return asyncio.run(_serve(config, data_dir, demo, accepted))
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, data_dir, demo))
+        return runner.run(_serve(config, data_dir, demo, accepted))
 
 
 def _limit_arenas() -> None:
@@ -75,15 +82,15 @@ def _limit_arenas() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
-async def _serve(config: Config, data_dir: Path, demo: DemoOptions | None) -> int:
+async def _serve(config: Config, data_dir: Path, demo: DemoOptions | None, accepted: Collection[str]) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
         try:
-            service = await Service.start(config, data_dir, stack)
-        except (StoreRefused, VaultRefused) as error:
+            service = await Service.start(config, data_dir, stack, accepted)
+        except (StoreRefused, VaultRefused, CompanionLost) as error:
             raise CannotStart(str(error), 2) from None
         except (CannotListen, LogError, DirectoryLocked) as error:
             raise CannotStart(str(error), 1) from None
@@ -112,13 +119,15 @@ class Service:
         self._listeners: list[HttpServer | GrpcServer] = []
 
     @classmethod
-    async def start(cls, config: Config, data_dir: Path, stack: AsyncExitStack) -> Service:
-        """Raises CannotStart, StoreRefused, CannotListen, LogError, DirectoryLocked."""
+    async def start(
+        cls, config: Config, data_dir: Path, stack: AsyncExitStack, accepted: Collection[str] = ()
+    ) -> Service:
+        """Raises CannotStart, StoreRefused, CompanionLost, CannotListen, LogError, DirectoryLocked."""
         service = cls(config, data_dir)
-        await service._start(stack)
+        await service._start(stack, accepted)
         return service
 
-    async def _start(self, stack: AsyncExitStack) -> None:
+    async def _start(self, stack: AsyncExitStack, accepted: Collection[str]) -> None:
         config, data_dir = self.config, self.data_dir
         stack.enter_context(lock_directory(data_dir))
         keys = keys_of_start(config, data_dir)
@@ -161,14 +170,22 @@ class Service:
             event_log.forget(gone)
         telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position))
 
+        companions = Companions(data_dir / "log.db", store.path, accepted=accepted)
         vault = None
         if config.privacy.subject == "encrypted" or config.processors.mask.encrypts:
-            vault = open_vault(config.privacy.master_key, data_dir)
+            vault = companions.opened(
+                data_dir / VAULT_FILE, partial(open_vault, config.privacy.master_key, data_dir)
+            )
             stack.callback(vault.close)
+        elif missing := companions.missing(data_dir / VAULT_FILE):
+            log.warning(missing)
         if config.privacy.subject == "keep":
             log.warning(IDS_IN_PLAIN, setting="privacy.subject: keep")
         consent = config.processors.consent
-        book = SqliteBook(data_dir / "consent.db", usual=consent.usual, limit=consent.max_subjects)
+        path = data_dir / "consent.db"
+        book = companions.opened(
+            path, partial(SqliteBook, path, usual=consent.usual, limit=consent.max_subjects)
+        )
         stack.callback(book.close)
         ways = {
             name: pipeline(

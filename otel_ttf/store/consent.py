@@ -33,6 +33,7 @@ class SqliteBook(Book):
             raise StoreRefused(f"{path}: {error}: who has denied their consent is in this file") from None
         try:
             migrate(self._db, path, resources.files("otel_ttf.store") / "consent_schema", ours=OURS)
+            (self.file_id,) = self._db.execute("SELECT id FROM identity").fetchone()
             # Two connections: whoever reads does not wait for a sync.
             self._reader = _connect(path)
             for token, *marks in self._reader.execute("SELECT subject, analytics, sale FROM consent"):

@@ -70,6 +70,7 @@ class VaultFile:
         self.path = path
         self._lock = threading.Lock()
         self._version = -1
+        self.file_id: str
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(
@@ -84,6 +85,7 @@ class VaultFile:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA temp_store=MEMORY")
             migrate(self._db, path, resources.files("otel_ttf.vault"), ours=(APPLICATION, "a vault"))
+            (self.file_id,) = self._db.execute("SELECT id FROM identity").fetchone()
             self._node = path.stat().st_ino
             sync_folder(path.parent)  # the name of a new file is to last, too
         except (OSError, sqlite3.Error) as error:

@@ -78,6 +78,11 @@ class Vault:
         _, self._destroyed = file.destroyed_since(0)
         self._looked = now()
 
+    @property
+    def file_id(self) -> str:
+        """Of the file; it stays."""
+        return self.file.file_id
+
     def close(self) -> None:
         """Lets go of everything; nothing is pending."""
         if self._pool is not None:

@@ -14,9 +14,13 @@ import pytest
 from click.testing import CliRunner
 
 from otel_ttf.cli import main
+from otel_ttf.companions import Companions
+from otel_ttf.log.sqlite_file import LogFile
 from otel_ttf.pii.keys import fingerprint, key_id, new, parse
 from otel_ttf.pii.pseudonym import Pseudonyms
+from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.vault import open_vault
+from otel_ttf.vault.file import VaultFile
 from otel_ttf.vault.local import new_line
 
 
@@ -64,6 +68,14 @@ class Folder:
 
     def opened(self):
         return closing(open_vault(None, self.path))
+
+
+def noted(path: Path) -> None:
+    """As a server that used the vault leaves the directory."""
+    books = path / "log.db", path / "store.db"
+    LogFile(books[0]).close()
+    SqliteStore(books[1]).close()
+    Companions(*books).opened(path / "vault.db", lambda: VaultFile(path / "vault.db")).close()
 
 
 @pytest.fixture
@@ -232,3 +244,36 @@ def test_mistakes_end_with_one_sentence(tmp_path, arguments, code, said):
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "vault.db").exists()
+
+
+ON_A_VAULT = {
+    "list": [],
+    "rotate": [],
+    "destroy": ["jane", "--yes"],
+    "reveal": ["u1_abcd_" + "a2" * 16],
+    "open": ["u1_abcd_" + "a2" * 16, "user.email", "e1_abcdefgh"],
+}
+
+
+@pytest.mark.parametrize("command", ON_A_VAULT)
+@pytest.mark.parametrize("happened", ["is missing, and there was one", "is not the one that was here"])
+def test_a_vault_that_is_gone_or_another_is_told_by_every_command(
+    folder, tmp_path_factory, command, happened
+):
+    noted(folder.path)
+    vault = folder.path / "vault.db"
+    for file in folder.path.glob("vault.db*"):
+        file.unlink()
+    if "is not" in happened:
+        other = tmp_path_factory.mktemp("other") / "vault.db"
+        VaultFile(other).close()
+        vault.write_bytes(other.read_bytes())
+    told = keys(folder.path, command, *ON_A_VAULT[command])
+    assert told.returncode == 2, told
+    assert told.stderr.startswith(f"otel-ttf: {vault} {happened}: without it nothing that was encrypted")
+    assert vault.exists() is ("is not" in happened), "a new one would be taken for the old one"
+
+
+def test_the_vault_that_was_here_is_opened(folder):
+    noted(folder.path)
+    assert keys(folder.path, "reveal", folder.jane).stdout == f"{folder.jane}\tjane\n"

@@ -71,6 +71,7 @@ class ServerProcess:
         self.data_dir = data_dir
         self.config = config
         self.settings = tuple(settings)
+        self.options: Sequence[str] = ()
         self.output = data_dir.with_name(data_dir.name + ".out")
         self.grpc_port, self.http_port, self.api_port = free_ports(3)
         self.process: subprocess.Popen[bytes] | None = None
@@ -97,7 +98,8 @@ class ServerProcess:
         )
         config = ["--config", str(self.config)] if self.config is not None else []
         sets = [part for setting in settings for part in ("--set", setting)]
-        return [sys.executable, "-m", "otel_ttf", "run", "--data-dir", str(self.data_dir), *config, *sets]
+        directory = ["--data-dir", str(self.data_dir)]
+        return [sys.executable, "-m", "otel_ttf", "run", *directory, *config, *sets, *self.options]
 
     def launch(self) -> Self:
         """Starts the process and doesn't wait for anything."""

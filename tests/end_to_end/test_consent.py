@@ -149,3 +149,36 @@ def test_without_the_file_of_consent_there_is_no_start(tmp_path: Path) -> None:
     code, said = server.refusal()
     assert code == 2
     assert "consent.db" in said
+
+
+@pytest.mark.slow
+def test_a_lost_file_of_consent_is_no_start_until_the_loss_is_accepted(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data") as server:
+        by_rest(server, "consent_updated", "jane", consent="deny")
+        server.kill()
+        for file in server.data_dir.glob("consent.db*"):
+            file.unlink()
+        code, said = server.refusal()
+        assert (code, said.count("\n")) == (2, 1), said
+        assert "consent.db is missing, and there was one: without it whoever has denied" in said
+        accept = said.rpartition("otel-ttf run ")[2].strip(" .\n").split()
+        server.options = accept
+        server.start()
+        assert "loss accepted" in server.printed()
+        server.terminate()
+        server.options = []
+        server.start()
+
+
+@pytest.mark.slow
+def test_a_lost_vault_is_no_start_where_it_is_needed_and_else_warned_about(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data", settings=["privacy.subject=encrypted"]) as server:
+        server.terminate()
+        for file in server.data_dir.glob("vault.db*"):
+            file.unlink()
+        code, said = server.refusal()
+        assert code == 2
+        assert "vault.db is missing" in said
+        server.settings = ()
+        server.start()
+        assert "vault.db is missing" in server.printed()

@@ -1,0 +1,26 @@
+"""The table `meta` of log.db and store.db: what is to be remembered, by name."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+_WAIT_SECONDS = 30
+_READ = "SELECT value FROM meta WHERE name = ?"
+
+
+def remembered(book: Path, name: str) -> str | None:
+    """None: nothing. Raises sqlite3.Error: there is no such file or table, or it cannot be read."""
+    uri = f"{book.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=_WAIT_SECONDS)) as db:
+        row = db.execute(_READ, (name,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def remember(book: Path, name: str, value: str) -> None:
+    """Synced when it returns; nothing is written where it stands already. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(book, isolation_level=None, timeout=_WAIT_SECONDS)) as db:
+        if db.execute(_READ, (name,)).fetchone() != (value,):
+            db.execute("PRAGMA synchronous=FULL")
+            db.execute("REPLACE INTO meta VALUES (?, ?)", (name, value))
