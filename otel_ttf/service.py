@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import json
 import signal
+import sqlite3
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -38,6 +40,7 @@ from otel_ttf.receivers.otlp_grpc import GrpcServer, serve
 from otel_ttf.receivers.otlp_http import SETTING as HTTP_SETTING
 from otel_ttf.receivers.otlp_http import HttpConfig, otlp_app
 from otel_ttf.receivers.rest import rest_router
+from otel_ttf.remembered import remember, remembered
 from otel_ttf.store.base import StoreRefused
 from otel_ttf.store.consent import SqliteBook
 from otel_ttf.store.sqlite import SqliteStore
@@ -139,6 +142,8 @@ class Service:
         store = SqliteStore(config.storage.file(data_dir))
         stack.callback(store.close)
         store.check_keys(fingerprint(keys.event), [fingerprint(key) for key in keys.subjects], clock.now())
+        left = event_log.oldest(store.cursor(CONSUMER, event_log.log_id)) is not None
+        _check_subjects(data_dir / "log.db", config.masked_subject, left=left)
 
         journeys = {journey.name: journey for journey in config.domain_journeys()}
         follower = Follower(
@@ -263,6 +268,26 @@ class Service:
             ]
         lines.append("Ctrl-C stops it; nothing that was answered OK is lost.")
         print("\n".join(lines), flush=True)
+
+
+def _check_subjects(book: Path, names: Sequence[str], *, left: bool) -> None:
+    """Remembers in which attributes requests of the log have their users' tokens.
+
+    left  whether some are yet to be followed. Raises CannotStart: they would be followed without their users.
+    """
+    try:
+        before = json.loads(remembered(book, "subject attributes") or "[]")
+        gone = [name for name in before if name not in names]
+        if gone and left:
+            raise CannotStart(
+                f"{book}: holds requests that are not followed yet, with users in {', '.join(gone)}, where nobody "
+                "looks any more: start once more with privacy.subject and subject.from as they were, stop when "
+                "otel_ttf_consumer_lag_records is 0, then change them",
+                2,
+            )
+        remember(book, "subject attributes", json.dumps(names))
+    except sqlite3.Error as error:
+        raise CannotStart(f"{book}: {error}") from None
 
 
 def _name_once(telemetry: Telemetry) -> Callable[[str], None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from server_process import ServerProcess
 
 from otel_ttf.cli import main
-from otel_ttf.pii.pseudonym import TOKEN
+from otel_ttf.clock import SystemClock
+from otel_ttf.log.base import Entry
+from otel_ttf.log.sqlite import LogConfig, SqliteLog
+from otel_ttf.pii.keys import parse
+from otel_ttf.pii.pseudonym import TOKEN, Pseudonyms
 
 SETTING = "privacy.subject=keep"
 WARNING = "user ids are not masked"
@@ -56,3 +62,62 @@ def test_validate_says_so() -> None:
     said = CliRunner().invoke(main, ["validate", "--set", SETTING])
     assert said.exit_code == 0
     assert f"privacy.subject: {WARNING}" in said.stderr
+
+
+def left_behind(folder: Path, **attributes: str) -> None:
+    """A masked request in the log of a server that was killed before it followed it."""
+    request = ExportLogsServiceRequest()
+    record = request.resource_logs.add().scope_logs.add().log_records.add(event_name="signup")
+    record.time_unix_nano = time.time_ns()
+    for key, value in attributes.items():
+        record.attributes.add(key=key.replace("__", ".")).value.string_value = value
+
+    async def append() -> None:
+        log = SqliteLog.open(folder / "log.db", LogConfig(), SystemClock())
+        await log.append(Entry("logs", time.time_ns(), request.SerializeToString(), b"", 1))
+        await log.close()
+
+    asyncio.run(append())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "attribute", "after"),
+    [
+        pytest.param(["privacy.subject=hmac"], "user__id", [SETTING], id="to keep"),
+        pytest.param([SETTING], "ttf__subject", ["privacy.subject=hmac"], id="from keep"),
+        pytest.param(["subject.from=[user.id, crm.id]"], "crm__id", ["subject.from=[user.id]"], id="without one"),
+    ],
+)  # fmt: skip
+def test_who_was_in_the_log_when_the_setting_changed_is_not_lost(tmp_path, before, attribute, after) -> None:
+    with ServerProcess(tmp_path / "data", settings=before) as server:
+        server.terminate()
+        jane = Pseudonyms(parse((server.data_dir / "keys").read_text())).token("jane")
+        left_behind(server.data_dir, **{attribute: jane})
+        server.settings = tuple(after)
+        code, said = server.refusal()
+        assert code == 2
+        assert f"not followed yet, with users in {attribute.replace('__', '.')}" in said
+        server.settings = tuple(before)
+        server.start()
+        server.wait_caught_up()
+        server.terminate()
+        server.settings = tuple(after)
+        server.start()
+        assert server.get("/api/v1/ttf/jane").json["subject"] == jane
+
+
+@pytest.mark.slow
+def test_a_further_attribute_and_another_way_with_the_same_one_are_no_change(tmp_path) -> None:
+    with ServerProcess(tmp_path / "data", settings=["subject.from=[user.id]"]) as server:
+        for settings in (
+            ["subject.from=[user.id, crm.id]"],
+            ["subject.from=[user.id, crm.id]", "privacy.subject=encrypted"],
+        ):
+            server.terminate()
+            jane = Pseudonyms(parse((server.data_dir / "keys").read_text())).token("jane")
+            left_behind(server.data_dir, user__id=jane)
+            server.settings = tuple(settings)
+            server.start()
+            server.wait_caught_up()
+        assert server.get("/api/v1/ttf/jane").json["subject"] == jane
