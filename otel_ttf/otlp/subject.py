@@ -40,13 +40,13 @@ class SubjectKeys:
         self.likely = _likely(self.literals)
         # Up to the value's length, of an attribute as protobuf's own encoders write it.
         self._starts = [
-            (rank, start, len(start))
+            (rank, start, len(start), [(literal, start.count(literal)) for literal in self.literals])
             for rank, name in enumerate(names)
             if rank == self._ranks[canonical(name)]
             for start in [KeyValue(key=name, value=AnyValue()).SerializeToString()[:-1]]
         ]
-        self._tokens = [(rank, start + _LENGTHS[TOKEN_LENGTH]) for rank, start, _ in self._starts]
-        self._plain = tuple(start for _, start, _ in self._starts)
+        self._tokens = [(rank, start + _LENGTHS[TOKEN_LENGTH]) for rank, start, _, _ in self._starts]
+        self._plain = tuple(start for _, start, _, _ in self._starts)
         # Only what cannot overlap itself can be counted.
         self._countable = not any(x[:n] == x[-n:] for x in self.literals for n in range(1, len(x)))
 
@@ -89,14 +89,15 @@ class SubjectKeys:
         """
         if at < len(pairs) and self._countable:
             data = pairs[at]
-            for rank, start, size in self._starts:
+            for rank, start, size, literals in self._starts:
                 # The only bytes that begin and end like this are KeyValue(key, AnyValue(string_value=text)).
                 if data.startswith(start):
                     text = data[size + 3 :]
                     if len(text) >= len(_LENGTHS) or data[size : size + 3] != _LENGTHS[len(text)]:
                         return None
-                    for literal in self.literals:
-                        if record.count(literal) != data.count(literal):
+                    # One in the text itself would make it more than there are in what stands before it.
+                    for literal, count in literals:
+                        if record.count(literal) != count:
                             return None
                     return rank, text, start
         return None
@@ -106,7 +107,7 @@ class SubjectKeys:
 
         None for anything else: it has to be decoded.
         """
-        for rank, start, size in self._starts:
+        for rank, start, size, _ in self._starts:
             if data.startswith(start):
                 text = data[size + 3 :]
                 # The only bytes that begin and end like this are KeyValue(key, AnyValue(string_value=text)).

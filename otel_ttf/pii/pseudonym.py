@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from binascii import b2a_base64
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +17,7 @@ MAX_SUBJECT_BYTES = 512
 TOKEN = re.compile(r"u1_[a-z2-7]{4}_[a-z2-7]{32}")
 TOKEN_LENGTH = 40
 _CACHED = 50_000
+_TOGETHER = 64
 # Base32 by way of base64, twice as fast as base64.b32encode: the 160 bits are spread until a zero bit stands before
 # every five, by halving: 80 bits each, then 40, 20, 10, 5. Of base64's letters the first 32 are then in use.
 _SPREAD = [
@@ -98,21 +101,43 @@ class Pseudonyms:
     def token(self, subject: str) -> str:
         """The token under the newest key."""
         token = self._known.get(subject)
-        if token is None:
-            token = _token(*self._hmacs[0], subject)
-            if len(self._known) >= _CACHED:
-                self._known = {}
-            self._known[subject] = token
-        return token
+        return self.of([subject])[subject] if token is None else token
+
+    def of(self, subjects: Iterable[str]) -> dict[str, str]:
+        """Subject -> token under the newest key. Many at once cost half of what one by one cost."""
+        known = self._known
+        found = {subject: known.get(subject) for subject in subjects}
+        new = [subject for subject, token in found.items() if token is None]
+        for first in range(0, len(new), _TOGETHER):
+            some = new[first : first + _TOGETHER]
+            made = dict(zip(some, _tokens(*self._hmacs[0], some), strict=True))
+            found.update(made)
+            if len(known) >= _CACHED:
+                known = self._known = {}
+            known.update(made)
+        return cast(dict[str, str], found)
 
     def tokens(self, subject: str) -> list[str]:
         """The tokens under all keys, the newest first."""
-        return [_token(prefix, hmac, subject) for prefix, hmac in self._hmacs]
+        return [token for prefix, hmac in self._hmacs for token in _tokens(prefix, hmac, [subject])]
 
 
-def _token(prefix: str, hmac: Hmac, subject: str) -> str:
-    bits = int.from_bytes(hmac.digest(subject.encode("utf-8", "surrogatepass"))[:20], "big")
-    for low, high, gap in _SPREAD:
+def _tokens(prefix: str, hmac: Hmac, subjects: Sequence[str]) -> list[str]:
+    digest = hmac.digest
+    # 160 bits each, in the lower end of 192.
+    cells = [b"\0\0\0\0" + digest(s.encode("utf-8", "surrogatepass"))[:20] for s in subjects]
+    bits = int.from_bytes(b"".join(cells), "big")
+    for low, high, gap in _spread(len(cells)):
         bits = bits & low | (bits & high) << gap
-    told = b2a_base64(bits.to_bytes(24, "big"), newline=False)
-    return prefix + str(told.translate(_TO_BASE32), "ascii")
+    told = b2a_base64(bits.to_bytes(24 * len(cells), "big"), newline=False)
+    text = str(told.translate(_TO_BASE32), "ascii")
+    return [prefix + text[at : at + 32] for at in range(0, len(text), 32)]
+
+
+@cache
+def _spread(count: int) -> list[tuple[int, int, int]]:
+    """_SPREAD for so many in a row."""
+    return [
+        (*(int.from_bytes(bits.to_bytes(24, "big") * count, "big") for bits in (low, high)), gap)  # type: ignore[misc]
+        for low, high, gap in _SPREAD
+    ]

@@ -5,7 +5,7 @@ Event ids are made here, too: from the subject as it came, and before anything o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -112,32 +112,15 @@ class Pseudonymise:
     def _logs(self, batch: Batch) -> None:
         hits = dict(batch.hits(SUBJECT | NAME))
         names = batch.named
-        slices = batch.slices
         services: dict[int, bytes] = {}
         replacer = self._replacer(batch)
         plain = batch.plain or self.whole
-        quick = not (plain or batch.trusted)
-        # Records of one sender have their user at one place.
-        place = 0
-        for number in sorted(hits.keys() | names.keys()):
+        done = set() if plain or batch.trusted else self._plainly(batch, hits, services)
+        for number in sorted((hits.keys() | names.keys()) - done):
             groups = hits.get(number, 0)
             named = number in names or groups & NAME > 0
             view = batch.view(number)
             pairs = view.attributes[:]
-            if quick and groups & SUBJECT:
-                record = slices[number]
-                alone = self._keys.alone(pairs, record, place)
-                if alone is None:
-                    place = self._keys.place(pairs)
-                    alone = self._keys.alone(pairs, record, place)
-                if alone is not None and (subject := subject_text(str(alone[1], "utf-8"), self._normalise)):
-                    # Nothing else in the record names anybody.
-                    if named:
-                        self._identify(batch, number, view, pairs, subject, services)
-                    token = self._pseudonyms.token(subject)
-                    view.attributes[place] = pairs[place] = with_text(alone[2], token.encode())
-                    batch.touch(number, token, pairs)
-                    continue
             replacer.start()
             all_of_it = new = None
             if groups & SUBJECT:
@@ -152,6 +135,34 @@ class Pseudonymise:
                     self._put(batch, number, view, new, replacer, look=all_of_it is None)
             if replacer.rule is not None:
                 batch.reject(number, replacer.rule)
+
+    def _plainly(self, batch: Batch, hits: Mapping[int, int], services: dict[int, bytes]) -> set[int]:
+        """Those records in which one plainly encoded attribute names the user, and nothing else anybody."""
+        keys, names, slices, normalise = self._keys, batch.named, batch.slices, self._normalise
+        found: list[tuple[int, Any, list[bytes], int, bytes, str]] = []
+        # Records of one sender have their user at one place.
+        place = 0
+        for number, groups in hits.items():
+            if not groups & SUBJECT:
+                continue
+            view, record = batch.view(number), slices[number]
+            pairs = view.attributes[:]
+            alone = keys.alone(pairs, record, place)
+            if alone is None:
+                place = keys.place(pairs)
+                alone = keys.alone(pairs, record, place)
+            if alone is not None:
+                subject = subject_text(str(alone[1], "utf-8"), normalise)
+                if subject is not None:
+                    found.append((number, view, pairs, place, alone[2], subject))
+        tokens = self._pseudonyms.of([one[-1] for one in found])
+        for number, view, pairs, place, start, subject in found:
+            if number in names or hits[number] & NAME:
+                self._identify(batch, number, view, pairs, subject, services)
+            token = tokens[subject]
+            view.attributes[place] = pairs[place] = with_text(start, token.encode())
+            batch.touch(number, token, pairs)
+        return {one[0] for one in found}
 
     def _put(
         self,
@@ -205,8 +216,8 @@ class Pseudonymise:
             own = self._ids.of_event_id(subject, batch.event_ids[number])
         if own is None:
             time = view.time_unix_nano or view.observed_time_unix_nano
-            span = view.trace_id, view.span_id
-            where = span if any(span) else _service(batch.resource_of(number), services)
+            trace, span = view.trace_id, view.span_id
+            where = (trace, span) if trace or span else _service(batch.resource_of(number), services)
             own = self._ids.of_record(name, time, subject, where, pairs)
         batch.identify(number, [(0, own)])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -214,3 +214,8 @@ class Noting:
         token = self._pseudonyms.token(subject)
         self.ids[token] = subject
         return token
+
+    def of(self, subjects: Iterable[str]) -> dict[str, str]:
+        tokens = self._pseudonyms.of(subjects)
+        self.ids.update((token, subject) for subject, token in tokens.items())
+        return tokens

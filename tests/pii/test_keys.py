@@ -7,6 +7,8 @@ import hashlib
 import hmac
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from otel_ttf.pii.keys import KeyFileError, Keys, fingerprint, key_id, new, parse
 from otel_ttf.pii.pseudonym import Hmac, Pseudonyms, is_token, subject_text
@@ -92,3 +94,12 @@ def test_what_a_subject_is(value, normalise, text):
 )
 def test_what_is_no_token(text):
     assert not is_token(text)
+
+
+@given(subjects=st.lists(st.text(min_size=1, max_size=20), max_size=200))
+def test_many_tokens_are_made_as_one_by_one(subjects):
+    keys = Keys(b"e" * 32, (b"s" * 32,))
+    together, alone = Pseudonyms(keys).of(subjects), Pseudonyms(keys)
+    assert together == {subject: alone.token(subject) for subject in subjects}
+    digest = hmac.digest(b"s" * 32, "".join(subjects[:1]).encode(), "sha256")
+    assert not subjects or together[subjects[0]].endswith(base64.b32encode(digest[:20]).decode().lower())
