@@ -272,6 +272,9 @@ class Reading:
         self.found = Extract()
         self._rules = rules
         self._arrival = arrival
+        # Times of which there is nothing to say: nearly all.
+        self._first = max(rules.not_before, arrival - rules.time.max_event_age)
+        self._last = min(LIMIT - 1, arrival + rules.time.max_ahead)
 
     def log(
         self,
@@ -293,7 +296,9 @@ class Reading:
             self.found.count("event", name)
         elif not self._rules.lines:
             return
-        at, flags = self._rules.at((record.time_unix_nano, record.observed_time_unix_nano), self._arrival)
+        at, flags = record.time_unix_nano, 0
+        if not self._first <= at <= self._last:
+            at, flags = self._rules.at((at, record.observed_time_unix_nano), self._arrival)
         self.found.events.append(
             Event(
                 id_ if name else None,
