@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 from otel_ttf.clock import Clock
 from otel_ttf.log.base import Entry, LogRefused
@@ -16,7 +16,7 @@ from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules
 from otel_ttf.otlp.wire import SHAPES, Signal
 from otel_ttf.pii.consent import ConsentRefused
-from otel_ttf.receivers.limits import check
+from otel_ttf.receivers.limits import MAX_OUTER, check
 
 Pipeline = Callable[[Batch], Batch]
 CONSENT_SECONDS = 5.0  # when consent cannot be kept, until the sender comes again
@@ -103,11 +103,17 @@ class Preparation:
         self, signal: Signal, requests: Sequence[Request], *, trusted: bool, gpc: bool
     ) -> Prepared | None:
         """None, or any error: something is the matter with one of them."""
-        raws = [request.raw for request in requests]
-        joined = b"".join(raws)
-        check(signal, joined)
+        firsts = [0]
+        outer = 0
         # In order, so that nothing is decoded that a broken one before it has hidden from the check.
-        firsts = [0, *accumulate(_slices(signal, raw) for raw in raws)]
+        for request in requests:
+            check(signal, request.raw)
+            slices, around = _count(signal, request.raw)
+            firsts.append(firsts[-1] + slices)
+            outer += around
+            if outer > MAX_OUTER:
+                return None
+        joined = b"".join([request.raw for request in requests])
         event_ids = {
             first + place: id_
             for request, first in zip(requests, firsts, strict=False)
@@ -140,11 +146,17 @@ class Preparation:
         return Prepared(entry, receipts, batch.counts, batch.said)
 
 
-def _slices(signal: Signal, raw: bytes) -> int:
-    """Log records, spans or metrics of a request.
+def _count(signal: Signal, raw: bytes) -> tuple[int, int]:
+    """(log records, spans or metrics of a request; resources and scopes).
 
     Raises DecodeError: its fields don't end where it does. Joined, it would take in what follows, and what is
     malformed alone could be sound together.
     """
-    shallow = SHAPES[signal].shallow.FromString(raw)
-    return sum(len(scope.records) for resource in shallow.resources for scope in resource.scopes)
+    resources = SHAPES[signal].shallow.FromString(raw).resources
+    slices = outer = 0
+    for resource in resources:
+        outer += 1
+        for scope in resource.scopes:
+            outer += 1
+            slices += len(scope.records)
+    return slices, outer
