@@ -14,6 +14,7 @@ from otel_ttf.pii.action import Action
 from otel_ttf.pii.detect.around import THINGS, in_a_row, listed, stands_alone, thing_of, words_before
 from otel_ttf.pii.detect.base import Detector, Span
 from otel_ttf.pii.detect.card import luhn
+from otel_ttf.pii.detect.ssn import PARTS
 
 _NAMED_WITHIN = 4  # words
 _NEAR = 24  # characters
@@ -23,6 +24,7 @@ class National(Detector):
     """form   how it is written; no letter, digit or group may run into it
     words  that lead up to it
     plain  how it is written where nothing but such a word tells it from other numbers; None: it never needs one
+    things what else has numbers that are written like it, when their name leads up to them
     """
 
     secret: ClassVar[bool] = False
@@ -31,6 +33,7 @@ class National(Detector):
     form: ClassVar[re.Pattern[str]]
     words: ClassVar[frozenset[str]]
     plain: ClassVar[re.Pattern[str] | None] = re.compile(r"[0-9]+")
+    things: ClassVar[frozenset[str]] = THINGS
 
     def valid(self, compact: str) -> bool:
         """Whether letters and digits, in upper case and without gaps, are such a number."""
@@ -46,7 +49,7 @@ class National(Detector):
                     continue
                 plain = self.plain is not None and self.plain.fullmatch(match[0]) is not None
                 row = " " in match[0] and in_a_row(text, start, end)
-                if not (plain or row or thing_of(words) in THINGS):
+                if not (plain or row or thing_of(words) in self.things):
                     yield start, end
 
     def _is_named(self, words: list[str]) -> bool:
@@ -79,6 +82,7 @@ class UsItin(National):
     form: ClassVar[re.Pattern[str]] = re.compile(r"9[0-9]{2}([ -]?)[0-9]{2}\1[0-9]{4}(?![0-9])")
     words: ClassVar[frozenset[str]] = _words("itin taxpayer tin tax")
     plain: ClassVar[re.Pattern[str] | None] = re.compile(r"[0-9 ]+")
+    things: ClassVar[frozenset[str]] = PARTS
 
     def valid(self, compact: str) -> bool:
         group = int(compact[3:5])
@@ -220,6 +224,7 @@ class ItFiscal(National):
     form: ClassVar[re.Pattern[str]] = re.compile(supersets[0], re.IGNORECASE | re.ASCII)
     words: ClassVar[frozenset[str]] = frozenset()
     plain: ClassVar[re.Pattern[str] | None] = None
+    things: ClassVar[frozenset[str]] = frozenset()
     # Values of 0 to 9 and A to Z at odd places.
     _odd: ClassVar[tuple[int, ...]] = (
         *(1, 0, 5, 7, 9, 13, 15, 17, 19, 21),

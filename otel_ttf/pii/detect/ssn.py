@@ -9,6 +9,9 @@ from typing import ClassVar
 from otel_ttf.pii.detect.around import listed, stands_alone, thing_of, words_before
 from otel_ttf.pii.detect.base import Detector, Span
 
+# What else has numbers in groups of three, two and four.
+PARTS = frozenset(listed("part sku model serial lot batch item catalog isbn order product"))
+
 
 class UsSsn(Detector):
     """With dashes and an area that is given out; written in other ways, only after its name."""
@@ -26,9 +29,6 @@ class UsSsn(Detector):
         r"(?:ssn|social[ _-]?security)(?:[ _.-]?(?:number|num|no|nr|id))?[ .:=\"'#\\>_-]{0,8}$",
         re.IGNORECASE | re.ASCII,
     )
-    _others: ClassVar[frozenset[str]] = frozenset(
-        listed("part sku model serial lot batch item catalog isbn order product")
-    )
 
     def find(self, text: str) -> Iterator[Span]:
         for match in self._form.finditer(text):
@@ -36,7 +36,7 @@ class UsSsn(Detector):
             if not (self._valid(self.canonical(match[0])) and stands_alone(text, start, end)):
                 continue
             named = self._context.search(text, max(0, start - 40), start) is not None
-            if named or (match[1] == "-" and thing_of(words_before(text, start)) not in self._others):
+            if named or (match[1] == "-" and thing_of(words_before(text, start)) not in PARTS):
                 yield start, end
 
     def canonical(self, found: str) -> str:
