@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from load import Load, Mix
+from load import MIXES, Load, Mix
 
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules, TimeConfig
@@ -67,7 +67,7 @@ def measure(requests: Iterator[bytes], count: int, process: Processor) -> list[f
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--mix", choices=("logs", "events"), action="append")
+    parser.add_argument("--mix", choices=MIXES, action="append")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 100, 1000])
     parser.add_argument("--records", type=int, default=20_000, help="records a run")
     parser.add_argument("--runs", type=int, default=5)
