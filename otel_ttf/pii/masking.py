@@ -160,6 +160,9 @@ class Masking:
             if new == text:
                 break
             text = new
+            # What came out of an encoding was not in what the scan has seen.
+            if groups & ENCODED:
+                groups |= self._found(text, groups)
         return text
 
     def _once(self, text: str, where: Where, groups: int, idle: dict[str, str]) -> str:
@@ -173,6 +176,7 @@ class Masking:
                     if new != text:
                         # The others may have finds of their own in the rest.
                         text = new
+                        groups |= self._found(text, groups)
                         if (shadow := unfold(text)) is None:
                             break
         for watch in self._looking(groups):

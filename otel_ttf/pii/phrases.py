@@ -107,6 +107,7 @@ class Phrase:
         yield f"(?-i:[a-z]{initial.upper()}){''.join(rest)}"
         others = _class("".join(c for c in _BETWEEN if c not in marks))
         yield f"[{length}]{first}(?:__|[{others}])?{second}"
+        yield f"[^\\x0a][{length}]{''.join(self.tokens)}"  # no length: the tag of the key stands before that
         for word, form in (
             (first, "{}" + f"[{_class(marks)}]{second}"),
             (second, f"{first}[{_class(marks)}]" + "{}"),

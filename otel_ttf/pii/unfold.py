@@ -112,8 +112,9 @@ _BEYOND = (
 # It hides something only beside ASCII: scripts that join their letters, and emoji, need it.
 _NOTHING = f"(?:{_BEYOND[-1]})"
 _HIDES = rf"[!-~]{_NOTHING}|{_NOTHING}[!-~]"
-# For the one scan: they match the UTF-8 of every text that `unfold` has something to tell about.
-PATTERNS: tuple[str, ...] = (*_ASCII, *_BEYOND)
+# For the one scan: they match the UTF-8 of every text that `unfold` has something to tell about, and of JSON in which
+# letters of words may be escaped that names and detectors know in UTF-8: contrase\u00f1a.
+PATTERNS: tuple[str, ...] = (*_ASCII, *_BEYOND, r"\\u[0-9a-f]{4}")
 
 
 def _any(patterns: tuple[str, ...]) -> re.Pattern[bytes]:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from time import perf_counter
 from types import TracebackType
@@ -26,7 +27,7 @@ from otel_ttf.telemetry import Telemetry, failure
 T = TypeVar("T")
 
 INLINE = 32 << 10  # bytes; what is larger is worked on in a thread, so that the others need not wait
-GIANT = 4 << 20  # bytes; what is larger has a thread apart, so that the others need not wait for seconds
+GIANT = 1 << 20  # bytes; what is larger has a thread apart, so that the others need not wait for it
 IN_FLIGHT = 256 << 20
 ALONE = JOINED // 2  # bytes; no two larger ones fit into a group
 # Groups at a time: of requests worked on here, of those that take a thread, and of those that stay alone.
@@ -153,6 +154,8 @@ class Intake:
         self.telemetry = telemetry
         self.frame = Frame(telemetry)
         self.in_flight = InFlight(max_in_flight)
+        # However many giants wait, there is room for the others.
+        self._giants_in_flight = InFlight(max_in_flight // 2)
 
     async def __call__(
         self,
@@ -175,7 +178,11 @@ class Intake:
         way = self.telemetry.way_in(signal, protocol)
         began = perf_counter()
         try:
-            with self.frame, self.in_flight.hold(len(raw)):
+            with (
+                self.frame,
+                self._giants_in_flight.hold(len(raw)) if len(raw) > GIANT else nullcontext(),
+                self.in_flight.hold(len(raw)),
+            ):
                 lane = self._lane(signal, len(raw), trusted=trusted, gpc=gpc)
                 receipt = await lane.enter(Request(raw, event_ids))
                 if isinstance(receipt, Exception):

@@ -29,7 +29,7 @@ class Receipt:
     accepted  records that were taken: in the log, or left out because somebody has denied consent
     refused   records that are not: log records, spans, data points
     rejected  place in the request -> what is wrong with that record (safe to tell the sender, not to log);
-              for metrics the place of the metric, which may have several data points
+              for metrics the place of the data point
     warnings  about what was accepted
     """
 
@@ -90,7 +90,9 @@ class Preparation:
     def _alone(self, signal: Signal, request: Request, *, trusted: bool, gpc: bool) -> Prepared | Exception:
         try:
             check(signal, request.raw)
-            batch = self._batch(signal, request.raw, request.event_ids, trusted=trusted, gpc=gpc)
+            batch = self._pipeline(
+                self._batch(signal, request.raw, request.event_ids, trusted=trusted, gpc=gpc)
+            )
             refused = len(batch.rejected)
             receipt = Receipt(batch.records - refused, refused, batch.rejected, batch.warnings)
             return self._prepared(batch, [receipt])
@@ -121,7 +123,11 @@ class Preparation:
             for place, id_ in request.event_ids.items()
         }
         batch = self._batch(signal, joined, event_ids, trusted=trusted, gpc=gpc)
-        if batch.warnings or batch.rejected or len(batch) != firsts[-1]:
+        # What could not be read as it came is known before any work is put into it.
+        if len(batch) != firsts[-1] or batch.warnings or batch.rejected:
+            return None
+        batch = self._pipeline(batch)
+        if batch.warnings or batch.rejected:
             return None
         places = pairwise(firsts)
         if signal == "metrics":
@@ -133,8 +139,7 @@ class Preparation:
     def _batch(
         self, signal: Signal, raw: bytes, event_ids: Mapping[int, str] | None, *, trusted: bool, gpc: bool
     ) -> Batch:
-        arrival = self._clock.later()
-        return self._pipeline(Batch(signal, raw, arrival, trusted=trusted, event_ids=event_ids, gpc=gpc))
+        return Batch(signal, raw, self._clock.later(), trusted=trusted, event_ids=event_ids, gpc=gpc)
 
     def _prepared(self, batch: Batch, receipts: Sequence[Receipt]) -> Prepared:
         entry = None

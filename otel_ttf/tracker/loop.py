@@ -26,7 +26,7 @@ JOB_ROWS = 1000
 BATCH_ROWS = 1024
 BATCH_BYTES = 8 << 20
 # Few records a transaction cost a sync each: better to let some gather. It shows in no answer's age but this much.
-FEW_RECORDS = 8192
+FEW_RECORDS = 4096
 GATHER_SECONDS = 0.05
 
 T = TypeVar("T")
@@ -147,15 +147,16 @@ class Tracker:
             self._transact(lambda now: self._take(rows, now))
             self._position = rows[-1].position
             self._log.release(CONSUMER, self._position)
-            if sum(row.records for row in rows) < FEW_RECORDS:
-                self._stop.wait(GATHER_SECONDS)
         if self._stop.is_set():
             # Senders were promised their rows; everything else goes on after the next start.
             return bool(rows)
-        worked = any([rows, self._jobs(), self._sweep(), self._clean()])
-        if not worked:
+        worked = any([self._jobs(), self._sweep(), self._clean()])
+        if not rows and not worked:
             self._log.wait(self._position, 0.25)
-        return worked
+        # Not where more waits already, nor beside other work, which gives rows the time to gather.
+        elif not worked and len(rows) < BATCH_ROWS and sum(row.records for row in rows) < FEW_RECORDS:
+            self._stop.wait(GATHER_SECONDS)
+        return worked or bool(rows)
 
     def _transact(self, work: Callable[[int], T]) -> T:
         self._store.begin()

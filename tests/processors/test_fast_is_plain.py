@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import NOW, SECRETS, request
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Event, Extract, Rules, TimeConfig, extract, unpack_ids
@@ -208,3 +211,29 @@ def test_what_holds_nothing_stays_the_bytes_that_came(signal):
     plainly = {name: config for name, config in CONFIGS.items() if name != "enrich"}
     batch = pipeline(plainly, KEYS, SUBJECT)(Batch(signal, raw, NOW))
     assert batch.finish() is raw
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("key", "text", "gone"),
+    [
+        pytest.param("msg", json.dumps({"contraseña": "hunter2"}), "hunter2", id="a name in JSON"),
+        pytest.param("msg", json.dumps({"msg": "contraseña=hunter2"}), "hunter2", id="a pair in JSON"),
+        pytest.param("msg", json.dumps({"note": "móvil: 612 34 56 78"}), "612 34", id="a word in JSON"),
+        pytest.param(
+            "msg", json.dumps({"m": "Bearer\\n8f14e45fceea167a5a36d"}), "8f14e45f", id="a line's end in JSON"
+        ),
+        pytest.param(
+            "msg", "GET%20/x?session_id=abcdefgh1%20jane%40example.com", "abcdefgh1", id="beside an escape"
+        ),
+        pytest.param("USER_ID", "ada-lovelace", "ada-lovelace", id="another spelling"),
+        pytest.param("a\x07user.id", "ada-lovelace", "ada-lovelace", id="a length that is none"),
+    ],
+)
+def test_what_the_scan_may_overlook(engine, key, text, gone):
+    record = LogRecord(attributes=[KeyValue(key=key, value=AnyValue(string_value=text))])
+    raw = SHAPES["logs"].request()
+    raw.resource_logs.add().scope_logs.add().log_records.append(record)
+    fast, plain = (run("logs", raw.SerializeToString(), engine, plain=p).finish() for p in (False, True))
+    assert fast == plain
+    assert gone.encode() not in fast

@@ -47,7 +47,7 @@ class Bearer(Detector):
     secret: ClassVar[bool] = True
     label: ClassVar[str] = "TOKEN"
     supersets: ClassVar[tuple[str, ...]] = (
-        r"(?:bearer|basic|negotiate|ntlm)(?:[ \t\r\n]|\\[rnt]){1,8}[\x22']?[A-Za-z0-9._~+/\-]{8}",
+        r"(?:bearer|basic|negotiate|ntlm)(?:[ \t\r\n]|\\{1,4}[rnt]){1,8}[\x22']?[A-Za-z0-9._~+/\-]{8}",
         r"(?:digest|aws4-hmac-sha256|hawk)[ \t]{1,8}[A-Za-z\-]{1,24}=",
         r"curl[ \t]",
     )

@@ -11,7 +11,7 @@ from otel_ttf.pii.detect.around import listed
 from otel_ttf.pii.detect.base import Detector, Span
 from otel_ttf.pii.detect.value import any_of
 
-_LOCAL = frozenset(".%+-_'")
+_LOCAL = frozenset(".%+-_'\ufffd")  # U+FFFD: a letter that was no UTF-8
 # Labels, then a name that ends them: letters, or punycode.
 _DOMAIN = re.compile(
     r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,12}(xn--[a-zA-Z0-9-]{2,59}|[^\W\d_]{2,24})(?![^\W_])"

@@ -10,7 +10,7 @@ from otel_ttf.pii.detect.around import before, listed
 from otel_ttf.pii.detect.base import Detector, Span
 
 # The directory that homes are in, at the beginning of a path; then the name.
-_NAME = r"[^\W_][\w.@+-]{0,63}"
+_NAME = r"(?:[^\W_]|\ufffd)[\w.@+\ufffd-]{0,63}"  # U+FFFD: a letter that was no UTF-8
 _HOME = re.compile(
     rf"(?P<unix>/(?:home|Users|export/home|var/home))/(?P<name>{_NAME})"
     r"|[A-Za-z]:(?P<sep>\\{1,4}|/)(?i:Users|Documents and Settings)(?P=sep)"
@@ -49,7 +49,8 @@ class Path(Detector):
     supersets: ClassVar[tuple[str, ...]] = (
         r"/home/[0-9A-Za-z\x80-\xff]",
         r"(?-i:/Users/)[0-9A-Za-z\x80-\xff]",
-        r":[\\/]{1,4}(?:Users|Documents and Settings)[\\/]{1,4}[0-9A-Za-z\x80-\xff]",
+        # In JSON in JSON, backslashes are doubled again.
+        r":[\\/]{1,8}(?:Users|Documents and Settings)[\\/]{1,8}[0-9A-Za-z\x80-\xff]",
     )
 
     def find(self, text: str) -> Iterator[Span]:

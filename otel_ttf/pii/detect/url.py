@@ -18,11 +18,15 @@ _DELIMITERS = frozenset("/?#")
 # user:password@tcp(host:3306)/db
 _DSN = re.compile(r"(?<![^\s\"'=<>(\[])([^\s\"'<>@:/=(]{1,64}:[^\s\"'<>@]{1,128})@(?:tcp|unix)\(")
 _PARAMETER = re.compile(r"[?&;#]([A-Za-z0-9_.\-\[\]]{1,48})=([^&#?\s\"'<>\\\x00-\x20]+)")
-_SUPERSET_NAMES = (
-    r"token|key|keyid|accessid|secret|sig|signature|hmac|password|passwd|pwd|passphrase|pass|jwt|auth|authorization"
-    r"|credential|credentials|code|verifier|assertion|session|sessionid|sid|otp|sessid|secretid|samlresponse"
-    r"|samlrequest|ticket|pin"
+# How secret parameters end, with marks where two words meet: `session_id`, `user[pass][word]`.
+_MARKS = r"[_.\-\[\]]"
+_JOINT = _MARKS + "{0,4}"
+_ENDS = (
+    rf"(?:token|key(?:{_JOINT}id)?|(?:access|sess){_JOINT}id|secret(?:{_JOINT}id)?|sig|signature|hmac|pwd"
+    rf"|pass(?:{_JOINT}(?:word|wd|phrase))?|jwt|auth|authorization|credentials?|code|verifier|assertion"
+    rf"|session(?:{_JOINT}id)?|sid|otp|saml{_JOINT}(?:response|request)|ticket|pin){_MARKS}{{0,48}}"
 )
+_ENDS_SO = re.compile(rf"{_ENDS}$", re.IGNORECASE | re.ASCII)
 
 # What a name without -, _ and dots ends with: how long its value has to be to be one.
 _SECRET = {
@@ -102,7 +106,7 @@ class Url(Detector):
         r"://[^\x00-\x20/?#@\x22<>\\]*@",
         r"://[^\x00-\x20/?#@:\x22<>\\]{0,256}:[^\x00-\x20@0-9\x22<>\\][^\x00-\x20@\x22<>\\]{0,512}@",
         r"@(?:tcp|unix)\(",
-        rf"[?&;#][A-Za-z0-9_.\-\[\]]{{0,48}}(?:{_SUPERSET_NAMES})[_.\-\[\]]{{0,48}}=",
+        rf"[?&;#][A-Za-z0-9_.\-\[\]]{{0,48}}{_ENDS}=",
     )
 
     def find(self, text: str) -> Iterator[Span]:
@@ -148,7 +152,7 @@ def _is_masked(user: str) -> bool:
 
 def is_secret(name: str, value: str) -> bool:
     """Whether a parameter's value opens something."""
-    if is_vacant(value) or value.lower() in SCHEMES:
+    if _ENDS_SO.search(name) is None or is_vacant(value) or value.lower() in SCHEMES:
         return False
     bare = name.lower().translate(_SEPARATORS)
     if bare in _MAYBE:
