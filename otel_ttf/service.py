@@ -182,7 +182,7 @@ class Service:
                 data_dir / VAULT_FILE, partial(open_vault, config.privacy.master_key, data_dir)
             )
             stack.callback(vault.close)
-        elif missing := companions.missing(data_dir / VAULT_FILE):
+        elif missing := companions.not_needed(data_dir / VAULT_FILE):
             log.warning(missing)
         if config.privacy.subject == "keep":
             log.warning(IDS_IN_PLAIN, setting="privacy.subject: keep")
@@ -192,6 +192,8 @@ class Service:
             path, partial(SqliteBook, path, usual=consent.usual, limit=consent.max_subjects)
         )
         stack.callback(book.close)
+        for unused in companions.unused():
+            log.warning("--accept-loss: no lost file has this id: leave it out", id=unused)
         ways = {
             name: pipeline(
                 config.processor_configs(name),
