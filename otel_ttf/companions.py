@@ -120,11 +120,14 @@ class Companions:
         self._say_accepted(path, known, what)
 
     def _accepts(self, known: Sequence[str]) -> bool:
-        fitting = {
-            one for one in self._accepted if len(one) >= SHOWN and any(id_.startswith(one) for id_ in known)
-        }
+        fitting = self._fitting(known)
         self._used |= fitting
         return bool(fitting)
+
+    def _fitting(self, known: Sequence[str]) -> set[str]:
+        return {
+            one for one in self._accepted if len(one) >= SHOWN and any(id_.startswith(one) for id_ in known)
+        }
 
     def _say_accepted(self, path: Path, known: Sequence[str], what: str) -> None:
         told: dict[str, str] = {"file": str(path), "was": known[0][:SHOWN]}
@@ -137,8 +140,9 @@ class Companions:
 
     def _told(self, path: Path, known: Sequence[str], what: str) -> str:
         others = "".join(
-            f"--accept-loss {one} is not its id, of which {SHOWN} characters are needed. "
+            f"--accept-loss {one} is not its id, of which at least {SHOWN} characters are needed. "
             for one in self.unused()
+            if one not in self._fitting(known)
         )
         accept = f"otel-ttf run --accept-loss {known[0][:SHOWN]}"
         if what == _FROM_BEFORE:

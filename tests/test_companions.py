@@ -229,6 +229,7 @@ def test_a_loss_is_accepted_also_where_the_file_is_not_needed(tmp_path):
     assert wrong.unused() == ["0" * 8]
     with capture_logs() as told:
         right = Companions(*books, accepted=[said.rpartition(" ")[2]])
+        assert right.missing(file) == said
         assert right.not_needed(file) is None
     assert [each["log_level"] for each in told] == ["error"]
     assert right.unused() == []
