@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import structlog
 
-from otel_ttf.remembered import remember, remembered
+from otel_ttf.remembered import forget, remember, remembered
 
 LOSSES = {
     "consent.db": "without it whoever has denied their consent is followed again",
@@ -23,6 +23,9 @@ LOSSES = {
 }
 SHOWN = 8  # characters of an id
 _NOTED = "file "
+_MISSING = "is missing, and there was one"
+_OTHER = "is not the one that was here"
+_FROM_BEFORE = "was copied before such files had ids: it does not tell whether it is the one that was here"
 
 log = structlog.get_logger()
 
@@ -54,6 +57,7 @@ class Companions:
     def __init__(self, *books: Path, accepted: Collection[str] = ()) -> None:
         self._books = books
         self._accepted = tuple(accepted)
+        self._used: set[str] = set()
 
     def opened(self, path: Path, open_: Callable[[], T], *, note: bool = True) -> T:
         """The file as `open_` opens or makes it, unless another one was here before.
@@ -62,12 +66,13 @@ class Companions:
         Raises CompanionLost, and what `open_` raises.
         """
         known = self.known(path.name)
-        if known and not path.exists():
-            self._lost(path, known, "is missing, and there was one")
+        wrong = _wrong(path, known)  # before whoever opens it writes into it
+        if wrong:
+            self._lost(path, known, wrong)
         made = open_()
         try:
-            if known and made.file_id not in known:
-                self._lost(path, known, "is not the one that was here")
+            if known and not wrong and made.file_id not in known:
+                self._lost(path, known, _OTHER)
             if note:
                 self._note(path.name, made.file_id)
         except BaseException:
@@ -78,9 +83,27 @@ class Companions:
     def missing(self, path: Path) -> str | None:
         """What is wrong if there was such a file and it is gone."""
         known = self.known(path.name)
-        return (
-            self._told(path, known, "is missing, and there was one") if known and not path.exists() else None
-        )
+        return self._told(path, known, _MISSING) if known and not path.exists() else None
+
+    def not_needed(self, path: Path) -> str | None:
+        """As `missing`, for a file that this start does without; where the loss is accepted it is forgotten.
+
+        Raises CompanionLost: it cannot be forgotten.
+        """
+        known = self.known(path.name)
+        if not known or path.exists() or not self._accepts(known):
+            return self.missing(path)
+        for book in self._books:
+            try:
+                forget(book, _NOTED + path.name)
+            except sqlite3.Error as error:
+                raise CompanionLost(f"{book}: {error}: it cannot be noted that {path.name} is lost") from None
+        self._say_accepted(path, known, _MISSING)
+        return None
+
+    def unused(self) -> list[str]:
+        """What was accepted and is no loss of a file that was asked for."""
+        return [one for one in self._accepted if one not in self._used]
 
     def known(self, name: str) -> list[str]:
         """Ids that were noted for files of that name; several where log or store come from elsewhere."""
@@ -92,15 +115,44 @@ class Companions:
         return list(dict.fromkeys(id_ for id_ in found if id_ is not None))
 
     def _lost(self, path: Path, known: Sequence[str], what: str) -> None:
-        told = self._told(path, known, what)
-        if not any(id_.startswith(one) for id_ in known for one in self._accepted if len(one) >= SHOWN):
-            raise CompanionLost(told)
-        log.error("loss accepted: " + LOSSES[path.name], file=str(path), was=known[0][:SHOWN])
+        if not self._accepts(known):
+            raise CompanionLost(self._told(path, known, what))
+        self._say_accepted(path, known, what)
+
+    def _accepts(self, known: Sequence[str]) -> bool:
+        fitting = self._fitting(known)
+        self._used |= fitting
+        return bool(fitting)
+
+    def _fitting(self, known: Sequence[str]) -> set[str]:
+        return {
+            one for one in self._accepted if len(one) >= SHOWN and any(id_.startswith(one) for id_ in known)
+        }
+
+    def _say_accepted(self, path: Path, known: Sequence[str], what: str) -> None:
+        told: dict[str, str] = {"file": str(path), "was": known[0][:SHOWN]}
+        if what == _FROM_BEFORE:
+            log.warning(
+                "taken as the one that was here; what was written after it was copied is lost", **told
+            )
+        else:
+            log.error("loss accepted: " + LOSSES[path.name], **told)
 
     def _told(self, path: Path, known: Sequence[str], what: str) -> str:
+        others = "".join(
+            f"--accept-loss {one} is not its id, of which at least {SHOWN} characters are needed. "
+            for one in self.unused()
+            if one not in self._fitting(known)
+        )
+        accept = f"otel-ttf run --accept-loss {known[0][:SHOWN]}"
+        if what == _FROM_BEFORE:
+            return (
+                f"{path} {what}. If it is, nothing in it is lost, only what was written after it was copied. "
+                f"{others}Put a newer copy back, or take this one, once, with {accept}"
+            )
         return (
-            f"{path} {what}: {LOSSES[path.name]}. Put it back from your copy, or accept the loss once with "
-            f"otel-ttf run --accept-loss {known[0][:SHOWN]}"
+            f"{path} {what}: {LOSSES[path.name]}. {others}Put it back from your copy, or accept the loss once with "
+            f"{accept}"
         )
 
     def _note(self, name: str, id_: str) -> None:
@@ -111,3 +163,27 @@ class Companions:
                 raise CompanionLost(
                     f"{book}: {error}: it cannot be noted that {name} belongs to it"
                 ) from None
+
+
+def _wrong(path: Path, known: Collection[str]) -> str | None:
+    if not known:
+        return None
+    if not path.exists():
+        return _MISSING
+    try:
+        id_ = _id_in(path)
+    except sqlite3.Error:
+        return None  # whoever opens it says why
+    if id_ is None:
+        return _FROM_BEFORE
+    return None if id_ in known else _OTHER
+
+
+def _id_in(path: Path) -> str | None:
+    """None: the file is from before there were ids; nothing in it: an empty id. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if "identity" not in tables:
+            return None if tables else ""
+        row = db.execute("SELECT id FROM identity").fetchone()
+    return "" if row is None else str(row[0])

@@ -24,3 +24,10 @@ def remember(book: Path, name: str, value: str) -> None:
         if db.execute(_READ, (name,)).fetchone() != (value,):
             db.execute("PRAGMA synchronous=FULL")
             db.execute("REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+
+def forget(book: Path, name: str) -> None:
+    """Synced when it returns. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(book, isolation_level=None, timeout=_WAIT_SECONDS)) as db:
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("DELETE FROM meta WHERE name = ?", (name,))

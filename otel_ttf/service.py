@@ -142,6 +142,26 @@ class Service:
         store = SqliteStore(config.storage.file(data_dir))
         stack.callback(store.close)
         store.check_keys(fingerprint(keys.event), [fingerprint(key) for key in keys.subjects], clock.now())
+        # Before anything is followed: a lost file is to stop a start, not to end one that has begun.
+        companions = Companions(data_dir / "log.db", store.path, accepted=accepted)
+        vault = None
+        if config.privacy.subject == "encrypted" or config.processors.mask.encrypts:
+            vault = companions.opened(
+                data_dir / VAULT_FILE, partial(open_vault, config.privacy.master_key, data_dir)
+            )
+            stack.callback(vault.close)
+        elif missing := companions.not_needed(data_dir / VAULT_FILE):
+            log.warning(missing)
+        if config.privacy.subject == "keep":
+            log.warning(IDS_IN_PLAIN, setting="privacy.subject: keep")
+        consent = config.processors.consent
+        path = data_dir / "consent.db"
+        book = companions.opened(
+            path, partial(SqliteBook, path, usual=consent.usual, limit=consent.max_subjects)
+        )
+        stack.callback(book.close)
+        for unused in companions.unused():
+            log.warning("--accept-loss: no lost file has this id: leave it out", id=unused)
         left = event_log.oldest(store.cursor(CONSUMER, event_log.log_id)) is not None
         _check_subjects(data_dir / "log.db", config.masked_subject, left=left)
 
@@ -175,23 +195,6 @@ class Service:
             event_log.forget(gone)
         telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position))
 
-        companions = Companions(data_dir / "log.db", store.path, accepted=accepted)
-        vault = None
-        if config.privacy.subject == "encrypted" or config.processors.mask.encrypts:
-            vault = companions.opened(
-                data_dir / VAULT_FILE, partial(open_vault, config.privacy.master_key, data_dir)
-            )
-            stack.callback(vault.close)
-        elif missing := companions.missing(data_dir / VAULT_FILE):
-            log.warning(missing)
-        if config.privacy.subject == "keep":
-            log.warning(IDS_IN_PLAIN, setting="privacy.subject: keep")
-        consent = config.processors.consent
-        path = data_dir / "consent.db"
-        book = companions.opened(
-            path, partial(SqliteBook, path, usual=consent.usual, limit=consent.max_subjects)
-        )
-        stack.callback(book.close)
         ways = {
             name: pipeline(
                 config.processor_configs(name),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from otel_ttf.companions import LOSSES, CompanionLost, Companions
 from otel_ttf.log.sqlite_file import LogFile
@@ -18,6 +19,7 @@ from otel_ttf.store.consent import SqliteBook
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.vault.file import VaultFile
 
+FIRST = 1  # the schema of both before there were ids
 KINDS = {"consent.db": SqliteBook, "vault.db": VaultFile}
 
 
@@ -78,6 +80,19 @@ class Folder:
             case _:
                 raise AssertionError(step)
         return True
+
+    def take_from_before(self) -> None:
+        """A copy of the file that an older version made, without an id."""
+        self.do(f"lose {self.name}")
+        with closing(KINDS[self.name](self.path / self.name)):
+            pass
+        with closing(sqlite3.connect(self.path / self.name, isolation_level=None)) as db:
+            db.execute("DROP TABLE identity")
+            db.execute(f"PRAGMA user_version={FIRST}")
+
+    def version(self) -> int:
+        with closing(sqlite3.connect(self.path / self.name)) as db:
+            return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -166,3 +181,69 @@ def test_what_cannot_be_noted_is_no_start(tmp_path):
         CompanionLost, match=r"log\.db: .*: it cannot be noted that consent\.db belongs to it"
     ):
         Companions(*books).opened(file, partial(SqliteBook, file))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_copy_from_before_there_were_ids_says_so_and_is_taken_when_told_to(tmp_path, name):
+    folder = Folder(tmp_path, name)
+    folder.start()
+    folder.take_from_before()
+    assert not folder.start()
+    assert "was copied before such files had ids" in folder.lost
+    assert "nothing in it is lost" in folder.lost
+    assert LOSSES[name] not in folder.lost
+    assert folder.version() == FIRST, "a refused file is left as it is"
+    with capture_logs() as told:
+        assert folder.do("start, loss accepted")
+    assert [(each["log_level"], each["event"].split(";")[0]) for each in told] == [
+        ("warning", "taken as the one that was here")
+    ]
+    assert folder.version() > FIRST
+    assert folder.start()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_id_of_a_file_that_was_not_closed_is_read(tmp_path, name):
+    folder = Folder(tmp_path, name)
+    file = folder.path / name
+    books = folder.path / "log.db", folder.path / "store.db"
+    LogFile(books[0]).close()
+    SqliteStore(books[1]).close()
+    with closing(Companions(*books).opened(file, partial(KINDS[name], file))):
+        shutil.copytree(folder.path, folder.copy)
+    shutil.rmtree(folder.path)
+    folder.copy.rename(folder.path)
+    assert (folder.path / f"{name}-wal").stat().st_size
+    assert folder.start()
+
+
+def test_a_loss_is_accepted_also_where_the_file_is_not_needed(tmp_path):
+    folder = Folder(tmp_path, "vault.db")
+    folder.start()
+    folder.do("lose vault.db")
+    books, file = (folder.path / "log.db", folder.path / "store.db"), folder.path / "vault.db"
+    said = Companions(*books).not_needed(file)
+    assert said is not None
+    wrong = Companions(*books, accepted=["0" * 8])
+    assert wrong.not_needed(file) is not None
+    assert wrong.unused() == ["0" * 8]
+    with capture_logs() as told:
+        right = Companions(*books, accepted=[said.rpartition(" ")[2]])
+        assert right.missing(file) == said
+        assert right.not_needed(file) is None
+    assert [each["log_level"] for each in told] == ["error"]
+    assert right.unused() == []
+    assert Companions(*books).not_needed(file) is None
+
+
+@pytest.mark.parametrize("given", ["0123456", "0123456789"])
+def test_an_accepted_id_that_fits_no_lost_file_is_told(tmp_path, given):
+    folder = Folder(tmp_path)
+    folder.start()
+    books, file = (folder.path / "log.db", folder.path / "store.db"), folder.path / "consent.db"
+    companions = Companions(*books, accepted=[given])
+    companions.opened(file, partial(SqliteBook, file)).close()
+    assert companions.unused() == [given]
+    folder.do("lose consent.db")
+    assert not folder.start(given)
+    assert f"--accept-loss {given} is not its id" in folder.lost

@@ -7,12 +7,13 @@ from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
+import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from otel_ttf.pii.detect.custom import CustomDetector, sharing
-from otel_ttf.pii.detect.superset import superset, widest
+from otel_ttf.pii.detect.superset import Reach, reach, superset
 from otel_ttf.pii.scanner import ENGINES, Pattern, Scanner
 from otel_ttf.processors.mask import MaskConfig
 
@@ -60,8 +61,9 @@ def test_the_scan_hits_what_patterns_made_at_random_match(data):
         return
     found = list(detector.find(text))
     if found:
-        most = widest(pattern)
-        assert most is None or all(end - start <= most for start, end in found)
+        most, endless = reach(pattern)
+        for start, end in found:
+            assert len(re2.sub(endless, "", text[start:end]) if endless else text[start:end]) <= most
         for engine in ENGINES:
             assert Scanner([Pattern(1, superset(pattern))], engine).hits([b"a" + text.encode() + b"1"]), (
                 engine
@@ -132,18 +134,54 @@ def test_what_was_looked_through_too_often_is_one_finding_to_its_end(unit, kilo,
 
 
 @pytest.mark.parametrize(
-    ("pattern", "most"),
+    ("pattern", "most", "endless"),
     [
-        ("EMP-[0-9]+", None),
-        ("a*?b", None),
-        ("x{2,}", None),
-        (r"[*]{3}\Qa+\E?", 39),
-        ("EMP-[0-9]{6}", 72),
-        ("(?:a{10}){3,9}", 14 * 90),
+        ("EMP-[0-9]+", 4, "(?:[0-9])"),
+        ("a*?b*", 0, "(?:a|b)"),
+        ("x{2,}", 0, "(?:x)"),
+        (r"(?:a.|\bb{3}\C)*c", 1, r"(?:a|.|b|(?s:.))"),
+        (r"(?:a+b){3}|[.]{2}", 3, "(?:a)"),
+        ("(?i)a+", 0, "(?:a|(?is:a))"),
+        ("(?s:.+)x", 1, "(?:.|(?is:.))"),
+        (r"[*]{3}\Qa+\E?", 5, None),
+        (r"\Qa+\E*", 1, r"(?:\+)"),
+        ("EMP-[0-9]{6}", 10, None),
+        ("[A-Z]{2,50}-[0-9]{1,50}", 101, None),
+        ("(?:a{10}){3,9}", 90, None),
+        ("x.*?y", 2, None),
+        (r"x.*?\d{2}", 3, None),
+        ("x.*?y+", 1, "(?:.|y)"),
+        ("x.*?y|z", 2, "(?:.)"),
     ],
 )
-def test_how_wide_a_match_can_be(pattern, most):
-    assert widest(pattern) == most
+def test_how_far_a_pattern_can_look(pattern, most, endless):
+    assert reach(pattern) == Reach(most, endless)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"ORD-\d+",
+        "[A-Z]{2,50}-[0-9]{1,50}",
+        r"O.*?\d{5}",
+        r"\bORD-[0-9]+\b",
+        r"(?i)o[a-z]+-[^\s,-]+",
+    ],
+)
+@pytest.mark.parametrize("between", [" ", ", ", "-", "\n"])
+def test_as_many_finds_as_there_may_be_where_none_looks_far(pattern, between):
+    orders = [f"ORD-{number}" for number in range(10_000, 30_000)]
+    text = between.join(orders)
+    finds = [text[slice(*span)] for span in CustomDetector(pattern=pattern).detector("own").find(text)]
+    assert finds == orders
+
+
+@pytest.mark.parametrize("pattern", [r"\bC[a-z]+-[a-z]+", r"C(?:.*z)?"])
+def test_where_no_context_word_stands_nothing_is_found_however_often_it_was_looked(pattern):
+    text = "Cache-ab " * 20_000
+    detector = CustomDetector(pattern=pattern, context=("customer",)).detector("own")
+    assert list(detector.find(text)) == []
+    assert next(detector.find("customer " + text))[0] == len("customer ")
 
 
 def test_a_group_tells_what_is_masked_and_context_and_validator_have_to_agree():

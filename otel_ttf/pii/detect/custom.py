@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from otel_ttf.pii.action import Action, rule_for_vendors
 from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.detect.base import Detector, Span
-from otel_ttf.pii.detect.superset import superset, widest
+from otel_ttf.pii.detect.superset import reach, superset
 from otel_ttf.pii.keyrules import labels
 
 NAME = "^[a-z][a-z0-9_]*$"
@@ -159,19 +160,26 @@ class _Custom(Detector):
         return tuple(word.lower() for word in self.config.context)
 
     @cached_property
-    def _reach(self) -> int | None:
-        return widest(self.config.pattern)
+    def _looks(self) -> Callable[[str], _Looks]:
+        most, endless = reach(self.config.pattern)
+        compiled = None if endless is None else _compiled(f"{endless}+")
+        return lambda text: _Looks(text, most, compiled)
 
     def find(self, text: str) -> Iterator[Span]:
         valid = VALIDATORS[self.config.validator] if self.config.validator else None
         group = 1 if self._pattern.groups else 0
         left = _LOOKS * len(text)
+        looks: _Looks | None = None
+        ends: list[int] = []
         for match in self._pattern.finditer(text):
-            # RE2 does not tell how far it looked for something better than this match: `a(?:.*z)?`, to the end.
-            ahead = len(text) - match.end()
-            left -= ahead if self._reach is None else min(ahead, self._reach)
+            ends.append(match.end())
+            if len(ends) > _LOOKS:  # fewer cannot look through it more often
+                looks = looks or self._looks(text)
+                left -= sum(map(looks.beyond, ends if len(ends) == _LOOKS + 1 else ends[-1:]))
             if left < 0:
-                yield match.start(), len(text)
+                rest = text[max(0, match.start() - _NEAR) :].lower()
+                if not self._context or any(word in rest for word in self._context):
+                    yield match.start(), len(text)
                 return
             start, end = match.span(group)
             if start == end or start < 0:
@@ -183,6 +191,42 @@ class _Custom(Detector):
                 if not any(word in before for word in self._context):
                     continue
             yield start, end
+
+
+class _Looks:
+    """How far RE2 can have looked beyond its finds for something better: `a(?:.*z)?`, to the end.
+
+    It does not tell. What it read outside of endless repeats is bounded, so it stopped at the latest at the first
+    character too many that no such repeat takes.
+    """
+
+    def __init__(self, text: str, most: int, endless: Any | None) -> None:
+        self._length, self._most = len(text), most
+        self._stops = None if endless is None else _between(endless.finditer(text), len(text))
+        self._next: deque[int] = deque()
+
+    def beyond(self, end: int) -> int:
+        """In characters, for a find that ends there; one after the other."""
+        if self._stops is None:
+            return min(self._length - end, self._most)
+        while self._next and self._next[0] < end:
+            self._next.popleft()
+        while len(self._next) <= self._most:
+            stop = next(self._stops, None)
+            if stop is None:
+                return self._length - end
+            if stop >= end:
+                self._next.append(stop)
+        return self._next[self._most] - end
+
+
+def _between(matches: Iterable[Any], length: int) -> Iterator[int]:
+    """The places that no match covers."""
+    place = 0
+    for match in matches:
+        yield from range(place, match.start())
+        place = match.end()
+    yield from range(place, length)
 
 
 def _compiled(pattern: str) -> Any:
