@@ -142,6 +142,7 @@ CLEAN = [
     "bearer of bad news, basic knowledge, digest of the week",
     "key: home.title key=value {key} keyId=12 primary_key=id",
     "cookie consent: accepted; cookies_enabled=true",
+    "AAAAAAAA1pw= e3e70682-c209-4cac-629f-6fbed82c07cd",
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl",
     "-----BEGIN CERTIFICATE-----\nMIIDdzCCAl+gAwIBAgIEAgAAuTANBgkqhkiG9w0BAQUFADBaMQsw\n-----END CERTIFICATE-----",
 ]

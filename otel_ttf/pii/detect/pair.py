@@ -115,7 +115,7 @@ _ATTRIBUTES = frozenset(
 
 # Names of many things: secret only before what looks made by chance.
 _MAYBE = re.compile(
-    r"(?:^|[^A-Za-z]|(?<=[a-z])(?=[A-Z]))(?i:token|pass|passcode|pw"
+    r"(?:^|[^A-Za-z]|(?<=[a-z])(?=[A-Z]))(?i:token|pass|passcode|(?<![0-9])pw"
     r"|(?:account|shared[_.\- ]?access|signing|encryption|auth|subscription|app|master|storage|license)[_.\- ]?key)$"
 )
 # DB_PASS, smtp.pass
