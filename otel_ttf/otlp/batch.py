@@ -112,10 +112,13 @@ class Batch:
     @property
     def _all(self) -> _Decoded:
         if self._decoded is None:
-            self._decoded = self._read()
+            self._decoded, broken = self._read()
+            for number, rule in broken.items():
+                self.reject(number, rule)
         return self._decoded
 
-    def _read(self) -> _Decoded:
+    def _read(self) -> tuple[_Decoded, Mapping[int, str]]:
+        """(what the request holds; number of a record that is none -> what is wrong with it)."""
         shape = self.shape
         broken: Mapping[int, str] = {}
         # Decoded as a whole to check it: UTF-8 and all that the shallow messages take as bytes.
@@ -139,10 +142,7 @@ class Batch:
                 known.scopes.append(_head("scope", by_scope, by_scope.scope, start, len(slices)))
             known.resources.append(_head("resource", by_resource, by_resource.resource, first, len(slices)))
             known.owners.append(first)
-        self._decoded = known
-        for number, rule in broken.items():
-            self.reject(number, rule)
-        return known
+        return known, broken
 
     @property
     def records(self) -> int:

@@ -17,7 +17,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, NumberDataPoint
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from otel_ttf.otlp.wire import SHAPES, Malformed, Signal
+from otel_ttf.otlp.wire import BROKEN, BYTES, SHAPES, Malformed, Signal, fields
 
 REPAIRED = "ttf.utf8_repaired"
 MAX_NESTING = 32  # values within each other; protobuf itself reads some 48
@@ -27,7 +27,6 @@ _TOO_DEEP = AnyValue(string_value="<too deep>").SerializeToString()
 _TRUE = KeyValue(key=REPAIRED, value=AnyValue(bool_value=True))
 # Numbers of the fields that these stand in, the same in all signals.
 _RESOURCE, _SCOPE, _RECORD = (1, 1), (1, 2, 1), (1, 2, 2)
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 @dataclass(slots=True)
@@ -90,10 +89,6 @@ def mark(message: Any) -> None:
     attributes.append(_TRUE)
 
 
-class _Broken(Exception):
-    pass
-
-
 class _Mending:
     """Mends the parts of a request, and counts what was mended. request: the official message."""
 
@@ -139,7 +134,7 @@ class _Mending:
         texts = self.texts
         try:
             new = self._walk(_plan(kind.DESCRIPTOR), data, 0, len(data), 0, 0)
-        except (_Broken, IndexError):
+        except (Malformed, IndexError):
             return None
         if new is None:
             return None
@@ -171,44 +166,28 @@ class _Mending:
         """The mended bytes of a message that stands at a place; None: nothing is wrong with them.
 
         nested  how many values it is within
-        Raises _Broken or IndexError.
+        Raises Malformed or IndexError.
         """
         if depth > MAX_DEPTH:
-            raise _Broken
+            raise Malformed(BROKEN)
         parts: list[bytes] = []
-        copied = at
-        while at < end:
-            begin = at
-            tag, at = _varint(data, at)
-            kind = tag & 7
-            if kind == _BYTES:
-                length, at = _varint(data, at)
-                stop = at + length
-                if stop > end:
-                    raise _Broken
-                below = plan.get(tag >> 3)
-                new = None
-                if below is _TEXT:
-                    new = self._text(data[at:stop])
-                elif below is not None:
-                    deeper = nested + (below is _VALUE)
-                    if deeper > MAX_NESTING:
-                        self.deep += 1
-                        new = _TOO_DEEP
-                    else:
-                        new = self._walk(below, data, at, stop, depth + 1, deeper)
-                if new is not None:
-                    parts += [data[copied:begin], _field(tag >> 3, new)]
-                    copied = stop
-                at = stop
-            elif kind == _VARINT:
-                _, at = _varint(data, at)
-            elif kind in (_FIXED64, _FIXED32):
-                at += 8 if kind == _FIXED64 else 4
-            else:
-                raise _Broken  # groups: OTLP has none
-        if at > end:
-            raise _Broken
+        begin = copied = at
+        for number, kind, start, stop in fields(data, at, end):
+            below = plan.get(number) if kind == BYTES else None
+            new = None
+            if below is _TEXT:
+                new = self._text(data[start:stop])
+            elif below is not None:
+                deeper = nested + (below is _VALUE)
+                if deeper > MAX_NESTING:
+                    self.deep += 1
+                    new = _TOO_DEEP
+                else:
+                    new = self._walk(below, data, start, stop, depth + 1, deeper)
+            if new is not None:
+                parts += [data[copied:begin], _field(number, new)]
+                copied = stop
+            begin = stop
         return b"".join([*parts, data[copied:end]]) if parts else None
 
 
@@ -241,20 +220,8 @@ def _plan(descriptor: Descriptor) -> _Plan:
 _VALUE: _Plan = {}
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """(value, place behind it)."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise _Broken
-
-
 def _field(number: int, data: bytes) -> bytes:
-    return _written(number << 3 | _BYTES) + _written(len(data)) + data
+    return _written(number << 3 | BYTES) + _written(len(data)) + data
 
 
 def _written(value: int) -> bytes:

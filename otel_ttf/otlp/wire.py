@@ -8,6 +8,7 @@ their bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +25,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 Signal = Literal["logs", "traces", "metrics"]
 SIGNALS: tuple[Signal, ...] = ("logs", "traces", "metrics")
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types; OTLP has no groups
+BROKEN = "expected an OTLP request in protobuf"
 
 _PACKAGE = "otel_ttf.shallow"
 _POINTS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
@@ -185,3 +189,44 @@ def contents(signal: Signal, request: Any) -> tuple[dict[int, str], dict[int, in
 def _points(metric: Any) -> int:
     kind = metric.WhichOneof("data")
     return len(getattr(metric, kind).data_points) if kind in _POINTS else 0
+
+
+def fields(raw: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """(number, wire type, start, end) of each field of a message. Raises Malformed or IndexError where it is none."""
+    while at < end:
+        tag = raw[at]
+        at += 1
+        if tag > 127:
+            tag, at = varint(raw, at - 1)
+        kind = tag & 7
+        start = at
+        if kind == BYTES:
+            length = raw[at]
+            at += 1
+            if length > 127:
+                length, at = varint(raw, at - 1)
+            start = at
+            at += length
+        elif kind == VARINT:
+            _, at = varint(raw, at)
+        elif kind == FIXED64:
+            at += 8
+        elif kind == FIXED32:
+            at += 4
+        else:
+            raise Malformed(BROKEN)  # groups: OTLP has none
+        if at > end:
+            raise Malformed(BROKEN)
+        yield tag >> 3, kind, start, at
+
+
+def varint(raw: bytes, at: int) -> tuple[int, int]:
+    """(value, place behind it). Raises Malformed or IndexError where it is none."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = raw[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+    raise Malformed(BROKEN)

@@ -5,11 +5,21 @@ Two bytes are an empty ResourceLogs, of which decoding makes a kilobyte: 64 MiB 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from otel_ttf.otlp.wire import SHAPES, SIGNALS, Malformed, Signal
+from otel_ttf.otlp.wire import (
+    BROKEN,
+    BYTES,
+    FIXED32,
+    FIXED64,
+    SHAPES,
+    SIGNALS,
+    VARINT,
+    Malformed,
+    Signal,
+    fields,
+    varint,
+)
 
 MAX_OUTER = 10_000  # resources and scopes, and what else stands beside them
 MAX_RECORDS = 250_000
@@ -26,9 +36,7 @@ _PARTS_FROM = 2 * MAX_PARTS
 _RESOURCES = 1
 _SCOPES = 2
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _OUTER = f"expected at most {MAX_OUTER} resources and scopes in a request"
-_BROKEN = "expected an OTLP request in protobuf"
 
 # Fields of a message type that are messages: number -> the fields of that type.
 _Fields = dict[int, "_Fields"]
@@ -48,23 +56,23 @@ def _check_outer(raw: bytes) -> None:
     outer = records = 0
     count_records = len(raw) >= _RECORDS_FROM
     try:
-        for number, start, end in _fields(raw, 0, len(raw)):
+        for number, _, start, end in fields(raw, 0, len(raw)):
             outer += 1
             if outer > MAX_OUTER:
                 raise Malformed(_OUTER)
             if number != _RESOURCES:
                 continue
-            for inner, first, last in _fields(raw, start, end):
+            for inner, _, first, last in fields(raw, start, end):
                 outer += 1
                 if outer > MAX_OUTER:
                     raise Malformed(_OUTER)
                 if count_records and inner == _SCOPES:
-                    for _ in _fields(raw, first, last):
+                    for _ in fields(raw, first, last):
                         records += 1
                         if records > MAX_RECORDS:
                             raise Malformed(f"expected at most {MAX_RECORDS} records in a request")
     except IndexError:
-        raise Malformed(_BROKEN) from None
+        raise Malformed(BROKEN) from None
 
 
 def _check_parts(raw: bytes, below: _Fields) -> None:
@@ -79,15 +87,15 @@ def _check_parts(raw: bytes, below: _Fields) -> None:
             tag = raw[at]
             at += 1
             if tag > 127:
-                tag, at = _varint(raw, at - 1)
+                tag, at = varint(raw, at - 1)
             kind = tag & 7
-            if kind == _BYTES:
+            if kind == BYTES:
                 length = raw[at]
                 at += 1
                 if length > 127:
-                    length, at = _varint(raw, at - 1)
+                    length, at = varint(raw, at - 1)
                 if at + length > end:
-                    raise Malformed(_BROKEN)
+                    raise Malformed(BROKEN)
                 inner = below.get(tag >> 3)
                 if inner is None:
                     at += length
@@ -100,16 +108,16 @@ def _check_parts(raw: bytes, below: _Fields) -> None:
                 if length:
                     waiting.append((end, below))
                     if len(waiting) > MAX_DEPTH:
-                        raise Malformed(_BROKEN)
+                        raise Malformed(BROKEN)
                     end, below = at + length, inner
-            elif kind == _VARINT:
-                _, at = _varint(raw, at)
-            elif kind in (_FIXED64, _FIXED32):
-                at += 8 if kind == _FIXED64 else 4
+            elif kind == VARINT:
+                _, at = varint(raw, at)
+            elif kind in (FIXED64, FIXED32):
+                at += 8 if kind == FIXED64 else 4
             else:
-                raise Malformed(_BROKEN)
+                raise Malformed(BROKEN)
     except IndexError:
-        raise Malformed(_BROKEN) from None
+        raise Malformed(BROKEN) from None
 
 
 def _below(descriptor: Descriptor, known: dict[str, _Fields]) -> _Fields:
@@ -125,49 +133,8 @@ def _below(descriptor: Descriptor, known: dict[str, _Fields]) -> _Fields:
 def _tags(known: dict[str, _Fields]) -> list[bytes]:
     """The first bytes that messages in messages can begin with."""
     numbers = {number for fields in known.values() for number in fields}
-    tags = {number << 3 | _BYTES for number in numbers}
+    tags = {number << 3 | BYTES for number in numbers}
     return [bytes([tag if tag < 128 else tag & 127 | 128]) for tag in sorted(tags)]
-
-
-def _fields(raw: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(number, start, end) of each field. Raises Malformed or IndexError where it is none."""
-    while at < end:
-        tag = raw[at]
-        at += 1
-        if tag > 127:
-            tag, at = _varint(raw, at - 1)
-        kind = tag & 7
-        start = at
-        if kind == _BYTES:
-            length = raw[at]
-            at += 1
-            if length > 127:
-                length, at = _varint(raw, at - 1)
-            start = at
-            at += length
-        elif kind == _VARINT:
-            _, at = _varint(raw, at)
-        elif kind == _FIXED64:
-            at += 8
-        elif kind == _FIXED32:
-            at += 4
-        else:
-            raise Malformed(_BROKEN)  # groups: OTLP has none
-        if at > end:
-            raise Malformed(_BROKEN)
-        yield tag >> 3, start, at
-
-
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """(value, place behind it)."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = raw[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise Malformed(_BROKEN)
 
 
 _BELOW: dict[Signal, _Fields] = {}

@@ -265,3 +265,14 @@ def wait_for(condition: Callable[[], bool], what: str, timeout: float = 10, paus
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
         time.sleep(pause)
+
+
+def keys(folder: Path, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+    """What `otel-ttf keys` says of a data directory. check: it must succeed."""
+    return subprocess.run(
+        [sys.executable, "-m", "otel_ttf", "keys", arguments[0], "--data-dir", str(folder), *arguments[1:]],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=check,
+    )

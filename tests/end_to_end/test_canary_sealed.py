@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 from canaries import Planted
 from disk import contents
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from server_process import ServerProcess
+from server_process import ServerProcess, keys
 from test_canary_kinds import HARMLESS, asked, control, post
 
 from otel_ttf.pii.sealed import FOR_US, SEALED
@@ -30,16 +28,6 @@ SETTINGS = [
     "service.telemetry.logs.level=debug",
 ]
 USERS = 20
-
-
-def keys(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "otel_ttf", "keys", arguments[0], "--data-dir", str(folder), *arguments[1:]],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
 
 
 def sealed_things(planted: Planted, users: list[str]) -> bytes:
@@ -80,11 +68,11 @@ def test_what_is_sealed_is_nowhere_in_plain_and_a_destroyed_key_is_nowhere_at_al
         answers = [("an answer", post(server, "logs", sealed_things(planted, users)))]
         server.wait_caught_up()
         subject = server.get(f"/api/v1/ttf/{gone}").json["subject"]
-        assert keys(server.data_dir, "reveal", subject).stdout == f"{subject}\t{gone}\n"
+        assert keys(server.data_dir, "reveal", subject, check=True).stdout == f"{subject}\t{gone}\n"
         before = list(contents(server.data_dir))
         key = wrapped(server.data_dir, subject)
         assert any(key in data for _, data in before), "the search finds the key that is there"
-        keys(server.data_dir, "destroy", gone, "--yes")
+        keys(server.data_dir, "destroy", gone, "--yes", check=True)
         # Both, what goes on and what the destroyed one still sends.
         answers.append(("an answer", post(server, "logs", sealed_things(planted, users))))
         server.wait_caught_up()

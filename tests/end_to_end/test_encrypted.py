@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from .server_process import ServerProcess, wait_for
-
-
-def keys(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "otel_ttf", "keys", arguments[0], "--data-dir", str(folder), *arguments[1:]],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from .server_process import ServerProcess, keys, wait_for
 
 
 def one(user: str, name: str = "signup") -> dict[str, object]:
