@@ -88,7 +88,13 @@ _LAYOUTS = frozenset(
 _FEWEST, _USUAL, _MOST, _GROUPS = 12, 16, 19, 5
 _ARTICLE = 13
 _NUMBER = frozenset(["number", "nummer", "numero", "número", "numéro"])
-_DIGITS = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
+# The first group of one of these, and groups from there.
+_BEGIN = re.compile(
+    r"(?<![0-9])(?=[2-6]|1800)(?:[0-9]{12,19}"
+    r"|[0-9]{4}(?=[ -][0-9]{4}[ -][0-9]{4}(?![0-9])|[ -][0-9]{6}[ -][0-9]{4,5}(?![0-9]))"
+    r"|[0-9]{6}(?=[ -][0-9]{13}(?![0-9]))|[0-9]{8}(?=[ -][0-9]{8}(?![0-9])))(?![0-9])"
+)
+_FOLLOWING = re.compile(rf"(?:[ -][0-9]{{1,13}}(?![0-9])){{0,{_GROUPS - 1}}}")
 _GROUP = re.compile(r"[0-9]+")
 _DOUBLED = str.maketrans("0123456789", "0246813579")
 _ZERO = ord("0")
@@ -148,41 +154,31 @@ class Card(Detector):
     )
 
     def find(self, text: str) -> Iterator[Span]:
-        for run in _DIGITS.finditer(text):
-            groups = [group.span() for group in _GROUP.finditer(text, run.start(), run.end())]
-            first = 0
-            while first < len(groups):
-                last = _card_from(text, groups, first)
-                if last is None:
-                    first += 1
-                else:
-                    yield groups[first][0], groups[last][1]
-                    first = last + 1
+        begin = _BEGIN.search(text)
+        while begin is not None:
+            end = _card_end(text, begin)
+            if end is not None:
+                yield begin.start(), end
+            begin = _BEGIN.search(text, end or begin.end())
 
     def canonical(self, found: str) -> str:
         return "".join(filter(str.isdigit, found))
 
 
-def _card_from(text: str, groups: list[Span], first: int) -> int | None:
-    """The last group of the longest card number that begins with group `first`."""
-    pieces: list[str] = []
-    size = 0
-    for start, end in groups[first : first + _GROUPS]:
-        size += end - start
-        if size > _MOST:
-            break
-        pieces.append(text[start:end])
-    start = groups[first][0]
-    for count in range(len(pieces), 0, -1):
-        last = first + count - 1
-        if count == 1:
-            if len(pieces[0]) >= _FEWEST and _is_alone(text, start, groups[last][1], pieces[0]):
-                return last
-        elif tuple(map(len, pieces[:count])) in _LAYOUTS and _is_grouped(
-            text, start, groups[last][1], "".join(pieces[:count])
+def _card_end(text: str, begin: re.Match[str]) -> int | None:
+    """Where the longest card number ends whose first group is this."""
+    start = begin.start()
+    pieces, ends = [begin[0]], [begin.end()]
+    if (following := _FOLLOWING.match(text, begin.end())) is not None:
+        for group in _GROUP.finditer(text, begin.end(), following.end()):
+            pieces.append(group[0])
+            ends.append(group.end())
+    for count in range(len(pieces), 1, -1):
+        if tuple(map(len, pieces[:count])) in _LAYOUTS and _is_grouped(
+            text, start, ends[count - 1], "".join(pieces[:count])
         ):
-            return last
-    return None
+            return ends[count - 1]
+    return ends[0] if len(pieces[0]) >= _FEWEST and _is_alone(text, start, ends[0], pieces[0]) else None
 
 
 def _is_alone(text: str, start: int, end: int, digits: str) -> bool:
