@@ -25,7 +25,10 @@ _SIZE = {
 }
 # Reading a text takes the square of its length, and some texts come from strangers.
 _LONGEST = 100
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+# Added to times of today, it is still one that 64 bits hold.
+_MOST = 40_000 * DAY
+_LARGEST = 2**62
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\s*")
 
 
 def duration(text: object) -> int:
@@ -38,7 +41,10 @@ def duration(text: object) -> int:
             return 0
         parts = _PART.findall(stripped)
         if parts and _PART.sub("", stripped) == "":
-            return round(sum(float(number) * _DURATION[unit] for number, unit in parts))
+            told = sum(float(number) * _DURATION[unit] for number, unit in parts)
+            if told > _MOST:
+                raise ValueError("expected a duration of at most 40000d")
+            return round(told)
     elif text == 0 and not isinstance(text, bool):
         return 0
     raise ValueError("expected a duration such as 30s, 5m, 1h30m or 30d")
@@ -46,12 +52,15 @@ def duration(text: object) -> int:
 
 def size(text: object) -> int:
     """Bytes of `512MiB`, `10 GiB`, or a plain number. Raises ValueError with what was expected."""
-    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
-        return text
-    if isinstance(text, str) and len(text) <= _LONGEST:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|[KMGT]iB|[kMG]B)?", text.strip())
+    told: float = -1
+    if isinstance(text, int) and not isinstance(text, bool):
+        told = text
+    elif isinstance(text, str) and len(text) <= _LONGEST:
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(B|[KMGT]iB|[kMG]B)?", text.strip())
         if match:
-            return round(float(match[1]) * _SIZE[match[2] or "B"])
+            told = float(match[1]) * _SIZE[match[2] or "B"]
+    if 0 <= told <= _LARGEST:
+        return round(told)
     raise ValueError("expected a size such as 512MiB or 10GiB")
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from otel_ttf.units import duration, size
+from otel_ttf.units import DAY, duration, size
 
 
 @pytest.mark.parametrize("read", [duration, size])
@@ -25,3 +25,24 @@ def test_a_long_text_is_refused_at_once(read, text):
     with pytest.raises(ValueError, match="expected a"):
         read(text)
     assert time.thread_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (duration, "40001d"),
+        (duration, "9" * 90 + "s"),
+        (size, "4097PiB"),
+        (size, 2**63),
+        (size, "9" * 90),
+        (size, -1),
+    ],
+)
+def test_what_64_bits_do_not_hold_is_refused(read, text):
+    with pytest.raises(ValueError, match="expected a"):
+        read(text)
+
+
+def test_the_most():
+    assert duration("40000d") == 40_000 * DAY
+    assert size(2**62) == 2**62

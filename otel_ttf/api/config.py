@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-_ENDPOINT = re.compile(r"(\[[0-9a-fA-F:.%\w]+\]|[^\[\]:/\s]*):(\d{1,5})")
+_ENDPOINT = re.compile(r"(\[[0-9a-fA-F:.%\w]+\]|[^\[\]:/\s]*):([0-9]{1,5})")
 
 
 def _endpoint(text: str) -> str:

@@ -23,6 +23,7 @@ from yaml.scanner import Scanner
 from otel_ttf.config.problems import Path, Problem
 
 Scalar = str | int | float | bool | None
+MAX_DIGITS = 300
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 _ENV = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _KEY = re.compile(r'(?:"([^"]*)"|([^."=]+))(\.|=)')
@@ -172,12 +173,20 @@ class _Reading:
                 value = None
             case "bool":
                 value = text.lower() == "true"
-            case "int":
-                value = int(text, 0) if text[:2] in ("0x", "0o") else int(text)
-            case "float":
-                value = SafeConstructor().construct_yaml_float(ScalarNode(tag, text))
-            case "str" | "merge":
+            case "int" | "float" as kind:
+                try:
+                    value = _number(kind, text)
+                except ValueError:
+                    found = f"text of {len(text)} characters"
+                    self.wrong(
+                        line, path, f"expected a number of at most {MAX_DIGITS} characters, found {found}"
+                    )
+                    value = None
+            case "str" | "merge" if "\0" not in text:
                 value = text
+            case "str" | "merge":
+                self.wrong(line, path, "expected text without characters of value 0, found one")
+                value = None
             case _:
                 self.wrong(line, path, f"expected a value without a tag, found {tag}")
                 value = None
@@ -212,6 +221,15 @@ class _Reading:
 
     def wrong(self, line: int, path: Path, text: str) -> None:
         self.problems.append(Problem(self.source, line, path, text))
+
+
+def _number(kind: str, text: str) -> int | float:
+    """Raises ValueError: no number (a tag says that it is one), or longer than any that means something."""
+    if len(text) > MAX_DIGITS:
+        raise ValueError
+    if kind == "float" and text:
+        return float(SafeConstructor().construct_yaml_float(ScalarNode("", text)))
+    return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
 
 
 def read(text: str, source: str, env: Mapping[str, str], problems: list[Problem]) -> Tree | None:

@@ -36,6 +36,7 @@ MISSING: Final = Missing()
 MAX_DEPTH = 32
 # No finite double has more digits before the point.
 _MAX_DIGITS = 309
+_TOO_LARGE = 2**1024
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _NUMERIC = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
@@ -220,7 +221,10 @@ def read_word(
 
 
 def is_scalar(data: object) -> TypeGuard[Scalar]:
-    return isinstance(data, str | bool | int) or (isinstance(data, float) and math.isfinite(data))
+    """Whether it is text, true, false, or a number that a double can be near to."""
+    if isinstance(data, int):
+        return abs(data) < _TOO_LARGE
+    return isinstance(data, str) or (isinstance(data, float) and math.isfinite(data))
 
 
 def _refuse(errors: list[MatchError], path: Path, expected: str, what: str) -> Condition:
@@ -276,7 +280,7 @@ def _range(data: object, path: Path, errors: list[MatchError], depth: int) -> Co
     before = len(errors)
     bounds = [-math.inf, math.inf]
     for index, bound in enumerate(data):
-        if isinstance(bound, int | float) and not isinstance(bound, bool) and math.isfinite(bound):
+        if is_scalar(bound) and isinstance(bound, int | float) and not isinstance(bound, bool):
             bounds[index] = bound
         elif bound is not None:
             _refuse(errors, (*path, index), "a number, or null where open", found(bound))

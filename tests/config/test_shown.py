@@ -16,7 +16,7 @@ from otel_ttf.config import Config, load, show
 from otel_ttf.config.journeys import duration_text
 from otel_ttf.config.sources import read_file
 from otel_ttf.pii.detect import DETECTORS
-from otel_ttf.units import duration
+from otel_ttf.units import DAY, duration
 
 ROOT = Path(__file__).parents[2]
 FILE = str(ROOT / "config.yaml")
@@ -180,7 +180,7 @@ def test_everything_in_the_schema_is_described(schema):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(0, 2**62))
+@given(st.integers(0, 40_000 * DAY))
 def test_a_duration_is_read_as_it_is_written(nanoseconds):
     exact = nanoseconds // 1000 * 1000 if nanoseconds > 2**50 else nanoseconds
     assert abs(duration(duration_text(exact)) - exact) <= exact // 2**50

@@ -15,9 +15,10 @@ from pathlib import Path
 import atheris
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "processors")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "processors"), str(HERE.parent / "receivers")]
 
-with atheris.instrument_imports(include=["otel_ttf.otlp", "otel_ttf.pii", "otel_ttf.processors"]):
+INSTRUMENTED = ["otlp", "pii", "processors", "receivers", "journey", "config"]
+with atheris.instrument_imports(include=[f"otel_ttf.{package}" for package in INSTRUMENTED]):
     from targets import TARGETS
 
 MOST_BYTES = 4096

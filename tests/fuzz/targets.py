@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from configured import configuration, match, mutated_json, some_configurations, some_matches
 from google.protobuf import json_format
-from made import TEXTS, request
+from made import NOW, TEXTS, request
+from serving import RULES as SERVED
+from serving import real_pipeline
 from test_fast_is_plain import RULES, everything, known, run
 from wire import mutated
 
+from otel_ttf.clock import ManualClock
 from otel_ttf.otlp import json as otlp_json
 from otel_ttf.otlp.wire import SIGNALS, Malformed, Signal, decode
 from otel_ttf.pii.masking import Where, for_messages
 from otel_ttf.pii.scanner import ENGINES
+from otel_ttf.receivers.prepare import Preparation, Prepared, Receipt, Request
 
 _ENGINES = ENGINES
 Mutate = Callable[[bytes, random.Random], bytes]
@@ -67,6 +72,57 @@ def _mutated_request(data: bytes, rng: random.Random, mutate: Mutate) -> bytes:
     return data[:1] + mutated(data[1:], rng, mutate)
 
 
+def door(data: bytes) -> None:
+    """A request is taken or refused for good, each of its records told of, and its neighbour's as if alone."""
+    if not data:
+        return
+    signal, raw = SIGNALS[data[0] % 3], data[1:]
+    neighbour = _NEIGHBOURS[signal]
+    told = [_told(part) for part in _PREPARE(signal, [Request(raw)], False)]
+    assert len(told) == 1
+    (alone,) = told
+    if isinstance(alone, list):
+        (receipt,) = alone
+        assert receipt.accepted >= 0
+        assert len(receipt.rejected) == receipt.refused
+        with suppress(Malformed):
+            assert receipt.accepted + receipt.refused == _size(signal, decode(signal, raw))
+    parts = _PREPARE(signal, [Request(raw), Request(neighbour)], False)
+    assert _flat(parts) == [*_flat([alone]), *_flat(_PREPARE(signal, [Request(neighbour)], False))]
+
+
+def _told(part: Prepared | Exception) -> list[Receipt] | str:
+    if isinstance(part, Prepared):
+        if part.entry is not None:
+            decode(part.entry.signal, part.entry.payload)
+        return list(part.receipts)
+    if not isinstance(part, Malformed):
+        raise part
+    return str(part)
+
+
+def _flat(parts: Iterable[Any]) -> list[Receipt | str]:
+    flat: list[Receipt | str] = []
+    for part in parts:
+        told = _told(part) if isinstance(part, Prepared | Exception) else part
+        flat += told if isinstance(told, list) else [told]
+    return flat
+
+
+def _size(signal: Signal, made: Any) -> int:
+    """Log records, spans, or data points."""
+    if signal == "logs":
+        return sum(len(scope.log_records) for one in made.resource_logs for scope in one.scope_logs)
+    if signal == "traces":
+        return sum(len(scope.spans) for one in made.resource_spans for scope in one.scope_spans)
+    metrics = (m for one in made.resource_metrics for scope in one.scope_metrics for m in scope.metrics)
+    return sum(len(getattr(m, kind).data_points) for m in metrics if (kind := m.WhichOneof("data")))
+
+
+_PREPARE = Preparation(real_pipeline(consent=False), SERVED, ManualClock(NOW))
+_NEIGHBOURS = {signal: request(signal, random.Random(5), odd=False) for signal in SIGNALS}
+
+
 def text(data: bytes) -> None:
     """Masking a text raises nothing, and doing it again changes nothing."""
     told = data.decode(errors="replace")
@@ -101,4 +157,7 @@ TARGETS = {
     "paths": Target(paths, _some_requests, _mutated_request),
     "text": Target(text, _some_texts),
     "from_json": Target(from_json, _some_json),
+    "door": Target(door, _some_requests, _mutated_request),
+    "match": Target(match, some_matches, mutated_json),
+    "configuration": Target(configuration, some_configurations),
 }
