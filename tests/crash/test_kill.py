@@ -15,7 +15,7 @@ from books import Books
 from ledger import Ledger, send_unanswered, sending
 from server_process import ServerProcess
 
-KILLS = int(os.environ.get("CRASH_KILLS", "20"))
+KILLS = int(os.environ.get("CRASH_KILLS", "12"))
 SEED = int(os.environ.get("CRASH_SEED", str(random.randrange(1 << 32))))
 
 

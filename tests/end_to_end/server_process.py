@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,7 @@ class ServerProcess:
         self.config = config
         self.settings = tuple(settings)
         self.options: Sequence[str] = ()
+        self.environment: Mapping[str, str] = {}
         self.output = data_dir.with_name(data_dir.name + ".out")
         self.grpc_port, self.http_port, self.api_port = free_ports(3)
         self.process: subprocess.Popen[bytes] | None = None
@@ -105,7 +106,12 @@ class ServerProcess:
         """Starts the process and doesn't wait for anything."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                self.command(), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                self.command(),
+                cwd=ROOT,
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         return self
 
