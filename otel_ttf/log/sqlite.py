@@ -26,8 +26,9 @@ from otel_ttf.log.base import Entry, Gap, LogError, LogRefused, OnLag, Row
 from otel_ttf.log.consumers import Consumer, Consumers
 from otel_ttf.log.recent import Recent
 from otel_ttf.log.room import Room
-from otel_ttf.log.sqlite_file import LogFile, Readers, Stored, trouble
+from otel_ttf.log.sqlite_file import LogFile, Readers, Stored
 from otel_ttf.log.upkeep import Upkeep
+from otel_ttf.sqlite_disk import trouble
 from otel_ttf.units import SECOND, Size
 
 __all__ = ["LogConfig", "LogError", "SqliteLog"]

@@ -18,6 +18,7 @@ from otel_ttf.files import sync_folder
 from otel_ttf.log.base import Gap, LogError, Row
 from otel_ttf.log.consumers import Consumer
 from otel_ttf.migrate import SchemaRefused, migrate
+from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, trouble, vacuum
 
 PAGE_SIZE = 16 * 1024
 APPLICATION = 0x6F74746C  # "ottl", where `file` and we ourselves look
@@ -29,17 +30,6 @@ COLUMNS = 10
 # is a handful of statements of fixed, cached sizes, not a statement a row.
 CHUNKS = {
     n: INSERT + ",".join(["(" + ",".join("?" * COLUMNS) + ")"] * n) for n in (128, 64, 32, 16, 8, 4, 2, 1)
-}
-
-# What SQLite's error names begin with -> what operators are told.
-TROUBLES = {
-    "SQLITE_FULL": "the disk is full",
-    "SQLITE_IOERR": "the disk cannot be written or read",
-    "SQLITE_READONLY": "the file is read-only",
-    "SQLITE_BUSY": "another program holds the file locked",
-    "SQLITE_CANTOPEN": "the file cannot be opened",
-    "SQLITE_CORRUPT": "the file is damaged",
-    "SQLITE_NOTADB": "the file is no SQLite database",
 }
 
 
@@ -70,24 +60,6 @@ class Bounds:
     stored: int
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Bytes. used: pages that hold something, and the write-ahead log; wal: the latter; free: other pages."""
-
-    used: int
-    wal: int
-    free: int
-
-
-def trouble(error: sqlite3.Error | OSError) -> str:
-    """What went wrong, for operators."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    name = getattr(error, "sqlite_errorname", "")
-    told = next((text for prefix, text in TROUBLES.items() if name.startswith(prefix)), str(error))
-    return f"{told} ({name})" if name else told
-
-
 class LogFile:
     """The writing connection; one thread at a time.
 
@@ -97,7 +69,6 @@ class LogFile:
     def __init__(self, path: Path) -> None:
         """Opens or makes the file. Raises LogError."""
         self.path = path
-        self._wal = path.with_name(path.name + "-wal")
         try:
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS
@@ -220,31 +191,22 @@ class LogFile:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
 
-    def size(self) -> Size:
+    def size(self) -> DiskUse:
         """Raises OSError when the file was moved away: what is written then would not be found again."""
         if self.path.stat().st_ino != self._node:
             raise FileNotFoundError(2, "the file was replaced: restart the server", str(self.path))
-        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
-        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
-        (page,) = self._db.execute("PRAGMA page_size").fetchone()
-        wal = self._wal.stat().st_size
-        return Size((pages - free) * page + wal, wal, free * page)
+        return disk_use(self._db, self.path)
 
     def checkpoint(self, *, truncate: bool) -> None:
         """Copies the write-ahead log into the file, as far as readers allow, without waiting for them."""
-        if not truncate:
+        if truncate:
+            empty_wal(self._db)
+        else:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            return
-        self._db.execute("PRAGMA busy_timeout=0")
-        try:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        finally:
-            self._db.execute(f"PRAGMA busy_timeout={round(LOCK_SECONDS * 1000)}")
 
     def vacuum(self, pages: int) -> None:
         """Gives free pages back to the file system."""
-        # A statement that gives rows without columns: `execute` would end after the first, which is one page.
-        self._db.executescript(f"PRAGMA incremental_vacuum({pages:d})")
+        vacuum(self._db, pages)
 
     def close(self) -> None:
         """The last connection to close also copies the write-ahead log into the file."""

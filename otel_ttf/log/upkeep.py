@@ -106,7 +106,7 @@ class Upkeep:
     def look(self) -> None:
         """Measures the log and the disk."""
         size = self._file.size()
-        self._room.measured(size.used, self._free_space())
+        self._room.measured(size.pages + size.wal, self._free_space())
         self._spare, self._wal = size.free, size.wal
         self._looked, self._unseen = time.monotonic(), 0
         if self._room.closing is None and self._room.broken is None:  # else somebody else tells

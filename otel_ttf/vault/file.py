@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from otel_ttf.files import sync_folder
-from otel_ttf.log.sqlite_file import trouble
 from otel_ttf.migrate import SchemaRefused, migrate, transaction
 from otel_ttf.pii.sealed import VaultUnavailable
+from otel_ttf.sqlite_disk import trouble
 from otel_ttf.vault.master import Wrapped
 
 APPLICATION = 0x6F747476  # "ottv"

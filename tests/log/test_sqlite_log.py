@@ -210,7 +210,7 @@ async def test_an_exporter_that_lies_too_far_behind_skips_and_the_gap_is_noted(l
 
 
 async def test_a_gap_that_goes_on_is_one_gap(logs):
-    log = await logs.open(max_size=8 * MIB, max_lag=MIB)
+    log = await logs.open(max_size=32 * MIB, max_lag=MIB)
     log.register("tracker", 0, required=True)
     log.register("exporter", 0, required=False)
     for turn in (1, 2, 3):
@@ -219,7 +219,7 @@ async def test_a_gap_that_goes_on_is_one_gap(logs):
         await until(lambda turn=turn: [gap.last for gap in log.gaps("exporter")] == [turn * 20 - 10])
     assert log.gaps("exporter") == [Gap(1, 50, 50)]
     await log.close()
-    log = await logs.open(max_size=8 * MIB, max_lag=MIB)
+    log = await logs.open(max_size=32 * MIB, max_lag=MIB)
     assert log.register("exporter", 0, required=False) == 50
     assert log.gaps("exporter") == [Gap(1, 50, 50)]
 
