@@ -187,6 +187,8 @@ class Service:
             rules,
             clock,
             retention=config.storage.retention.events,
+            max_size=config.storage.max_size,
+            dropped=telemetry.events_dropped,
         )
         tracker.start()
         stack.push_async_callback(asyncio.to_thread, tracker.stop, DRAIN_SECONDS)
@@ -194,6 +196,7 @@ class Service:
             # A consumer that is configured no more would hold its rows for ever.
             event_log.forget(gone)
         telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position))
+        telemetry.watch_store(lambda: tracker.upkeep.use.total, lambda: tracker.upkeep.full)
 
         ways = {
             name: pipeline(

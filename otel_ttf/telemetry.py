@@ -109,6 +109,19 @@ class Telemetry:
             "consent": self._consent,
             "consent_dropped": self._consent_dropped,
         }
+        self._dropped = Counter(
+            "otel_ttf_events_dropped",
+            "Stored events that went before their time because of storage.max_size.",
+            registry=registry,
+        )
+        self._store_size = Gauge(
+            "otel_ttf_store_size_bytes", "What store.db takes, its write-ahead log too.", registry=registry
+        )
+        self._store_full = Gauge(
+            "otel_ttf_store_full",
+            "1 when journeys, transitions and figures leave no room for events in storage.max_size, else 0.",
+            registry=registry,
+        )
         self._clock_step = Gauge(
             "otel_ttf_clock_step_seconds",
             "How far the wall clock stands from the anchored one that is used; 0 when they agree.",
@@ -161,6 +174,15 @@ class Telemetry:
     def watch_consumer(self, consumer: str, lag: Callable[[], tuple[int, float]]) -> None:
         """Shows a consumer's lag, asked for at every scrape: (records, seconds) behind the log's end."""
         self._lag.consumers[consumer] = lag
+
+    def events_dropped(self, count: int) -> None:
+        """Counts stored events that went because of storage.max_size."""
+        self._dropped.inc(count)
+
+    def watch_store(self, size: Callable[[], float], full: Callable[[], bool]) -> None:
+        """Shows the store's size in bytes, and whether events have no room in it; asked for at every scrape."""
+        self._store_size.set_function(size)
+        self._store_full.set_function(full)
 
     def watch_clock(self, step: Callable[[], float]) -> None:
         """Shows the clock's step in seconds, asked for at every scrape."""

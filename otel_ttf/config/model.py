@@ -23,7 +23,7 @@ from otel_ttf.processors.pseudonymise import PseudonymiseConfig
 from otel_ttf.processors.validate import ValidateConfig
 from otel_ttf.receivers.otlp_grpc import GrpcConfig
 from otel_ttf.receivers.otlp_http import HttpConfig
-from otel_ttf.units import Duration, duration
+from otel_ttf.units import Duration, Size, duration
 from otel_ttf.vault.config import MasterKeyConfig
 
 Signal = Literal["logs", "traces", "metrics"]
@@ -189,6 +189,12 @@ class StorageConfig(Section):
     events: Literal["named", "milestones", "all", "none"] = Field(
         "named",
         description="Which events are kept: with a name and a user, only milestones, every line, or none.",
+    )
+    max_size: Size = Field(
+        10 << 30,
+        ge=32 << 20,
+        description="What store.db may take, its write-ahead log too. Beyond it the oldest events go; journeys, "
+        "transitions and figures never do.",
     )
     retention: RetentionConfig = Field(RetentionConfig(), description="How long things are kept.")
 

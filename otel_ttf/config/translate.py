@@ -26,7 +26,6 @@ LATER: Mapping[tuple[str, ...], str] = {
     ("processors", "sample"): "the sample processor comes with a later version",
     ("exporters",): "exporters come with a later version",
     ("alerts",): "alert rules come with a later version",
-    ("storage", "max_size"): "the limit of the store's size comes with a later version",
 }
 
 Context = Mapping[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Protocol
 from otel_ttf.journey.definition import Journey, canonical
 from otel_ttf.journey.transitions import Transition
 from otel_ttf.migrate import SchemaRefused, migrate
+from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, vacuum
 from otel_ttf.store.base import StoreRefused
 from otel_ttf.store.sqlite_file import connect
 from otel_ttf.store.sqlite_rows import Definition, Kept, kept_from, subject_hash, to_json
@@ -24,6 +25,9 @@ SEEN_CHARACTERS = 256
 OTHER_NAMES = "(other)"
 # More gain nothing, and older SQLite takes 999 values a statement.
 ROWS_TOGETHER = 50
+EVENT_BLOCK = 4096  # events; resources are marked by them
+EVENT_BYTES = 150  # that an event takes beside its attributes, in its row and in indexes
+CHECKPOINT_PAGES = 4000
 
 _LINE = "kind, name, span_kind, status, at, arrival, flags, attributes, resource"
 _EVENT = f"event_id, subject_hash, subject, {_LINE}"
@@ -57,7 +61,7 @@ class SqliteStore:
         except sqlite3.DatabaseError as error:
             raise StoreRefused(f"{path}: cannot be opened as a store: {error}") from error
         self._position: int = last or 0
-        self._resources: dict[tuple[bytes, int], int] = {}
+        self._resources: dict[bytes, int] = {}
 
     def close(self) -> None:
         self.db.close()
@@ -339,19 +343,27 @@ class SqliteStore:
 
     # Events.
 
-    def resource(self, encoded: bytes, digest: bytes, day: int) -> int:
-        """The id of a resource, made when new and marked as used on that day."""
-        place = self._resources.get((digest, day))
+    def resource(self, encoded: bytes, digest: bytes) -> int:
+        """The id of a resource, made when new. Whoever adds events with it says so by `use_resources`."""
+        place = self._resources.get(digest)
         if place is None:
             (place,) = self.db.execute(
-                "INSERT INTO resource (digest, bytes, used_day) VALUES (?, ?, ?) ON CONFLICT (digest)"
-                " DO UPDATE SET used_day = max(used_day, excluded.used_day) RETURNING id",
-                (digest, encoded, day),
+                "INSERT INTO resource (digest, bytes, used_block) VALUES (?, ?, 0)"
+                " ON CONFLICT (digest) DO UPDATE SET used_block = used_block RETURNING id",
+                (digest, encoded),
             ).fetchone()
             if len(self._resources) > 4096:
                 self._resources.clear()
-            self._resources[digest, day] = place
+            self._resources[digest] = place
         return place
+
+    def use_resources(self, ids: Iterable[int]) -> None:
+        """Resources of the events that were added in this transaction: they stay as long as these."""
+        self.db.execute(
+            "UPDATE resource SET used_block = block FROM (SELECT max(id) / ? AS block FROM event)"
+            " WHERE id IN (SELECT value FROM json_each(?)) AND used_block < block",
+            (EVENT_BLOCK, json.dumps(list(ids))),
+        )
 
     def add_events(self, rows: Sequence[tuple[object, ...]]) -> None:
         """event_id, subject_hash, subject, kind, name, span_kind, status, at, arrival, flags, attributes,
@@ -393,8 +405,27 @@ class SqliteStore:
             ).rowcount
         return gone
 
-    def forget_resources(self, before_day: int) -> None:
-        self.db.execute("DELETE FROM resource WHERE used_day < ?", (before_day,))
+    def drop_oldest_events(self, size: int, limit: int) -> int:
+        """Deletes those events that were stored first: about so many bytes, at most `limit` events. How many."""
+        last = 0
+        for last, length in self.db.execute(  # noqa: B007
+            "SELECT id, length(attributes) FROM event ORDER BY id LIMIT ?", (limit,)
+        ):
+            size -= EVENT_BYTES + length
+            if size <= 0:
+                break
+        return self.db.execute("DELETE FROM event WHERE id <= ?", (last,)).rowcount
+
+    def forget_resources(self, limit: int) -> int:
+        """Deletes some of the resources that no event has any more; how many."""
+        gone = self.db.execute(
+            "DELETE FROM resource WHERE id IN (SELECT id FROM resource WHERE used_block <"
+            " coalesce((SELECT min(id) / ? FROM event), 1 << 62) LIMIT ?)",
+            (EVENT_BLOCK, limit),
+        ).rowcount
+        if gone:
+            self._resources.clear()
+        return gone
 
     def add_seen(self, rows: Mapping[tuple[str, str], tuple[int, int, set[str]]], *, most: int) -> None:
         """(kind, name) -> how often, last time, what matched. Beyond `most` names they count as `(other)`.
@@ -421,7 +452,22 @@ class SqliteStore:
         row = self.db.execute("SELECT matched FROM seen WHERE kind = ? AND name = ?", (kind, name)).fetchone()
         return set(json.loads(row[0])) if row else None
 
-    def shrink(self) -> None:
-        """Gives some free pages back to the file system."""
-        # `execute` would stop after the first page: the pragma steps once a page, without a column.
-        self.db.executescript("PRAGMA incremental_vacuum(2000);")
+    # Room.
+
+    def disk_use(self) -> DiskUse:
+        """What the file takes now."""
+        return disk_use(self.db, self.path)
+
+    def limit_wal(self, size: int) -> None:
+        """The write-ahead log is copied into the file, and cut, when it has so many bytes."""
+        (page,) = self.db.execute("PRAGMA page_size").fetchone()
+        self.db.execute(f"PRAGMA wal_autocheckpoint={max(1, min(CHECKPOINT_PAGES, size // page))}")
+        self.db.execute(f"PRAGMA journal_size_limit={size}")
+
+    def shrink(self, pages: int) -> None:
+        """Gives some free pages back to the file system, in a transaction of its own."""
+        vacuum(self.db, pages)
+
+    def empty_wal(self) -> None:
+        """Copies the write-ahead log into the file, which takes its new length by that."""
+        empty_wal(self.db)

@@ -18,7 +18,6 @@ from otel_ttf.tracker.firsts import Firsts
 from otel_ttf.tracker.followed import Followed
 from otel_ttf.tracker.touches import Texts, Touch, Touches
 from otel_ttf.tracker.writes import Writes, fresh
-from otel_ttf.units import DAY
 
 StoredEvents = Literal["named", "milestones", "all", "none"]
 # Kinds of events that are kept whether they match a milestone or not.
@@ -294,15 +293,16 @@ class _Kept:
         self._events: list[tuple[object, ...]] = []
         self._lines: list[tuple[object, ...]] = []
         self._source: Source | None = None
-        self._day = 0
         self._resource = 0
+        self._resources: set[int] = set()
 
     def add(self, event: Event) -> None:
         source, arrival, subject = event.source, event.arrival, event.subject
-        if source is not self._source or arrival // DAY != self._day:
-            self._source, self._day = source, arrival // DAY
+        if source is not self._source:
+            self._source = source
             digest = hashlib.blake2b(source.encoded, digest_size=16).digest()
-            self._resource = self._store.resource(source.encoded, digest, self._day)
+            self._resource = self._store.resource(source.encoded, digest)
+            self._resources.add(self._resource)
         line = (
             event.kind,
             event.name,
@@ -331,3 +331,5 @@ class _Kept:
         """Into the open transaction."""
         self._store.add_events(self._events)
         self._store.add_lines(self._lines)
+        if self._resources:
+            self._store.use_resources(self._resources)

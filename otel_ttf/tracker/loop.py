@@ -17,11 +17,11 @@ from otel_ttf.otlp.events import Extract, Rules, extract
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower
-from otel_ttf.units import DAY, HOUR, SECOND
+from otel_ttf.tracker.upkeep import Upkeep
+from otel_ttf.units import SECOND
 
 CONSUMER = "tracker"
 SWEEP_EVERY = 5 * SECOND
-CLEAN_EVERY = 10 * 60 * SECOND
 JOB_ROWS = 1000
 BATCH_ROWS = 1024
 BATCH_BYTES = 8 << 20
@@ -49,17 +49,28 @@ class Tracker:
         clock: Clock,
         *,
         retention: int,
+        max_size: int,
+        dropped: Callable[[int], None],
         steady: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """retention: of events, ns. steady: ns, never steps."""
+        """The last four: see Upkeep."""
         self.failing: str | None = None
         self._log = event_log
         self._store = store
         self._follower = follower
         self._rules = rules
         self._clock = clock
-        self._retention = retention
+        self.upkeep = Upkeep(
+            store,
+            clock,
+            self._transact,
+            retention=retention,
+            max_size=max_size,
+            steady=steady,
+            dropped=dropped,
+        )
         self._position = 0
+        self._taken = 0  # records, in the last step
         self._torn = False
         self._as_of = 0
         self._as_of_lock = threading.Lock()
@@ -71,7 +82,6 @@ class Tracker:
         # What the sweep under way is about: an instant, and the log's end then.
         self._sweeping: tuple[int, int] | None = None
         self._sweep_next = 0
-        self._clean_next = 0
 
     @property
     def position(self) -> int:
@@ -141,8 +151,11 @@ class Tracker:
         self._torn = False
 
     def _step(self) -> bool:
-        """A little of all there is to do, rows first, each in a transaction of its own; False: there was nothing."""
+        """A little of all there is to do, each in a transaction of its own; False: there was nothing."""
+        # Before rows: on a full disk they need the room that this makes.
+        trimming = not self._stop.is_set() and self.upkeep.trim(self._taken)
         rows = self._log.read(self._position, rows=BATCH_ROWS, size=BATCH_BYTES, payloads=False)
+        self._taken = sum(row.records for row in rows)
         if rows:
             self._transact(lambda now: self._take(rows, now))
             self._position = rows[-1].position
@@ -150,11 +163,11 @@ class Tracker:
         if self._stop.is_set():
             # Senders were promised their rows; everything else goes on after the next start.
             return bool(rows)
-        worked = any([self._jobs(), self._sweep(), self._clean()])
+        worked = any([trimming, self._jobs(), self._sweep(), self.upkeep.clean(), self.upkeep.shrink()])
         if not rows and not worked:
             self._log.wait(self._position, 0.25)
         # Not where more waits already, nor beside other work, which gives rows the time to gather.
-        elif not worked and len(rows) < BATCH_ROWS and sum(row.records for row in rows) < FEW_RECORDS:
+        elif not worked and len(rows) < BATCH_ROWS and self._taken < FEW_RECORDS:
             self._stop.wait(GATHER_SECONDS)
         return worked or bool(rows)
 
@@ -199,18 +212,6 @@ class Tracker:
         if not more:
             self._sweeping, self._sweep_next = None, steady + SWEEP_EVERY
         return more
-
-    def _clean(self) -> bool:
-        """A step of deleting the events whose time has come."""
-        if self._steady() < self._clean_next or self._clock.stepped:
-            return False
-        gone = self._transact(lambda now: self._store.forget_events(now - self._retention, now))
-        if not gone:
-            self._clean_next = self._steady() + CLEAN_EVERY
-            oldest_day = (self._clock.now() - self._retention - HOUR) // DAY - 1
-            self._transact(lambda _: self._store.forget_resources(oldest_day))
-            self._store.shrink()
-        return bool(gone)
 
 
 class _Attempt:

@@ -51,6 +51,8 @@ class Machine:
             RULES,
             self.clock,
             retention=30 * DAY,
+            max_size=10 << 30,
+            dropped=lambda count: None,
             steady=self.steady,
         )
 
