@@ -14,7 +14,7 @@ import click
 from otel_ttf import __version__
 from otel_ttf.cli_keys import keys
 from otel_ttf.cli_mask import mask
-from otel_ttf.cli_options import Stop, configured, load_config, with_data_dir
+from otel_ttf.cli_options import Sources, Stop, configured, load_config, with_data_dir
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,9 +61,7 @@ def _data_dir(path: Path) -> Path:
     multiple=True,
     help="Start without the consent.db or vault.db of this id, which is lost; a refused start names it.",
 )
-def run(
-    files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, demo: bool, accepted: tuple[str, ...]
-) -> None:
+def run(sources: Sources, data_dir: Path, demo: bool, accepted: tuple[str, ...]) -> None:
     """Start the server; Ctrl-C or SIGTERM stops it without losing anything.
 
     \b
@@ -72,8 +70,9 @@ def run(
       otel-ttf run --demo
       otel-ttf run --config config.yaml --data-dir /var/lib/otel-ttf
       otel-ttf run --set api.endpoint=127.0.0.1:9090
+      otel-ttf run --preset sidecar
     """
-    config = load_config(files, settings).config
+    config = load_config(sources).config
     os.umask(0o077)  # what is made from here on is nobody else's to read
     directory = _data_dir(data_dir)
     from otel_ttf import service
@@ -92,7 +91,7 @@ def run(
 
 @main.command(short_help="Check a configuration.")
 @configured
-def validate(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
+def validate(sources: Sources) -> None:
     """Check a configuration: every error at once, as file, line, path, what was expected, what was found.
 
     \b
@@ -100,14 +99,15 @@ def validate(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
       otel-ttf validate --config config.yaml
       otel-ttf validate --config base.yaml --config production.yaml --set log.max_size=2GiB
     """
-    load_config(files, settings)
-    click.echo(f"{', '.join(files) or 'the built-in configuration'}: valid")
+    load_config(sources)
+    of = [*([f"preset {sources.preset}"] if sources.preset else []), *sources.files]
+    click.echo(f"{', '.join(of) or 'the built-in configuration'}: valid")
 
 
 @main.command("print-config", short_help="Print the configuration that results.")
 @configured
 @click.option("--schema", is_flag=True, help="Print the JSON schema of configuration files, for editors.")
-def print_config(files: tuple[str, ...], settings: tuple[str, ...], schema: bool) -> None:
+def print_config(sources: Sources, schema: bool) -> None:
     """Print the configuration that results, defaults included.
 
     Secrets are redacted, and a value that comes from the environment is shown as its reference.
@@ -115,6 +115,7 @@ def print_config(files: tuple[str, ...], settings: tuple[str, ...], schema: bool
     \b
     Examples:
       otel-ttf print-config --config config.yaml
+      otel-ttf print-config --preset sidecar
       otel-ttf print-config --schema > config.schema.json
     """
     from otel_ttf.config import show
@@ -122,7 +123,7 @@ def print_config(files: tuple[str, ...], settings: tuple[str, ...], schema: bool
     if schema:
         click.echo(show.schema_text(), nl=False)
         return
-    click.echo(show.as_yaml(load_config(files, settings)), nl=False)
+    click.echo(show.as_yaml(load_config(sources)), nl=False)
 
 
 @main.command(short_help="Send made-up users to a server that runs.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_ttf.cli_options import F, Stop, configured, keys_of, load_config, with_data_dir
+from otel_ttf.cli_options import F, Sources, Stop, configured, keys_of, load_config, with_data_dir
 
 if TYPE_CHECKING:
     from otel_ttf.companions import Companions
@@ -128,7 +128,7 @@ def _vault_file(config: Config, directory: Path) -> Iterator[VaultFile]:
 @keys.command("list", short_help="List keys, by id and fingerprint.")
 @_on_a_directory
 @_shaped
-def list_keys(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, shape: str) -> None:
+def list_keys(sources: Sources, data_dir: Path, shape: str) -> None:
     """List the event key and the subject keys by id and fingerprint, master keys with how many data keys each
     wraps, and how many data keys were destroyed. No key is shown.
 
@@ -141,7 +141,7 @@ def list_keys(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path,
     from otel_ttf.vault.local import LocalMaster
     from otel_ttf.vault.opening import FILE, OWN_MASTER, open_master
 
-    config, directory = load_config(files, settings).config, _directory(data_dir)
+    config, directory = load_config(sources).config, _directory(data_dir)
     have = keys_of(config, directory)
     told: dict[str, object] = {
         "event": {"fingerprint": fingerprint(have.event)},
@@ -208,7 +208,7 @@ def _print_keys(told: dict[str, object]) -> None:
 
 @keys.command("rotate", short_help="Wrap all data keys with a new master key.")
 @_on_a_directory
-def rotate_keys(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path) -> None:
+def rotate_keys(sources: Sources, data_dir: Path) -> None:
     """Wrap all data keys anew: with a new key as first line of the master key file, or with the current version
     of the key in AWS KMS or Vault. Sealed values stay as they are and can be read all the time.
 
@@ -225,7 +225,7 @@ def rotate_keys(files: tuple[str, ...], settings: tuple[str, ...], data_dir: Pat
     from otel_ttf.vault.local import LocalMaster
     from otel_ttf.vault.rotate import rotate
 
-    config, directory = load_config(files, settings).config, _directory(data_dir)
+    config, directory = load_config(sources).config, _directory(data_dir)
     with (
         _vault(config, directory) as vault,
         Progress(console=Console(stderr=True), transient=True) as progress,
@@ -263,8 +263,7 @@ def destroy_keys(
     user: str | None,
     tokens: tuple[str, ...],
     yes: bool,
-    files: tuple[str, ...],
-    settings: tuple[str, ...],
+    sources: Sources,
     data_dir: Path,
 ) -> None:
     """Destroy the data key of a user: what was encrypted for the user can never be read again, wherever it is,
@@ -279,7 +278,7 @@ def destroy_keys(
     """
     from otel_ttf.pii.pseudonym import Pseudonyms, is_token, subject_text
 
-    config, directory = load_config(files, settings).config, _directory(data_dir)
+    config, directory = load_config(sources).config, _directory(data_dir)
     if (user is None) == (not tokens):
         raise click.UsageError("give a user id, or --token with its pseudonym: otel-ttf keys destroy USER_ID")
     wrong = [token for token in tokens if not is_token(token)]
@@ -341,9 +340,7 @@ def _printable(text: str) -> str:
 @click.argument("tokens", metavar="[TOKEN]...", nargs=-1)
 @_on_a_directory
 @_shaped
-def reveal_keys(
-    tokens: tuple[str, ...], files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, shape: str
-) -> None:
+def reveal_keys(tokens: tuple[str, ...], sources: Sources, data_dir: Path, shape: str) -> None:
     """Tell the user ids behind pseudonyms, one a line; without arguments, of those on standard input.
 
     Only ids that came while privacy.subject was `encrypted` are kept.
@@ -355,7 +352,7 @@ def reveal_keys(
     """
     from otel_ttf.pii.sealed import UnknownKey
 
-    config, directory = load_config(files, settings).config, _directory(data_dir)
+    config, directory = load_config(sources).config, _directory(data_dir)
     with _vault(config, directory) as vault:
 
         def reveal(token: str) -> tuple[str, str]:
@@ -371,9 +368,7 @@ def reveal_keys(
 @click.argument("parts", metavar="[SUBJECT PATH SEALED]", nargs=-1)
 @_on_a_directory
 @_shaped
-def open_sealed(
-    parts: tuple[str, ...], files: tuple[str, ...], settings: tuple[str, ...], data_dir: Path, shape: str
-) -> None:
+def open_sealed(parts: tuple[str, ...], sources: Sources, data_dir: Path, shape: str) -> None:
     """Open an encrypted value: the user's pseudonym, the path where the value stands (user.email), and the value
     (e1_...). Without arguments, lines of these three on standard input.
 
@@ -384,7 +379,7 @@ def open_sealed(
     """
     from otel_ttf.pii.sealed import Tampered
 
-    config, directory = load_config(files, settings).config, _directory(data_dir)
+    config, directory = load_config(sources).config, _directory(data_dir)
     if parts and len(parts) != 3:
         raise click.UsageError("give SUBJECT PATH SEALED, or lines of these on standard input")
     with _vault(config, directory) as vault:

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from otel_ttf.cli_options import Stop, configured, keys_of, load_config
+from otel_ttf.cli_options import Sources, Stop, configured, keys_of, load_config
 
 if TYPE_CHECKING:
     from otel_ttf.config import Config
@@ -59,8 +59,7 @@ THROW_AWAY = (
 @click.option("--key-file", metavar="FILE", help="The same from a key file.")
 def mask(
     names: tuple[str, ...],
-    files: tuple[str, ...],
-    settings: tuple[str, ...],
+    sources: Sources,
     explain: bool,
     reader: str | None,
     color: str,
@@ -83,7 +82,7 @@ def mask(
       otel-ttf mask telemetry.jsonl.gz --explain --color always | less -R
       otel-ttf mask requests.json --for vendor --config config.yaml --data-dir /var/lib/otel-ttf
     """
-    config = load_config(files, settings).config
+    config = load_config(sources).config
     if key_file is not None:
         config = config.model_copy(
             update={"privacy": config.privacy.model_copy(update={"key_file": key_file})}

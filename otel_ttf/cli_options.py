@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+
+from otel_ttf import presets
 
 if TYPE_CHECKING:
     from otel_ttf.config import Config
@@ -30,8 +34,27 @@ class Stop(click.ClickException):
         click.echo(f"otel-ttf: {self.format_message()}", err=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a configuration is made from: see config.load."""
+
+    files: tuple[str, ...]
+    settings: tuple[str, ...]
+    preset: str | None
+
+
 def configured(command: F) -> F:
-    """Adds --config and --set."""
+    """Adds --config, --set and --preset, which the command gets as `sources`."""
+
+    @wraps(command)
+    def with_sources(
+        *given: object, files: tuple[str, ...], settings: tuple[str, ...], preset: str | None, **more: object
+    ) -> object:
+        return command(*given, sources=Sources(files, settings, preset), **more)
+
+    preset = click.option(
+        "--preset", type=click.Choice(presets.names()), help="Settings for a purpose, under all files."
+    )
     files = click.option(
         "--config",
         "files",
@@ -46,7 +69,7 @@ def configured(command: F) -> F:
         multiple=True,
         help="One setting, over all files; the value is YAML. May be given several times.",
     )
-    return files(sets(command))
+    return files(sets(preset(cast(F, with_sources))))
 
 
 def with_data_dir(help_text: str) -> Callable[[F], F]:
@@ -62,12 +85,12 @@ def with_data_dir(help_text: str) -> Callable[[F], F]:
     )
 
 
-def load_config(files: tuple[str, ...], settings: tuple[str, ...]) -> Loaded:
+def load_config(sources: Sources) -> Loaded:
     """The configuration; ends the command with all that is wrong with it. Warnings go to standard error."""
     from otel_ttf.config import ConfigError, load
 
     try:
-        loaded = load(files, settings, os.environ)
+        loaded = load(sources.files, sources.settings, os.environ, preset=sources.preset)
     except ConfigError as error:
         click.echo("\n".join(map(str, error.problems)), err=True)
         count = len(error.problems)

@@ -222,7 +222,8 @@ class Service:
 
         otlp = config.receivers.otlp.protocols
         trusted = config.receivers.otlp.trusted_tokens
-        otlp_http = otlp_app(otlp.http or HttpConfig(), intake, trusted=trusted)
+        http = otlp.http or HttpConfig()
+        otlp_http = otlp_app(http, intake, trusted=trusted)
         api = build(
             journeys,
             reader,
@@ -230,7 +231,7 @@ class Service:
             tracker.as_of,
             partial(self._readiness, event_log, tracker),
             telemetry,
-            routers=[rest_router(intake)],
+            routers=[rest_router(intake, max_body=http.max_request_body_size)],
             otlp=otlp_http,
             normalise=config.subject.normalise,
         )

@@ -1,17 +1,18 @@
-"""Files, `--set` and the environment -> Config, or everything that is wrong with them at once."""
+"""A preset, files, `--set` and the environment -> Config, or everything that is wrong with them at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
+from otel_ttf import presets
 from otel_ttf.config import checks, masking
 from otel_ttf.config.journeys import default_data
 from otel_ttf.config.model import Config
 from otel_ttf.config.problems import ConfigError, Problem
-from otel_ttf.config.sources import Tree, overlay, read_file, set_path
+from otel_ttf.config.sources import Tree, overlay, read, read_file, set_path
 from otel_ttf.config.translate import place, problem, problems_of
 
 # What a file gives here takes the place of the default; everywhere else it is laid over it.
@@ -31,21 +32,27 @@ class Loaded:
 
 
 def load(
-    files: Iterable[str] = (), settings: Iterable[str] = (), env: Mapping[str, str] | None = None
+    files: Iterable[str] = (),
+    settings: Iterable[str] = (),
+    env: Mapping[str, str] | None = None,
+    *,
+    preset: str | None = None,
 ) -> Loaded:
     """The configuration of the files, each over the ones before, then of the settings (`a.b=c`).
 
-    env  the environment that `${env:NAME}` reads; none by default
+    env     the environment that `${env:NAME}` reads; none by default
+    preset  one of presets.names(), laid under the files
     Raises ConfigError with every problem.
     """
     variables = env or {}
     problems: list[Problem] = []
     tree = Tree({}, "defaults")
-    read = [read_file(path, variables, problems) for path in files]
-    for above in read:
+    for above in [read_file(path, variables, problems) for path in files]:
         if above is None:  # whatever else is wrong may come from what is not there
             raise ConfigError(problems)
         tree = overlay(tree, above)
+    if preset is not None:
+        tree = _over_preset(preset, tree, problems)
     sets = list(settings)
     if sets:  # one setting of a journey, say, needs the journey that it is laid over
         for where, default in WHOLE.items():
@@ -70,6 +77,27 @@ def load(
     return Loaded(
         config, tree, tuple(Problem(*place(tree, path), path, text) for path, text in checks.warnings(config))
     )
+
+
+def _over_preset(name: str, given: Tree, problems: list[Problem]) -> Tree:
+    tree = read(presets.text(name), f"preset {name}", {}, problems) or Tree({}, "defaults")
+    for where in WHOLE:
+        steps = list(given.along(where))
+        if len(steps) == len(where) and isinstance(steps[-1][1].value, dict):
+            tree = _only(tree, where, steps[-1][1].value)
+    return overlay(tree, given)
+
+
+def _only(tree: Tree, where: tuple[str, ...], names: Collection[str]) -> Tree:
+    """The tree with none but these entries in the mapping there."""
+    if not isinstance(tree.value, dict):
+        return tree
+    if not where:
+        return replace(tree, value={key: entry for key, entry in tree.value.items() if key in names})
+    entries = {
+        key: _only(entry, where[1:], names) if key == where[0] else entry for key, entry in tree.value.items()
+    }
+    return replace(tree, value=entries)
 
 
 def _defaults(value: object) -> Tree:

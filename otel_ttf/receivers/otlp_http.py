@@ -64,7 +64,7 @@ class HttpConfig(BaseModel):
     max_request_body_size: Size = Field(
         default=MAX_BODY,
         gt=0,
-        description="Largest body, before and after decompression; a larger one is refused for good.",
+        description="Largest body, before and after decompression, of REST too; a larger one is refused for good.",
     )
     body_timeout: Duration = Field(
         default=30 * SECOND, gt=0, description="A body that takes longer to arrive is refused."
