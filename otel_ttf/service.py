@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import json
+import shutil
 import signal
 import sqlite3
 import sys
@@ -41,6 +42,7 @@ from otel_ttf.receivers.otlp_http import SETTING as HTTP_SETTING
 from otel_ttf.receivers.otlp_http import HttpConfig, otlp_app
 from otel_ttf.receivers.rest import rest_router
 from otel_ttf.remembered import remember, remembered
+from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.store.base import StoreRefused
 from otel_ttf.store.consent import SqliteBook
 from otel_ttf.store.sqlite import SqliteStore
@@ -56,6 +58,8 @@ from otel_ttf.vault.opening import FILE as VAULT_FILE
 ANSWER_SECONDS = 4.0
 DRAIN_SECONDS = 3.0
 M_ARENA_MAX = -8  # of <malloc.h>
+# What has to be free on the disk for a start: with 140 KiB it works, with less one file or another cannot be opened.
+START_BYTES = 1 << 20
 
 log = structlog.get_logger()
 
@@ -97,6 +101,10 @@ async def _serve(config: Config, data_dir: Path, demo: DemoOptions | None, accep
             raise CannotStart(str(error), 2) from None
         except (CannotListen, LogError, DirectoryLocked) as error:
             raise CannotStart(str(error), 1) from None
+        except (sqlite3.Error, OSError) as error:
+            where = getattr(error, "filename", None) or data_dir
+            said = f"{where}: {trouble(error)}: {remedy(error, 'mend it')}, and start again"
+            raise CannotStart(said, 1) from None
         gc.freeze()
         service.announce(demo)
         if demo is not None:
@@ -132,6 +140,8 @@ class Service:
 
     async def _start(self, stack: AsyncExitStack, accepted: Collection[str]) -> None:
         config, data_dir = self.config, self.data_dir
+        for folder in (data_dir, config.storage.file(data_dir).parent):
+            _check_room(folder)
         stack.enter_context(lock_directory(data_dir))
         keys = keys_of_start(config, data_dir)
         clock = SystemClock()
@@ -275,6 +285,16 @@ class Service:
             ]
         lines.append("Ctrl-C stops it; nothing that was answered OK is lost.")
         print("\n".join(lines), flush=True)
+
+
+def _check_room(folder: Path) -> None:
+    """Raises CannotStart: not even what a start writes has room on that disk."""
+    free = shutil.disk_usage(folder).free if folder.exists() else START_BYTES
+    if free < START_BYTES:
+        raise CannotStart(
+            f"{folder}: the disk is full: a start needs {START_BYTES >> 10} KiB, {free >> 10} KiB are free: make room "
+            "on it, and start again; nothing that was answered OK is lost"
+        )
 
 
 def _check_subjects(book: Path, names: Sequence[str], *, left: bool) -> None:

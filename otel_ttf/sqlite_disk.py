@@ -6,15 +6,15 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-# What SQLite's error names begin with -> what operators are told.
+# What SQLite's error names begin with -> what operators are told, and what they can do.
 TROUBLES = {
-    "SQLITE_FULL": "the disk is full",
-    "SQLITE_IOERR": "the disk cannot be written or read",
-    "SQLITE_READONLY": "the file is read-only",
-    "SQLITE_BUSY": "another program holds the file locked",
-    "SQLITE_CANTOPEN": "the file cannot be opened",
-    "SQLITE_CORRUPT": "the file is damaged",
-    "SQLITE_NOTADB": "the file is no SQLite database",
+    "SQLITE_FULL": ("the disk is full", "make room on it"),
+    "SQLITE_IOERR": ("the disk cannot be written or read", "look whether it is full or broken"),
+    "SQLITE_READONLY": ("the file is read-only", "let this user write it"),
+    "SQLITE_BUSY": ("another program holds the file locked", "end that one"),
+    "SQLITE_CANTOPEN": ("the file cannot be opened", "let this user read and write it, and its folder"),
+    "SQLITE_CORRUPT": ("the file is damaged", ""),
+    "SQLITE_NOTADB": ("the file is no SQLite database", ""),
 }
 
 
@@ -57,10 +57,30 @@ def empty_wal(db: sqlite3.Connection) -> None:
         db.execute(f"PRAGMA busy_timeout={timeout:d}")
 
 
+def check_writable(db: sqlite3.Connection) -> None:
+    """Raises sqlite3.Error: nothing can be written, which opening a read-only file does not tell."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    db.execute("BEGIN")
+    try:
+        db.execute(f"PRAGMA user_version={version:d}")  # BEGIN IMMEDIATE alone becomes a read
+    finally:
+        db.execute("ROLLBACK")
+
+
 def trouble(error: sqlite3.Error | OSError) -> str:
     """What went wrong, for operators."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
+    told, _ = _known(error)
     name = getattr(error, "sqlite_errorname", "")
-    told = next((text for prefix, text in TROUBLES.items() if name.startswith(prefix)), str(error))
-    return f"{told} ({name})" if name else told
+    return f"{told} ({name})" if name and told else str(error)
+
+
+def remedy(error: sqlite3.Error | OSError, other: str) -> str:
+    """What an operator can do about it. other: where it is nothing that comes from the disk."""
+    return other if isinstance(error, OSError) else _known(error)[1] or other
+
+
+def _known(error: sqlite3.Error) -> tuple[str, str]:
+    name = getattr(error, "sqlite_errorname", "")
+    return next((known for prefix, known in TROUBLES.items() if name.startswith(prefix)), ("", ""))

@@ -18,7 +18,7 @@ from otel_ttf.files import sync_folder
 from otel_ttf.log.base import Gap, LogError, Row
 from otel_ttf.log.consumers import Consumer
 from otel_ttf.migrate import SchemaRefused, migrate
-from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, trouble, vacuum
+from otel_ttf.sqlite_disk import DiskUse, check_writable, disk_use, empty_wal, remedy, trouble, vacuum
 
 PAGE_SIZE = 16 * 1024
 APPLICATION = 0x6F74746C  # "ottl", where `file` and we ourselves look
@@ -86,6 +86,7 @@ class LogFile:
             # Checkpoints come between groups, so that no answer waits for one.
             self._db.execute("PRAGMA wal_autocheckpoint=0")
             self._db.execute("PRAGMA cache_size=-4096")
+            check_writable(self._db)
             self.log_id, self.bounds, self.consumers = self._load()
             self._node = path.stat().st_ino
             sync_folder(path.parent)  # the name of a new file is to last, too
@@ -97,7 +98,8 @@ class LogFile:
             if isinstance(error, LogError):
                 raise
             raise LogError(
-                f"{path}: {trouble(error)}: mend it, or move the file away, with what was not read yet"
+                f"{path}: {trouble(error)}: "
+                + remedy(error, "mend it, or move the file away, with what was not read yet")
             ) from None
 
     def _load(self) -> tuple[str, Bounds, list[Consumer]]:

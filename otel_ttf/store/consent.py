@@ -10,6 +10,7 @@ from pathlib import Path
 
 from otel_ttf.migrate import SchemaRefused, migrate, transaction
 from otel_ttf.pii.consent import Book, ConsentRefused, Marks
+from otel_ttf.sqlite_disk import check_writable, trouble
 from otel_ttf.store.base import StoreRefused
 
 OURS = 0x6F746363, "a consent file"  # "otcc"
@@ -30,9 +31,12 @@ class SqliteBook(Book):
         try:
             self._db = _connect(path)
         except sqlite3.Error as error:
-            raise StoreRefused(f"{path}: {error}: who has denied their consent is in this file") from None
+            raise StoreRefused(
+                f"{path}: {trouble(error)}: who has denied their consent is in this file"
+            ) from None
         try:
             migrate(self._db, path, resources.files("otel_ttf.store") / "consent_schema", ours=OURS)
+            check_writable(self._db)
             (self.file_id,) = self._db.execute("SELECT id FROM identity").fetchone()
             # Two connections: whoever reads does not wait for a sync.
             self._reader = _connect(path)
@@ -43,7 +47,9 @@ class SqliteBook(Book):
             raise StoreRefused(str(refused)) from None
         except sqlite3.Error as error:
             self._db.close()
-            raise StoreRefused(f"{path}: {error}: who has denied their consent is in this file") from None
+            raise StoreRefused(
+                f"{path}: {trouble(error)}: who has denied their consent is in this file"
+            ) from None
 
     def save(self, number: int) -> None:
         with self._saving:  # who waited here may find that the one before took theirs along
@@ -55,7 +61,7 @@ class SqliteBook(Book):
             try:
                 self._write(rows)
             except sqlite3.Error as error:
-                raise ConsentRefused(f"{self.path.name}: {error}") from None
+                raise ConsentRefused(f"{self.path.name}: {trouble(error)}") from None
             with self._lock:
                 for token, marks in rows.items():
                     if self._unsaved.get(token) == marks:
@@ -79,7 +85,7 @@ class SqliteBook(Book):
         try:
             found = {token.encode(): Marks(*row) for token, *row in self._reader.execute(query, wanted)}
         except sqlite3.Error as error:
-            raise ConsentRefused(f"{self.path.name}: {error}") from None
+            raise ConsentRefused(f"{self.path.name}: {trouble(error)}") from None
         for token, row in super()._read([token.encode() for token in wanted]).items():
             found[token] = row.join(found.get(token, row))
         return found

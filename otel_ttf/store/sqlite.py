@@ -13,7 +13,7 @@ from typing import Protocol
 from otel_ttf.journey.definition import Journey, canonical
 from otel_ttf.journey.transitions import Transition
 from otel_ttf.migrate import SchemaRefused, migrate
-from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, vacuum
+from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, remedy, trouble, vacuum
 from otel_ttf.store.base import StoreRefused
 from otel_ttf.store.sqlite_file import connect
 from otel_ttf.store.sqlite_rows import Definition, Kept, kept_from, subject_hash, to_json
@@ -59,7 +59,9 @@ class SqliteStore:
         except SchemaRefused as refused:
             raise StoreRefused(str(refused)) from None
         except sqlite3.DatabaseError as error:
-            raise StoreRefused(f"{path}: cannot be opened as a store: {error}") from error
+            raise StoreRefused(
+                f"{path}: cannot be opened as a store: {trouble(error)}: {remedy(error, 'put it back from a copy')}"
+            ) from error
         self._position: int = last or 0
         self._resources: dict[bytes, int] = {}
 

@@ -14,6 +14,7 @@ import structlog
 from otel_ttf.clock import Clock
 from otel_ttf.log.base import EventLog, Row
 from otel_ttf.otlp.events import Extract, Rules, extract
+from otel_ttf.sqlite_disk import trouble
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower
@@ -136,7 +137,7 @@ class Tracker:
     def _tell(self, error: Exception) -> None:
         """Says once what is wrong. Texts of errors that we don't know may hold what a sender sent."""
         if isinstance(error, sqlite3.Error | OSError):
-            told = f"the store cannot be written: {error}"
+            told = f"the store cannot be written: {trouble(error)}"
         else:
             what = failure(error)
             told = f"the tracker fails ({what['error']} at {what['place']}) and tries again"

@@ -142,6 +142,7 @@ class ServerProcess:
         done = subprocess.run(
             self.command(),
             cwd=ROOT,
+            env=os.environ | self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
