@@ -19,7 +19,7 @@ from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.upkeep import Upkeep
-from otel_ttf.units import SECOND
+from otel_ttf.units import MINUTE, SECOND
 
 CONSUMER = "tracker"
 SWEEP_EVERY = 5 * SECOND
@@ -73,6 +73,7 @@ class Tracker:
         self._position = 0
         self._taken = 0  # records, in the last step
         self._torn = False
+        self._told = "", 0
         self._as_of = 0
         self._as_of_lock = threading.Lock()
         self._stop = threading.Event()
@@ -129,20 +130,24 @@ class Tracker:
                     _Attempt()
                 ):  # nobody else can write until then; where it fails, it comes before the next step
                     self._recover()
+                    if isinstance(attempt.failed, sqlite3.Error):
+                        self.upkeep.failed()
                 self._stop.wait(pause)
                 pause = min(pause * 2, 5.0)
             if self._stop.is_set() and (not worked or time.monotonic() > self._deadline):
                 return
 
     def _tell(self, error: Exception) -> None:
-        """Says once what is wrong. Texts of errors that we don't know may hold what a sender sent."""
+        """Says once a minute what is wrong. Texts of errors that we don't know may hold what a sender sent."""
         if isinstance(error, sqlite3.Error | OSError):
             told = f"the store cannot be written: {trouble(error)}"
         else:
             what = failure(error)
             told = f"the tracker fails ({what['error']} at {what['place']}) and tries again"
-        if self.failing is None:
+        now = self._steady()
+        if told != self._told[0] or now - self._told[1] >= MINUTE:
             log.error("the tracker fails and tries again", reason=told)
+            self._told = told, now
         self.failing = told
 
     def _recover(self) -> None:

@@ -18,6 +18,7 @@ RESERVE = 64 * MIB
 TRIM_ROWS = 10_000  # events in one transaction: 70 ms
 TRIM_TURNS = 4  # transactions in one step, more where more came in
 VACUUM_PAGES = 1000  # in one transaction: 40 ms
+SMALLEST = 256  # a part of both, on a disk so full that the write-ahead log has no room for more
 SPARE = 8 * MIB  # free pages that stay for the events to come, or an eighth of what is in use
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class Upkeep:
         self._high = max_size - reserve
         self._low = self._high - reserve // 4
         self._limit = self._high
+        self._part = 1
         self._told = False
         self._clean_next = 0
         self._vacuumed = False
@@ -73,7 +75,7 @@ class Upkeep:
 
         taken  records that came in since the last step: so many and more may go, lest it grows all the same
         """
-        for _ in range(TRIM_TURNS + taken // TRIM_ROWS):
+        for _ in range(TRIM_TURNS + taken // TRIM_ROWS if self._part == 1 else 1):
             self.use = self._store.disk_use()
             if self.use.pages <= self._limit:
                 self._limit = self._high
@@ -87,7 +89,7 @@ class Upkeep:
 
     def _trimmed(self, size: int) -> bool:
         """Whether there was something that could go."""
-        events = self._transact(lambda _: self._store.drop_oldest_events(size, TRIM_ROWS))
+        events = self._transact(lambda _: self._store.drop_oldest_events(size, TRIM_ROWS // self._part))
         if events:
             self._dropped(events)
             if not self._told:
@@ -99,6 +101,7 @@ class Upkeep:
                     max_size=_mib(self._max_size),
                 )
         resources = self._transact(lambda _: self._store.forget_resources(TRIM_ROWS))
+        self._done()
         return bool(events or resources)
 
     def _nothing_left(self) -> None:
@@ -112,6 +115,16 @@ class Upkeep:
             takes=_mib(self.use.pages),
             max_size=_mib(self._max_size),
         )
+
+    def failed(self) -> None:
+        """The store could not be written. On a full disk there may be room for smaller steps, one at a time."""
+        self._part = min(SMALLEST, 4 * self._part)
+        self._store.empty_wal()
+
+    def _done(self) -> None:
+        if self._part > 1:
+            self._part //= 2
+            self._store.empty_wal()
 
     def clean(self) -> bool:
         """A step of deleting the events whose time has come; whether there may be more to do."""
@@ -127,7 +140,8 @@ class Upkeep:
         """A step of giving free pages back to the file system; whether there may be more to do."""
         use = self.use = self._store.disk_use()
         if use.free and (use.total > self._max_size or use.free > max(SPARE, use.pages // 8)):
-            self._store.shrink(VACUUM_PAGES)
+            self._store.shrink(VACUUM_PAGES // self._part)
+            self._done()
             self._vacuumed = True
             return self._store.disk_use().free < use.free
         if self._vacuumed:

@@ -17,9 +17,10 @@ from books import Books
 from faulty_disk import MIB, CannotBreak, FaultyDisk, SmallDisk, small_disk
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
-from ledger import EXPORT, Ledger, send_unanswered, sending
+from ledger import EXPORT, MINUTE, Ledger, send_unanswered, sending
 from server_process import ServerProcess, wait_for
 from test_life import one_sentence
+from test_sidecar import EVENTS, on_disk, request
 
 ADA = {"events": [{"event_name": "signup", "event_type": "milestone", "user_id": "ada"}]}
 
@@ -219,6 +220,32 @@ def _answers(server: ServerProcess) -> bool:
         return server.get("/health").status == 200
     except OSError:
         return False
+
+
+@pytest.mark.slow
+def test_a_smaller_storage_max_size_makes_room_on_a_full_disk(disk: SmallDisk) -> None:
+    """Deleting needs room itself, and begins with little of it."""
+    began = time.time_ns() - MINUTE
+    server = on(disk)
+    server.settings = ("log.min_free=4MiB",)
+    with server:
+        know_ada(server)
+        with grpc.insecure_channel(server.grpc) as channel:
+            for number in range(220):
+                channel.unary_unary(EXPORT)(request(number, began), timeout=30)
+        server.wait_caught_up()
+        assert server.terminate() == 0
+    before = on_disk(server)
+    assert before > 40 * MIB
+    disk.fill(leave=5 * MIB // 2)
+    server.settings = ("log.min_free=4MiB", "storage.max_size=32MiB")
+    with server:
+        wait_for(lambda: on_disk(server) <= 32 * MIB, "the store to shrink", timeout=30)
+        know_ada(server)
+        questions_are_answered(server)
+        assert server.metrics().total("otel_ttf_events_dropped_total") > 0
+        assert server.metrics().total("ttf_started_total") == 1 + 220 * EVENTS
+        assert server.terminate() == 0
 
 
 @pytest.mark.slow
