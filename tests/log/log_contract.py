@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -119,12 +118,11 @@ class EventLogContract:
 
     async def test_waiting_ends_when_something_comes(self, logs: Logs) -> None:
         log = await logs.open()
-        waiting = asyncio.create_task(asyncio.to_thread(log.wait, 0, 10.0))
+        waiting = asyncio.create_task(asyncio.to_thread(log.wait, 0, 600.0))
         await asyncio.sleep(0.05)
-        began = time.monotonic()
         await log.append(entry())
-        assert await waiting
-        assert time.monotonic() - began < 5
+        async with asyncio.timeout(20):
+            assert await waiting
         assert log.wait(0, 0)
 
     async def test_a_view_is_handed_over_but_not_stored(self, logs: Logs) -> None:
