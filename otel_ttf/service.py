@@ -254,6 +254,7 @@ class Service:
             self._listeners.append(grpc)
             self.grpc_endpoint = f"127.0.0.1:{grpc.port}"
         self._state = None
+        _warn_of_small_disk(config, data_dir)
 
     async def _listen(self, server: HttpServer) -> None:
         await server.start()
@@ -294,6 +295,24 @@ def _check_room(folder: Path) -> None:
         raise CannotStart(
             f"{folder}: the disk is full: a start needs {START_BYTES >> 10} KiB, {free >> 10} KiB are free: make room "
             "on it, and start again; nothing that was answered OK is lost"
+        )
+
+
+def _warn_of_small_disk(config: Config, data_dir: Path) -> None:
+    """Where the disk is full before the store is, senders wait until somebody makes room."""
+    store, event_log = config.storage.file(data_dir), data_dir / "log.db"
+    limits = {store: config.storage.max_size}
+    if store.stat().st_dev == event_log.stat().st_dev:
+        limits[event_log] = config.log.max_size
+    taken = sum(part.stat().st_size for file in limits for part in file.parent.glob(f"{file.name}*"))
+    room = shutil.disk_usage(store.parent).free + taken
+    if room < sum(limits.values()):
+        log.warning(
+            "the disk is full before the store is as large as it may be, and senders wait then: make storage.max_size "
+            "smaller, see docs/operations.md, How much disk",
+            disk_mib=room >> 20,
+            limits_mib=sum(limits.values()) >> 20,
+            file=str(store),
         )
 
 

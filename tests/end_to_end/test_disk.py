@@ -129,6 +129,7 @@ def test_below_min_free_senders_wait_and_questions_do_not(disk: SmallDisk) -> No
     ledger = Ledger(random.Random(1))
     with on(disk) as server:
         know_ada(server)
+        assert "make storage.max_size smaller" in server.printed()  # it may have 10 GiB
         disk.fill(leave=60 * MIB)  # 64 MiB have to stay free on so small a disk
         wait_for(lambda: not is_ready(server), "the server to see it")
         (reason,) = why_not_ready(server)

@@ -92,3 +92,4 @@ def test_a_message_beyond_8_mib_is_refused_for_good_at_every_door(tmp_path: Path
             answer = server.request("POST", path, large, headers={"content-type": kind}, port=port)
             assert answer.status == 413, path
         assert server.get("/ready").status == 200
+        assert "make storage.max_size smaller" not in server.printed()
