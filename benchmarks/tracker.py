@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 REQUEST = 1000
 STEPS = {
     "commit": ("begin", "commit", "save_cursor"),
-    "events": ("add_events", "add_lines", "resource"),
+    "events": ("add_events", "add_lines", "resource", "use_resources"),
     "load": ("load",),
     "insert": ("insert", "insert_firsts", "update"),
     "told": ("add_transitions", "add_firsts"),

@@ -15,7 +15,7 @@ from otel_ttf.journey.transitions import Transition
 from otel_ttf.migrate import SchemaRefused, migrate
 from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, remedy, trouble, vacuum
 from otel_ttf.store.base import StoreRefused
-from otel_ttf.store.sqlite_file import connect
+from otel_ttf.store.sqlite_file import CHECKPOINT_PAGES, connect
 from otel_ttf.store.sqlite_rows import Definition, Kept, kept_from, subject_hash, to_json
 from otel_ttf.units import DAY
 
@@ -27,7 +27,6 @@ OTHER_NAMES = "(other)"
 ROWS_TOGETHER = 50
 EVENT_BLOCK = 4096  # events; resources are marked by them
 EVENT_BYTES = 150  # that an event takes beside its attributes, in its row and in indexes
-CHECKPOINT_PAGES = 4000
 
 _LINE = "kind, name, span_kind, status, at, arrival, flags, attributes, resource"
 _EVENT = f"event_id, subject_hash, subject, {_LINE}"

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 _CACHE_KIB = 16 * 1024
+CHECKPOINT_PAGES = 4000
 
 
 def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
@@ -16,6 +17,7 @@ def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         connection.execute("PRAGMA temp_store=MEMORY")
     else:

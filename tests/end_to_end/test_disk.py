@@ -224,6 +224,30 @@ def _answers(server: ServerProcess) -> bool:
 
 
 @pytest.mark.slow
+def test_a_store_on_a_full_disk_of_its_own_falls_behind_and_loses_nothing(
+    disk: SmallDisk, tmp_path: Path
+) -> None:
+    store = disk.folder / "store.db"
+    with ServerProcess(tmp_path / "data", settings=(f"storage.url=sqlite:///{store}",)) as server:
+        know_ada(server)
+        disk.fill(leave=0)
+        began, sent = time.time_ns() - MINUTE, 0
+        with grpc.insecure_channel(server.grpc) as channel:
+            while (answer := server.get("/ready")).status == 200:
+                assert sent < 300, "that much had room on a full disk"
+                assert channel.unary_unary(EXPORT)(request(sent, began), timeout=30) == b""
+                sent += 1
+            assert answer.json["reasons"][0].startswith("the store cannot be written: ")
+            questions_are_answered(server)
+            assert channel.unary_unary(EXPORT)(request(sent, began), timeout=30) == b""
+        disk.make_room()
+        wait_for(lambda: is_ready(server), "the server to go on by itself", timeout=20)
+        server.wait_caught_up()
+        assert server.metrics().total("ttf_started_total") == 1 + (sent + 1) * EVENTS
+        assert server.terminate() == 0
+
+
+@pytest.mark.slow
 def test_a_smaller_storage_max_size_makes_room_on_a_full_disk(disk: SmallDisk) -> None:
     """Deleting needs room itself, and begins with little of it."""
     began = time.time_ns() - MINUTE
