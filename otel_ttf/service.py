@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import json
 import shutil
@@ -11,7 +10,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,11 +28,13 @@ from otel_ttf.demo import Background, DemoOptions, what_to_try
 from otel_ttf.key_files import keys_of_start
 from otel_ttf.log.lock import DirectoryLocked, lock_directory
 from otel_ttf.log.sqlite import LogError, SqliteLog
+from otel_ttf.memory import limit_arenas
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules
 from otel_ttf.pii.keys import fingerprint
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.processors import pipeline
+from otel_ttf.receivers.connections import open_files, shares
 from otel_ttf.receivers.endpoint import CannotListen
 from otel_ttf.receivers.http_server import HttpServer
 from otel_ttf.receivers.intake import Intake
@@ -57,7 +58,6 @@ from otel_ttf.vault.opening import FILE as VAULT_FILE
 # SIGTERM to exit 0 within 10 s: what is in flight, then what the tracker has not read, then the files.
 ANSWER_SECONDS = 4.0
 DRAIN_SECONDS = 3.0
-M_ARENA_MAX = -8  # of <malloc.h>
 # What has to be free on the disk for a start: with 140 KiB it works, with less one file or another cannot be opened.
 START_BYTES = 1 << 20
 
@@ -72,7 +72,7 @@ def main(
     accepted  ids of files beside the log whose loss is accepted, see Companions
     """
     configure_logs(config.service.telemetry.logs.level, json=config.service.telemetry.logs.format == "json")
-    _limit_arenas()
+    limit_arenas()
     # Requests live for milliseconds and hold no cycles: collecting often finds nothing and costs much.
     gc.set_threshold(50_000, 20, 100)
     if sys.platform == "win32":
@@ -81,12 +81,6 @@ def main(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config, data_dir, demo, accepted))
-
-
-def _limit_arenas() -> None:
-    """glibc gives each thread an arena of its own, which keeps what it once held: a few threads share two."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 async def _serve(config: Config, data_dir: Path, demo: DemoOptions | None, accepted: Collection[str]) -> int:
@@ -225,7 +219,15 @@ class Service:
         def process(batch: Batch) -> Batch:
             return ways[batch.signal](batch)
 
-        intake = Intake(process, event_log, rules, clock, telemetry, book=book)
+        intake = Intake(
+            process,
+            event_log,
+            rules,
+            clock,
+            telemetry,
+            max_in_flight=config.receivers.otlp.max_in_flight,
+            book=book,
+        )
         stack.callback(intake.close)
         reader = SqliteReader(store.path, journeys)
         stack.callback(reader.close)
@@ -246,11 +248,16 @@ class Service:
             normalise=config.subject.normalise,
         )
         stack.push_async_callback(self._stop_listening)
-        await self._listen(HttpServer(api, config.api.endpoint, setting="api.endpoint"))
+        each, many = shares(open_files())
+        most = config.api.max_connections or each
+        await self._listen(HttpServer(api, config.api.endpoint, setting="api.endpoint", max_connections=most))
         if otlp.http is not None:
-            await self._listen(HttpServer(otlp_http, otlp.http.endpoint, setting=HTTP_SETTING))
+            most = otlp.http.max_connections or each
+            await self._listen(
+                HttpServer(otlp_http, otlp.http.endpoint, setting=HTTP_SETTING, max_connections=most)
+            )
         if otlp.grpc is not None:
-            grpc = await serve(otlp.grpc, intake, trusted=trusted)
+            grpc = await serve(otlp.grpc, intake, trusted=trusted, max_connections=many)
             self._listeners.append(grpc)
             self.grpc_endpoint = f"127.0.0.1:{grpc.port}"
         self._state = None

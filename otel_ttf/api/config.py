@@ -25,3 +25,9 @@ class ApiConfig(BaseModel):
     endpoint: Annotated[str, AfterValidator(_endpoint)] = Field(
         "127.0.0.1:8080", description="host:port to listen on; 127.0.0.1 is reachable from this machine only."
     )
+    max_connections: int | None = Field(
+        None,
+        ge=1,
+        description="Connections at a time; beyond, the one that has waited longest without a request is closed. By "
+        "default 1000, or a quarter of the limit of open files.",
+    )

@@ -21,6 +21,7 @@ from otel_ttf.processors.enrich import EnrichConfig
 from otel_ttf.processors.mask import MaskConfig
 from otel_ttf.processors.pseudonymise import PseudonymiseConfig
 from otel_ttf.processors.validate import ValidateConfig
+from otel_ttf.receivers.intake import IN_FLIGHT
 from otel_ttf.receivers.otlp_grpc import GrpcConfig
 from otel_ttf.receivers.otlp_http import HttpConfig
 from otel_ttf.units import Duration, Size, duration
@@ -73,6 +74,12 @@ class OtlpReceiverConfig(Section):
     trusted_tokens: bool = Field(
         False,
         description="Whether user ids that are tokens already are taken as they are: senders are trusted.",
+    )
+    max_in_flight: Size = Field(
+        IN_FLIGHT,
+        ge=1 << 20,
+        description="When requests of so many bytes wait for their answer, further ones are asked to come again; "
+        "those over 1 MiB have a quarter of it.",
     )
 
 

@@ -130,6 +130,7 @@ class Batch:
             self.warnings += mended.warnings
             request = decode(self.signal, self.raw)
         names, sizes = contents(self.signal, request)
+        del request  # of a large one it is twice the bytes, and what follows takes as much again
         shallow = shape.shallow.FromString(self.raw)
         shallow.DiscardUnknownFields()
         known = _Decoded(shallow, names=names, sizes=sizes, changed=shallow.ByteSize() != len(self.raw))

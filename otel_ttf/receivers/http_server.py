@@ -8,22 +8,30 @@ import math
 import socket
 from asyncio import TimerHandle
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from otel_ttf.receivers.connections import HTTP_CONNECTIONS, Connections
 from otel_ttf.receivers.endpoint import listen
 
 HEADER_SECONDS = 10.0
 HEADER_BYTES = 64 << 10
+LINGER_SECONDS = 1.0  # what comes behind a refusal is thrown away so long,
+LINGER_BYTES = 1 << 20  # or until it is more than this
+WRITE_SECONDS = 30.0  # until a peer takes of its answer what the kernel does not hold
+_TOO_LARGE = b"431 Request Header Fields Too Large"
 IDLE_SECONDS = 75  # longer than the minute that clients and proxies keep a connection
 
 
 class HttpServer:
     """One HTTP/1.1 listener. No signal handlers, no access log (request lines carry user ids)."""
 
-    def __init__(self, app: Any, endpoint: str, *, setting: str) -> None:
+    def __init__(
+        self, app: Any, endpoint: str, *, setting: str, max_connections: int = HTTP_CONNECTIONS
+    ) -> None:
         """app is an ASGI application; setting names the endpoint in the configuration, for errors."""
         self._endpoint = endpoint
         self._setting = setting
@@ -32,7 +40,7 @@ class HttpServer:
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http=_Protocol,
+                http=partial(_Protocol, Connections(max_connections)),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -86,33 +94,77 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, with what it lacks: a deadline and a limit for the header block, and a limit for trailers."""
+    """uvicorn's, with what it lacks: deadlines for the header block and for a peer that does not read, limits for
+    headers, trailers and connections."""
 
     _in_headers = True
     _header_bytes = 0
+    _parsed_bytes = 0
     _bytes_without_body = 0
     _header_deadline: TimerHandle | None = None
+    _write_deadline: TimerHandle | None = None
+    _running: RequestResponseCycle | None = None
+    _refused = False
+    _thrown_away = 0
+
+    def __init__(self, connections: Connections, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._known = connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_headers()
+        self._known.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_done()
+        self._written()
+        self._known.closed(self)
         super().connection_lost(exc)
+        if self._running is not None and not self._running.response_complete:
+            # uvicorn tells it to the last of several requests only, and the others would write to nobody.
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def make_room(self, *, new: bool) -> None:
+        """Closes; new: it has just come, so its peer is to hear why."""
+        if new:
+            self._refuse(b"503 Service Unavailable\r\nretry-after: 1")
+        else:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_deadline = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._written()
+        super().resume_writing()
+
+    def _written(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            self._thrown_away += len(data)
+            if self._thrown_away > LINGER_BYTES:
+                self.transport.abort()
+            return
         self._bytes_without_body += len(data)
         super().data_received(data)
-        if self._in_headers and not self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
+            return
+        if self._in_headers:
             self._header_bytes += len(data)
             if self._header_bytes > HEADER_BYTES:
-                self._refuse(b"431 Request Header Fields Too Large")
+                self._refuse(_TOO_LARGE)
             elif self._header_deadline is None:
                 self._await_headers()
         elif self._bytes_without_body > HEADER_BYTES:
             # Trailers, or what may follow a chunk's length; parser and framework keep all of the former.
-            self._refuse(b"431 Request Header Fields Too Large")
+            self._refuse(_TOO_LARGE)
         elif self.cycle is not None and self.cycle.response_complete and self.timeout_keep_alive_task is None:
             # Stray bytes between requests ended the idle timer.
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -121,12 +173,27 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_headers = True
-        self._header_bytes = 0
+        self._header_bytes = self._parsed_bytes = 0
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        self._parsed(len(url))
+        super().on_url(url)
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._parsed(len(name) + len(value) + 4)
         if self._in_headers:
             super().on_header(name, value)
+
+    def _parsed(self, size: int) -> None:
+        # Much may come at once, and be parsed before anybody has counted what came.
+        self._parsed_bytes += size
+        if self._parsed_bytes > HEADER_BYTES:
+            self._refuse(_TOO_LARGE)
+            raise ValueError("too much")  # stops the parser
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(b"400 Bad Request")  # or it was the parser that was stopped
 
     def on_body(self, body: bytes) -> None:
         self._bytes_without_body = 0
@@ -140,7 +207,18 @@ class _Protocol(HttpToolsProtocol):
         self._in_headers = False
         self._bytes_without_body = 0
         self._headers_done()
+        self._known.busy(self)
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        waiting = bool(self.pipeline)
+        super().on_response_complete()
+        if not waiting and not self.transport.is_closing():
+            self._known.idle(self)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _await_headers(self) -> None:
         self._header_deadline = self.loop.call_later(HEADER_SECONDS, self._refuse, b"408 Request Timeout")
@@ -151,8 +229,12 @@ class _Protocol(HttpToolsProtocol):
             self._header_deadline = None
 
     def _refuse(self, status: bytes) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(
-                b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.close()
+        """Answers, and takes for a moment what still comes: a kernel that has to throw something away resets the
+        connection, and the peer might never see the answer."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self._headers_done()
+        self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)

@@ -16,6 +16,7 @@ import structlog
 
 from otel_ttf.clock import Clock
 from otel_ttf.log.base import EventLog, LogRefused
+from otel_ttf.memory import give_back
 from otel_ttf.otlp.events import Rules
 from otel_ttf.otlp.wire import Malformed, Signal
 from otel_ttf.pii.consent import Book, ConsentRefused
@@ -28,7 +29,13 @@ T = TypeVar("T")
 
 INLINE = 32 << 10  # bytes; what is larger is worked on in a thread, so that the others need not wait
 GIANT = 1 << 20  # bytes; what is larger has a thread apart, so that the others need not wait for it
+HUGE = 16 << 20  # bytes; worth some milliseconds for memory
 IN_FLIGHT = 256 << 20
+# Reading a giant takes about six times its bytes, so they get a part of the budget; and seconds: who comes again at
+# once would be refused again, and gRPC takes all of it into memory first.
+GIANTS_SHARE = 4
+GIANTS_SECONDS = 5.0
+TIDY_SECONDS = 5.0  # after the last giant its memory goes back to the system
 ALONE = JOINED // 2  # bytes; no two larger ones fit into a group
 # Groups at a time: of requests worked on here, of those that take a thread, and of those that stay alone.
 GROUPS = (1, 1, 1000)
@@ -42,10 +49,11 @@ class Disconnected(Exception):
 
 
 class InFlight:
-    """A budget for the bytes of requests that have no answer yet."""
+    """A budget for the bytes of requests that have no answer yet. seconds: until who is refused comes again."""
 
-    def __init__(self, limit: int = IN_FLIGHT) -> None:
+    def __init__(self, limit: int = IN_FLIGHT, seconds: float = 1.0) -> None:
         self.limit = limit
+        self.seconds = seconds
         self.used = 0
         self._lock = threading.Lock()
 
@@ -57,7 +65,9 @@ class InFlight:
         """Raises LogRefused when the budget is used up. One request alone always fits."""
         with self._lock:
             if self.used and self.used + size > self.limit:
-                raise LogRefused(f"more than {self.limit >> 20} MiB of requests wait for their answer", 1.0)
+                raise LogRefused(
+                    f"more than {self.limit >> 20} MiB of requests wait for their answer", self.seconds
+                )
             self.used += size
 
     def give(self, size: int) -> None:
@@ -120,6 +130,13 @@ class Frame:
             raise LogRefused("an internal error", 5.0) from None
 
 
+def _roomy(size: int, work: Callable[..., T], *arguments: object) -> T:
+    """What gRPC held of others that were refused goes back before a giant takes several times its size."""
+    if size > HUGE:
+        give_back()
+    return work(*arguments)
+
+
 class _NotWritten(LogRefused):
     """The log would not have so many records that were good."""
 
@@ -155,7 +172,8 @@ class Intake:
         self.frame = Frame(telemetry)
         self.in_flight = InFlight(max_in_flight)
         # However many giants wait, there is room for the others.
-        self._giants_in_flight = InFlight(max_in_flight // 2)
+        self._giants_in_flight = InFlight(max_in_flight // GIANTS_SHARE, GIANTS_SECONDS)
+        self._tidying: asyncio.TimerHandle | None = None
 
     async def __call__(
         self,
@@ -188,7 +206,10 @@ class Intake:
                 if isinstance(receipt, Exception):
                     if isinstance(receipt, _NotWritten):
                         way.refused.inc(receipt.records)
-                    raise receipt
+                    try:
+                        raise receipt
+                    finally:
+                        del receipt  # it holds this frame, which would hold it, and the request with both
         finally:
             way.seconds.observe(perf_counter() - began)
         if receipt.accepted:
@@ -203,11 +224,20 @@ class Intake:
         """Calls `work(*arguments)`: here when the payload is small, else in a worker thread."""
         if size <= INLINE:
             return work(*arguments)
-        worker = self._worker if size <= GIANT else self._giants
-        return await asyncio.get_running_loop().run_in_executor(worker, work, *arguments)
+        loop = asyncio.get_running_loop()
+        if size <= GIANT:
+            return await loop.run_in_executor(self._worker, work, *arguments)
+        try:
+            return await loop.run_in_executor(self._giants, _roomy, size, work, *arguments)
+        finally:
+            if self._tidying is not None:
+                self._tidying.cancel()
+            self._tidying = loop.call_later(TIDY_SECONDS, loop.run_in_executor, self._giants, give_back)
 
     def close(self) -> None:
         """Ends the worker threads; for when the receivers are stopped."""
+        if self._tidying is not None:
+            self._tidying.cancel()
         for worker in (self._worker, self._giants, self._disk):
             worker.shutdown(wait=False, cancel_futures=True)
 

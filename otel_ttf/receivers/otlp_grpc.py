@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.wire import Malformed, Signal
 from otel_ttf.receivers.answers import RESPONSES, bad_data, come_again, response
+from otel_ttf.receivers.connections import MaxConnections, shares
 from otel_ttf.receivers.endpoint import CannotListen, Endpoint, listen, split
 from otel_ttf.receivers.intake import GPC_HEADER, Intake
-from otel_ttf.units import Duration
+from otel_ttf.units import SECOND, Duration
 
 SETTING = "receivers.otlp.protocols.grpc.endpoint"
+HANDSHAKE_MS = 10_000
 SERVICES: dict[Signal, str] = {
     "logs": "opentelemetry.proto.collector.logs.v1.LogsService",
     "traces": "opentelemetry.proto.collector.trace.v1.TraceService",
@@ -32,12 +34,13 @@ _CODES = {
 
 
 class KeepaliveConfig(BaseModel):
-    """When connections are checked and ended. Absent: as gRPC has it."""
+    """When connections are checked and ended. `null`, or without a default: as gRPC has it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_connection_idle: Duration | None = Field(
-        default=None, description="A connection without calls ends after this."
+        default=300 * SECOND,
+        description="A connection without calls ends after this; clients open another one when they need it.",
     )
     max_connection_age: Duration | None = Field(
         default=None,
@@ -46,9 +49,11 @@ class KeepaliveConfig(BaseModel):
     max_connection_age_grace: Duration | None = Field(
         default=None, description="What calls get to finish when their connection has reached its age."
     )
-    time: Duration | None = Field(default=None, description="A ping goes out after this without traffic.")
+    time: Duration | None = Field(
+        default=60 * SECOND, description="A ping goes out after this without traffic."
+    )
     timeout: Duration | None = Field(
-        default=None, description="A connection ends when a ping has no answer for this."
+        default=20 * SECOND, description="A connection ends when a ping has no answer for this."
     )
 
 
@@ -66,8 +71,12 @@ class GrpcConfig(BaseModel):
         le=1024,
         description="Largest request in MiB, after decompression; a larger one is refused for good.",
     )
-    max_concurrent_streams: int | None = Field(
-        default=None, ge=1, description="Calls at a time on one connection; more wait in the client."
+    max_concurrent_streams: int = Field(
+        default=16, ge=1, description="Calls at a time on one connection; more wait in the client."
+    )
+    max_connections: MaxConnections = Field(
+        default=None,
+        description="Connections at a time; more are closed at once. By default what the limit of open files leaves.",
     )
     keepalive: KeepaliveConfig = Field(
         default_factory=KeepaliveConfig, description="Checking and ending connections."
@@ -98,18 +107,20 @@ async def serve(
     health: grpc_health.HealthServicer | None = None,
     *,
     trusted: bool = False,
+    max_connections: int = shares(1024)[1],
 ) -> GrpcServer:
     """Starts the listener. Raises CannotListen.
 
-    health   made here unless given
-    trusted  subjects that are tokens already are taken as they are
+    health           made here unless given
+    trusted          subjects that are tokens already are taken as they are
+    max_connections  where the configuration says nothing
     """
     # gRPC's own error does not say why; a socket's does. Nothing stays open: gRPC binds for itself.
     for opened in listen(config.endpoint, SETTING):
         opened.close()
     # There is no maximum_concurrent_rpcs: beyond it gRPC answers RESOURCE_EXHAUSTED without RetryInfo, on
     # which clients drop their data.
-    server = grpc.aio.server(options=_options(config))
+    server = grpc.aio.server(options=_options(config, config.max_connections or max_connections))
     for signal, service in SERVICES.items():
         method = grpc.unary_unary_rpc_method_handler(_export(signal, intake, trusted))
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {"Export": method})])
@@ -124,8 +135,12 @@ async def serve(
     return GrpcServer(server, port, health)
 
 
-def _options(config: GrpcConfig) -> list[tuple[str, int]]:
+def _options(config: GrpcConfig, max_connections: int) -> list[tuple[str, int]]:
     options = {
+        "grpc.max_allowed_incoming_connections": max_connections,
+        # Until a connection has said that it speaks HTTP/2.
+        "grpc.server_handshake_timeout_ms": HANDSHAKE_MS,
+        "grpc.http2.settings_timeout": HANDSHAKE_MS,
         "grpc.max_receive_message_length": config.max_recv_msg_size_mib << 20,
         "grpc.so_reuseport": 0,  # else a second server shares the port and takes half of the requests
         "grpc.max_concurrent_streams": config.max_concurrent_streams,
@@ -150,12 +165,17 @@ def _export(signal: Signal, intake: Intake, trusted: bool) -> Any:
             gpc = _GPC in (context.invocation_metadata() or ())
             receipt = await intake(signal, raw, protocol="grpc", trusted=trusted, gpc=gpc)
         except Malformed as error:
-            await _abort(context, bad_data(str(error)))
+            refusal = bad_data(str(error))
         except LogRefused as refused:
-            await _abort(context, come_again(refused))
-        if receipt.rejected or receipt.warnings:
-            return response(signal, receipt).SerializeToString()
-        return success
+            refusal = come_again(refused)
+        else:
+            if receipt.rejected or receipt.warnings:
+                return response(signal, receipt).SerializeToString()
+            return success
+        # gRPC keeps what `abort` raises, in a circle with all frames that it has come through, and so with what
+        # is in them: no more than this one, and not the request, which the collector might find a minute later.
+        del raw
+        return await _abort(context, refusal)
 
     return export
 

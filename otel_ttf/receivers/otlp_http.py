@@ -19,6 +19,7 @@ from otel_ttf.otlp.json import decode
 from otel_ttf.otlp.wire import Malformed, Signal
 from otel_ttf.receivers.answers import RESPONSES, come_again, http_status, response
 from otel_ttf.receivers.body import MAX_BODY, Unusable, check_json, media_type, read_body
+from otel_ttf.receivers.connections import MaxConnections
 from otel_ttf.receivers.endpoint import Endpoint
 from otel_ttf.receivers.intake import GPC_HEADER, Disconnected, Intake
 from otel_ttf.receivers.prepare import Receipt
@@ -68,6 +69,11 @@ class HttpConfig(BaseModel):
     )
     body_timeout: Duration = Field(
         default=30 * SECOND, gt=0, description="A body that takes longer to arrive is refused."
+    )
+    max_connections: MaxConnections = Field(
+        default=None,
+        description="Connections at a time; beyond, the one that has waited longest without a request is closed. By "
+        "default 1000, or a quarter of the limit of open files.",
     )
     cors: CorsConfig = Field(default=CorsConfig(), description="Browsers: which pages may send.")
 

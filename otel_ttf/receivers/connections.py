@@ -1,0 +1,76 @@
+"""How many connections a listener has at most, and which one goes when there is no more room."""
+
+from __future__ import annotations
+
+from typing import Annotated, Protocol
+
+from pydantic import Field
+
+HTTP_CONNECTIONS = 1000  # a listener; gRPC, whose senders stay connected, has what is left
+_OWN_FILES = 256  # databases, timers, connections of our own
+_WITHOUT_LIMIT = 65_536
+
+MaxConnections = Annotated[int | None, Field(ge=1)]
+
+
+def open_files() -> int:
+    """Files that the process may have open, which on many systems is 1024 until somebody asks for more."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return _WITHOUT_LIMIT
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WITHOUT_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _WITHOUT_LIMIT)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+def shares(files: int) -> tuple[int, int]:
+    """(connections of an HTTP listener, of gRPC) where they are not configured: two of the former, and one."""
+    left = max(files - _OWN_FILES, 8)
+    http = min(HTTP_CONNECTIONS, left // 4)
+    return http, left - 2 * http
+
+
+class Closable(Protocol):
+    """A connection."""
+
+    def make_room(self, *, new: bool) -> None:
+        """Closes; new: it has just come, so its peer is to hear why."""
+
+
+class Connections:
+    """Those of one listener. Whoever has waited longest without a request goes when one too many comes.
+
+    So a flood of silent ones takes nobody's place; connections with a request on its way always stay.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.open = 0
+        self._idle: dict[Closable, None] = {}  # in the order in which they became so
+
+    def opened(self, connection: Closable) -> None:
+        """A new one. One of the idle ones is closed when there are too many, or else this one."""
+        self.open += 1
+        if self.open > self.limit:
+            oldest = next(iter(self._idle), connection)
+            self._idle.pop(oldest, None)
+            oldest.make_room(new=oldest is connection)
+            if oldest is connection:
+                return
+        self._idle[connection] = None
+
+    def busy(self, connection: Closable) -> None:
+        """A request's headers are complete."""
+        self._idle.pop(connection, None)
+
+    def idle(self, connection: Closable) -> None:
+        """The request is answered."""
+        self._idle[connection] = None
+
+    def closed(self, connection: Closable) -> None:
+        """It is gone."""
+        self.open -= 1
+        self._idle.pop(connection, None)

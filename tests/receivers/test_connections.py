@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+from test_hostile import HEAD, answer, connected
+
+from otel_ttf.receivers.connections import Connections, open_files, shares
+
+
+class Connection:
+    def __init__(self) -> None:
+        self.told: bool | None = None  # when it was closed: whether as a new one
+
+    def make_room(self, *, new: bool) -> None:
+        self.told = new
+
+
+def test_the_one_that_is_idle_longest_makes_room():
+    known = Connections(3)
+    first, second, third, fourth = (Connection() for _ in range(4))
+    for one in (first, second, third):
+        known.opened(one)
+    known.busy(first)
+    known.idle(first)  # answered: it is the last now
+    known.opened(fourth)
+    assert [one.told for one in (first, second, third, fourth)] == [None, False, None, None]
+    known.closed(second)
+    assert known.open == 3
+
+
+def test_where_all_are_busy_the_new_one_goes():
+    known = Connections(1)
+    first, second, third = Connection(), Connection(), Connection()
+    known.opened(first)
+    known.busy(first)
+    known.opened(second)
+    assert (first.told, second.told) == (None, True)
+    known.closed(second)
+    known.idle(first)
+    known.opened(third)
+    assert (first.told, third.told) == (False, None)
+
+
+@pytest.mark.parametrize("files", [0, 64, 1024, 4096, 1 << 20])
+def test_connections_leave_files_for_the_databases(files):
+    http, grpc = shares(files)
+    assert http >= 1
+    assert grpc >= http
+    assert files < 300 or 2 * http + grpc + 200 < files
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes():
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(1000, before[1]), before[1]))
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == open_files()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_header_block_that_comes_in_one_piece_has_a_limit_too(server):
+    lines = b"".join(b"x%d: y\r\n" % number for number in range(10_000))
+    with connected(server.otlp_port) as connection:
+        connection.sendall(HEAD + lines + b"content-length: 0\r\n\r\n")
+        assert answer(connection).startswith(b"HTTP/1.1 431")
+
+
+def test_who_has_asked_much_and_goes_away_is_no_error(server, capsys):
+    ask = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 20
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", server.api_port), 10) as connection:
+            connection.sendall(ask)
+            connection.recv(1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    with connected(server.api_port) as connection:
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert answer(connection).startswith(b"HTTP/1.1 200")
+    printed = capsys.readouterr()
+    assert "Exception" not in printed.out + printed.err
