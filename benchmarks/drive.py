@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 # A refusal that asks to come again is no failure; the same bytes go out again.
-_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED)
 _PAUSE = 0.1
 _PATIENCE = 60.0
 

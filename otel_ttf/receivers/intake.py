@@ -35,7 +35,8 @@ IN_FLIGHT = 256 << 20
 # once would be refused again, and gRPC takes all of it into memory first.
 GIANTS_SHARE = 4
 GIANTS_SECONDS = 5.0
-TIDY_SECONDS = 5.0  # after the last giant its memory goes back to the system
+# After the last giant its memory goes back to the system, and again when the tracker has followed it, too.
+TIDY_SECONDS = (5.0, 20.0)
 ALONE = JOINED // 2  # bytes; no two larger ones fit into a group
 # Groups at a time: of requests worked on here, of those that take a thread, and of those that stay alone.
 GROUPS = (1, 1, 1000)
@@ -173,7 +174,7 @@ class Intake:
         self.in_flight = InFlight(max_in_flight)
         # However many giants wait, there is room for the others.
         self._giants_in_flight = InFlight(max_in_flight // GIANTS_SHARE, GIANTS_SECONDS)
-        self._tidying: asyncio.TimerHandle | None = None
+        self._tidying: list[asyncio.TimerHandle] = []
 
     async def __call__(
         self,
@@ -230,16 +231,21 @@ class Intake:
         try:
             return await loop.run_in_executor(self._giants, _roomy, size, work, *arguments)
         finally:
-            if self._tidying is not None:
-                self._tidying.cancel()
-            self._tidying = loop.call_later(TIDY_SECONDS, loop.run_in_executor, self._giants, give_back)
+            self._untidy()
+            self._tidying = [
+                loop.call_later(seconds, loop.run_in_executor, self._giants, give_back)
+                for seconds in TIDY_SECONDS
+            ]
 
     def close(self) -> None:
         """Ends the worker threads; for when the receivers are stopped."""
-        if self._tidying is not None:
-            self._tidying.cancel()
+        self._untidy()
         for worker in (self._worker, self._giants, self._disk):
             worker.shutdown(wait=False, cancel_futures=True)
+
+    def _untidy(self) -> None:
+        for timer in self._tidying:
+            timer.cancel()
 
     def _lane(self, signal: Signal, size: int, *, trusted: bool, gpc: bool) -> Lane:
         """Lanes by size, so that small requests need not wait for larger ones."""

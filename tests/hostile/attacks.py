@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterator
 CROWD = 500  # slow ones at a time
 FLOOD = 10_000  # connections
 STREAMS = 10_000
+RATE = (
+    50  # parts a second, of 200 frames or streams each: 10,000 a second. More tells how fast the attacker is.
+)
 EXPORT = b"/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 POST = b"POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n"
 
@@ -93,7 +96,7 @@ def _trickle(
 def _hammer(
     port: int, parts: Callable[[], Iterator[bytes]], opened: Callable[[int], socket.socket] = greeted
 ) -> None:
-    """Sends as fast as it is taken and reads next to nothing; when it is closed, comes again."""
+    """Sends RATE parts a second and reads next to nothing; when it is closed, comes again."""
     while True:
         with contextlib.suppress(OSError), opened(port) as peer:
             peer.settimeout(1)
@@ -101,6 +104,7 @@ def _hammer(
                 peer.sendall(part)
                 if select.select([peer], [], [], 0)[0]:
                     peer.recv(1 << 20)
+                time.sleep(1 / RATE)
         time.sleep(0.01)
 
 
@@ -184,12 +188,12 @@ def continuations(port: int) -> None:
 
 def settings(port: int) -> None:
     """SETTINGS, each of which asks for an ACK."""
-    _hammer(port, lambda: itertools.repeat(frame(SETTINGS) * 1000))
+    _hammer(port, lambda: itertools.repeat(frame(SETTINGS) * 200))
 
 
 def pings(port: int) -> None:
     """PINGs, the same."""
-    _hammer(port, lambda: itertools.repeat(frame(PING, 0, 0, bytes(8)) * 1000))
+    _hammer(port, lambda: itertools.repeat(frame(PING, 0, 0, bytes(8)) * 200))
 
 
 def half_calls(port: int) -> None:

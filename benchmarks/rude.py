@@ -1,0 +1,161 @@
+"""What a well-behaved sender notices of rude ones: its time to OK, alone and under each attack, in turns.
+
+    python benchmarks/rude.py                        # every attack, about four minutes
+    python benchmarks/rude.py --only "rapid reset" --turns 9
+
+One server for each attack. The sender has four connections over gRPC, with 100 records a request at a steady pace;
+beside it one request goes over HTTP on a new connection every 50 ms. The attacks are those of tests/hostile/attacks.py,
+each in a process with less of the processor, since attackers bring their own machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drive import drive
+from load import Load
+from machine import describe
+
+HERE = Path(__file__).resolve().parent
+for folder in ("end_to_end", "hostile"):
+    sys.path.insert(0, str(HERE.parent / "tests" / folder))
+
+from attacks import ATTACKS  # noqa: E402
+from doors import attacking, record  # noqa: E402
+from server_process import ServerProcess  # noqa: E402
+
+SIZE = 100
+CLIENTS = 4
+PAUSE = 0.05
+HEADERS = {"content-type": "application/x-protobuf"}
+NOTHING = "nothing"
+
+
+@dataclass(slots=True)
+class Seen:
+    """Seconds to OK, by turn; processor seconds of the server a second; most bytes of memory."""
+
+    grpc: list[float] = field(default_factory=list)
+    http: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    rss: int = 0
+
+
+def main() -> int:
+    """Measures and prints; the exit code."""
+    options = _options()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    print(f"{options.turns} turns of {options.seconds:g} s, {options.pace:,.0f} records a second")
+    print(f"{describe(options.folder)}\n\n{_HEADER}", flush=True)
+    load = Load(SIZE, "logs")
+    for name in options.only or (NOTHING, *ATTACKS):
+        with (
+            tempfile.TemporaryDirectory(prefix="rude-", dir=options.folder) as work,
+            ServerProcess(Path(work) / "data") as server,
+        ):
+            alone, attacked = Seen(), Seen()
+            _turn(server, load, options, NOTHING, Seen())  # the first requests of a server are slower
+            for _ in range(options.turns):
+                _turn(server, load, options, NOTHING, alone)
+                _turn(server, load, options, name, attacked)
+            print(_row(name, alone, attacked), flush=True)
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--seconds", type=float, default=3, help="how long a turn is")
+    add("--turns", type=int, default=3, help="turns with and without each attack")
+    add("--pace", type=float, default=4000, help="records a second of the well-behaved sender")
+    add("--only", action="append", choices=(NOTHING, *ATTACKS), help="this attack; may be repeated")
+    add("--folder", type=Path, default=HERE.parent / "build", help="for data directories; on a real disk")
+    return parser.parse_args()
+
+
+def _turn(server: ServerProcess, load: Load, options: argparse.Namespace, name: str, seen: Seen) -> None:
+    with nullcontext() if name == NOTHING else attacking(server, name), _asking(server) as over_http:
+        cpu, began = server.cpu_seconds(), time.perf_counter()
+        sent = drive(server.grpc, load, clients=CLIENTS, seconds=options.seconds, pace=options.pace / CLIENTS)
+        seen.cpu.append((server.cpu_seconds() - cpu) / (time.perf_counter() - began))
+    seen.grpc.append(_p99(sent.took))
+    seen.http.append(_p99(over_http))
+    seen.rss = server.peak_rss()
+    time.sleep(0.5)
+
+
+@contextmanager
+def _asking(server: ServerProcess) -> Iterator[list[float]]:
+    """Requests over HTTP beside what is done inside; the seconds of each are in the list afterwards."""
+    seconds: list[float] = []
+    body = record()
+    over = threading.Event()
+    failed: list[Exception] = []
+
+    def ask() -> None:
+        while not over.wait(PAUSE):
+            began = time.perf_counter()
+            try:
+                status = server.request(
+                    "POST", "/v1/logs", body, headers=HEADERS, port=server.http_port
+                ).status
+                if status != 200:
+                    raise ConnectionError(f"the server answered {status}")
+            except OSError as error:
+                failed.append(error)
+                return
+            seconds.append(time.perf_counter() - began)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield seconds
+    finally:
+        over.set()
+        asking.join()
+    if failed:
+        raise failed[0]
+
+
+def _p99(values: list[float]) -> float:
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * 99 // 100) - 1)]
+
+
+_COLUMNS = (
+    "attack",
+    "gRPC p99 ms alone",
+    "under attack",
+    "ratio",
+    "HTTP p99 ms alone",
+    "under attack",
+    "ratio",
+    "CPU alone",
+    "under attack",
+    "RSS MB",
+)
+_HEADER = f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|"
+
+
+def _row(name: str, alone: Seen, attacked: Seen) -> str:
+    cells = [name]
+    for before, after in ((alone.grpc, attacked.grpc), (alone.http, attacked.http)):
+        first, second = statistics.median(before), statistics.median(after)
+        cells += [f"{first * 1000:.1f}", f"{second * 1000:.1f}", f"**{second / first:.2f}**"]
+    cells += [f"{statistics.median(seen.cpu):.2f}" for seen in (alone, attacked)]
+    return f"| {' | '.join([*cells, f'{attacked.rss / 1e6:.0f}'])} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
