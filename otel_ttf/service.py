@@ -52,6 +52,7 @@ from otel_ttf.telemetry import Telemetry, configure_logs
 from otel_ttf.tracker import Tracker
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.loop import CONSUMER
+from otel_ttf.units import SECOND
 from otel_ttf.vault import VaultRefused, open_vault
 from otel_ttf.vault.opening import FILE as VAULT_FILE
 
@@ -243,7 +244,13 @@ class Service:
             tracker.as_of,
             partial(self._readiness, event_log, tracker),
             telemetry,
-            routers=[rest_router(intake, max_body=http.max_request_body_size)],
+            routers=[
+                rest_router(
+                    intake,
+                    max_body=http.max_request_body_size,
+                    body_seconds=http.body_timeout / SECOND,
+                )
+            ],
             otlp=otlp_http,
             normalise=config.subject.normalise,
         )

@@ -30,6 +30,7 @@ def test_a_sidecar_takes_small_messages_and_a_small_disk():
     assert protocols.http is not None
     assert protocols.grpc.max_recv_msg_size_mib == 8
     assert protocols.http.max_request_body_size == 8 * MIB
+    assert config.receivers.otlp.max_in_flight == 64 * MIB
     assert (config.log.max_size, config.storage.max_size) == (512 * MIB, 384 * MIB)
 
 

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 
 CROWD = 500  # slow ones at a time
-FLOOD = 10_000  # connections
+FLOOD = 10_000  # connections,
+OPENED = 2500  # at most so many a second
 STREAMS = 10_000
 RATE = (
     50  # parts a second, of 200 frames or streams each: 10,000 a second. More tells how fast the attacker is.
@@ -136,6 +137,7 @@ def flood(port: int, opened: Callable[[int], socket.socket] = connected) -> None
     while True:
         with contextlib.suppress(OSError):
             peers.append(opened(port))
+        time.sleep(1 / OPENED)
         if len(peers) > FLOOD:
             peers.pop(0).close()
             time.sleep(0.01)

@@ -96,6 +96,8 @@ for _door in ("http", "rest"):
         Row(5, "rubbish behind gzip", _door, packed("gzip", _good + CANARY.encode()), 400),
         Row(5, "no gzip at all", _door, packed("gzip", CANARY.encode()), 400),
         Row(7, "headers of a byte a second", _door, Raw(head(_door)[:30], b"x", 1), 408),
+        Row(7, "a body in small parts", _door, Raw(head(_door, b"content-length: 1000"), b"x", 0.5), 408),
+        Row(7, "half a body", _door, Raw(head(_door, b"content-length: 1000") + b"half"), 408),
         Row(
             8,
             "two lengths",
@@ -162,8 +164,6 @@ ROWS += [
         Frames(message(CANARY.encode(), compressed=True), ((b"grpc-encoding", b"gzip"),)),
         "INTERNAL",
     ),
-    Row(7, "a body of a byte a second", "http", Raw(head("http", b"content-length: 1000"), b"x", 0.5), 408),
-    Row(7, "half a body", "http", Raw(head("http", b"content-length: 1000") + b"half"), 408),
     Row(11, "another method", "grpc", Call(record, method=f"/{CANARY}/Export"), "UNIMPLEMENTED"),
     Row(
         15,
