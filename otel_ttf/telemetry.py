@@ -99,6 +99,12 @@ class Telemetry:
             ["action"],
             registry=registry,
         )
+        self._mended = Counter(
+            "otel_ttf_mended",
+            "Parts of accepted records that were not kept as they came, by what was wrong with them.",
+            ["what"],
+            registry=registry,
+        )
         self._of_processors = {
             "masked": Counter(
                 "otel_ttf_pii_masked",
@@ -108,6 +114,7 @@ class Telemetry:
             ),
             "consent": self._consent,
             "consent_dropped": self._consent_dropped,
+            "mended": self._mended,
         }
         self._dropped = Counter(
             "otel_ttf_events_dropped",
@@ -138,6 +145,8 @@ class Telemetry:
             self._consent.labels(statement)
         for action in ("drop", "anonymise"):
             self._consent_dropped.labels(action)
+        for what in ("utf8", "nesting", "attributes", "elements", "values"):
+            self._mended.labels(what)
         for protocol in WAYS_IN:
             for signal in RECORDS:
                 self.way_in(signal, protocol)
@@ -166,7 +175,7 @@ class Telemetry:
     def counted(self, counts: Mapping[tuple[str, ...], int]) -> None:
         """Counts what processors have counted in a request that is in the log: (what, its labels) -> how often.
 
-        masked: detector (or `key`) and place; consent: statement; consent_dropped: action
+        masked: detector (or `key`) and place; consent: statement; consent_dropped: action; mended: what
         """
         for (what, *labels), count in counts.items():
             self._of_processors[what].labels(*labels).inc(count)

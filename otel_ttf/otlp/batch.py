@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from otel_ttf.otlp.events import Extract, Reading, Rules, Source, pack_ids
 from otel_ttf.otlp.leaving import keep
-from otel_ttf.otlp.mend import mend
-from otel_ttf.otlp.wire import SHAPES, Malformed, Signal, contents, decode
+from otel_ttf.otlp.mend import TOLD, mend
+from otel_ttf.otlp.wire import SHAPES, Malformed, Signal, contents, decode, decode_bounded
 from otel_ttf.pii.scanner import EVERYTHING, NAME, Scanner
 
 
@@ -67,7 +67,7 @@ class Batch:
     event_ids  place of a record -> REST event_id
     plain      the reference: everything is decoded and looked at, the scan is not believed
     gpc        the sender's browser said by header that nothing may be sold (Global Privacy Control)
-    rejected   place -> record, rule and what was found, without a value
+    as_it_is   what would have to be mended to be read is Malformed
     left_out   records that are gone although nothing was wrong with them: see `drop`
     said       what Book.join returned, if it is to be on the disk before the sender gets its OK
     counts     what processors count, by metric and labels (telemetry.counted): told once the batch is in the log
@@ -83,6 +83,7 @@ class Batch:
         event_ids: Mapping[int, str] | None = None,
         plain: bool = False,
         gpc: bool = False,
+        as_it_is: bool = False,
     ) -> None:
         self.signal = signal
         self.raw = raw
@@ -94,10 +95,11 @@ class Batch:
         self.left_out = 0
         self.said: int | None = None
         self.counts: dict[tuple[str, ...], int] = {}
-        self.rejected: dict[int, str] = {}
-        self.warnings: list[str] = []
         self.shape = SHAPES[signal]
+        self._as_it_is = as_it_is
         self._decoded: _Decoded | None = None
+        self._rules: dict[int, str] = {}  # place of what is rejected -> rule
+        self._warnings: list[tuple[int, str, int]] = []
         self._views: dict[int, Any] = {}
         self._changed: set[int] = set()
         self._subjects: dict[int, tuple[str, list[bytes]]] = {}  # token and attributes of a log record
@@ -123,11 +125,14 @@ class Batch:
         broken: Mapping[int, str] = {}
         # Decoded as a whole to check it: UTF-8 and all that the shallow messages take as bytes.
         try:
-            request = decode(self.signal, self.raw)
+            request = decode_bounded(self.signal, self.raw)
         except Malformed:
+            if self._as_it_is:
+                raise
             mended = mend(self.signal, self.raw)
             self.raw, broken = mended.raw, mended.broken
-            self.warnings += mended.warnings
+            for number, what, count in mended.notes:
+                self.mended(number, what, count)
             request = decode(self.signal, self.raw)
         names, sizes = contents(self.signal, request)
         del request  # of a large one it is twice the bytes, and what follows takes as much again
@@ -154,7 +159,7 @@ class Batch:
     @property
     def kept(self) -> int:
         """Those that are left."""
-        return self.records - len(self.rejected) - self.left_out
+        return self.records - len(self._rules) - self.left_out
 
     @property
     def resources(self) -> Sequence[Head]:
@@ -282,7 +287,7 @@ class Batch:
         """
         if self.signal != "metrics":
             self._dropped.add(number)
-            self.rejected.setdefault(number, f"{self.shape.records}[{number}]: {rule}")
+            self._rules.setdefault(number, rule)
             return
         if self._points is None:
             sizes = self._all.sizes
@@ -290,8 +295,46 @@ class Batch:
         if point is None:
             self._dropped.add(number)
         for at in range(self._all.sizes.get(number, 0)) if point is None else (point,):
-            place = self._points[number] + at
-            self.rejected.setdefault(place, f"data_points[{place}]: {rule}")
+            self._rules.setdefault(self._points[number] + at, rule)
+
+    def refusals(self, first: int, count: int) -> dict[int, str]:
+        """Of so many records from `first` on, or data points, those that are not taken: place among them -> record,
+        rule and what was found, without a value."""
+        if not self._rules:
+            return {}
+        name = "data_points" if self.signal == "metrics" else self.shape.records
+        return {
+            place - first: f"{name}[{place - first}]: {rule}"
+            for place, rule in self._rules.items()
+            if first <= place < first + count
+        }
+
+    @property
+    def rejected(self) -> dict[int, str]:
+        """`refusals` of all."""
+        return self.refusals(0, self.records)
+
+    def warn(self, number: int, text: str, count: int = 1) -> None:
+        """The sender is told about what was accepted. number: of a slice; in a text `%d` is how often in all."""
+        self._warnings.append((number, text, count))
+
+    def mended(self, number: int, what: str, count: int, text: str | None = None) -> None:
+        """Something was not kept as it came; it is counted, too. text: what the sender is told, if not in TOLD."""
+        self.warn(number, text or TOLD[what], count)
+        self.counts["mended", what] = self.counts.get(("mended", what), 0) + count
+
+    def warnings_of(self, first: int, end: int) -> list[str]:
+        """Warnings about slices from `first` up to `end`."""
+        told: dict[str, int] = {}
+        for number, text, count in self._warnings:
+            if first <= number < end:
+                told[text] = told.get(text, 0) + count
+        return [text.replace("%d", str(count)) for text, count in told.items()]
+
+    @property
+    def warnings(self) -> list[str]:
+        """About everything that came."""
+        return self.warnings_of(0, len(self) + 1)
 
     def drop(self, number: int, records: int = 1) -> None:
         """A slice goes, and its sender need not know.

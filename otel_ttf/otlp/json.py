@@ -11,15 +11,17 @@ import binascii
 import json
 import math
 import re
+from collections import Counter
 from functools import cache
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from otel_ttf.otlp.mend import mark
-from otel_ttf.otlp.wire import SHAPES, Malformed, Signal
+from otel_ttf.otlp.mend import TOO_DEEP, mark
+from otel_ttf.otlp.wire import MAX_DEPTH, MAX_NESTING, SHAPES, Malformed, Signal
 
 _F = FieldDescriptor
 _UNSIGNED = {_F.TYPE_UINT32: 32, _F.TYPE_FIXED32: 32, _F.TYPE_UINT64: 64, _F.TYPE_FIXED64: 64}
@@ -35,9 +37,8 @@ _SIGNED = {
 _LONG = frozenset([_F.TYPE_INT64, _F.TYPE_UINT64, _F.TYPE_FIXED64, _F.TYPE_SFIXED64, _F.TYPE_SINT64])
 _HEX = frozenset({"trace_id", "span_id", "parent_span_id"})
 MAX_CONTAINERS = 4_000_000
-# protobuf takes 100 messages within each other.
-_DEPTH = 100
-_TOO_DEEP = f"expected at most {_DEPTH} objects within each other"
+# Messages that a value needs below itself for what it holds.
+_HOLDING = {"arrayValue": 2, "kvlistValue": 3}
 _MOST_DIGITS = 40
 _INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
@@ -46,8 +47,11 @@ _MARKED = frozenset(["LogRecord", "Span", "Metric", "Resource", "Instrumentation
 _FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-def decode(signal: Signal, body: bytes) -> bytes:
-    """The protobuf bytes of a JSON request. Raises Malformed; its text names the place, never a value."""
+def decode(signal: Signal, body: bytes, mended: Counter[str] | None = None) -> bytes:
+    """The protobuf bytes of a JSON request. Raises Malformed; its text names the place, never a value.
+
+    mended  what was mended is counted here, see mend.TOLD
+    """
     # json makes an object of each; 64 MiB of `{},` would be more than a gigabyte.
     if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
         raise Malformed(f"expected at most {MAX_CONTAINERS} objects and arrays")
@@ -55,11 +59,11 @@ def decode(signal: Signal, body: bytes) -> bytes:
         text = body.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
         data = json.loads(text, parse_int=_digits, parse_constant=_no_constant)
     except RecursionError:
-        raise Malformed(_TOO_DEEP) from None
+        raise Malformed("expected fewer objects within each other: values at most 32 deep") from None
     except ValueError:
         raise Malformed(f"expected an OTLP {signal} request in JSON (UTF-8)") from None
     message = SHAPES[signal].request()
-    _fill(message, data, "", 0)
+    _fill(message, data, "", 0, 0, Counter() if mended is None else mended)
     return bytes(message.SerializeToString())
 
 
@@ -112,12 +116,22 @@ def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
     return {field.json_name: field for field in descriptor.fields}
 
 
-def _fill(message: Any, data: object, where: str, depth: int) -> bool:
-    """Whether a text was mended in it that it does not say so of itself."""
+def _fill(message: Any, data: object, where: str, depth: int, nested: int, done: Counter[str]) -> bool:
+    """Whether a text was mended in it that it does not say so of itself.
+
+    depth  how many messages it is within; nested: how many of these are values
+    """
     if not isinstance(data, dict):
         raise Malformed(f"{where or 'request'}: expected an object, found {_kind(data)}")
-    if depth > _DEPTH:
-        raise Malformed(_TOO_DEEP)
+    if message.DESCRIPTOR is AnyValue.DESCRIPTOR:
+        nested += 1
+        if nested > MAX_NESTING or (
+            depth > MAX_DEPTH - 3
+            and any(depth + below > MAX_DEPTH for name, below in _HOLDING.items() if name in data)
+        ):
+            message.string_value = TOO_DEEP
+            done["nesting"] += 1
+            return False
     fields = _fields(message.DESCRIPTOR)
     mended = False
     for key, value in data.items():
@@ -126,8 +140,10 @@ def _fill(message: Any, data: object, where: str, depth: int) -> bool:
             continue
         here = f"{where}.{key}" if where else key
         if field.type == _F.TYPE_STRING:
-            given, value = value, _unicode(value)
-            mended |= value != given
+            given, value = value, unicode(value)
+            if value != given:
+                mended = True
+                done["utf8"] += 1
         if field.is_repeated:
             if not isinstance(value, list):
                 raise Malformed(f"{here}: expected an array, found {_kind(value)}")
@@ -135,13 +151,13 @@ def _fill(message: Any, data: object, where: str, depth: int) -> bool:
             for index, element in enumerate(value):
                 spot = f"{here}[{index}]"
                 if field.type == _F.TYPE_MESSAGE:
-                    mended |= _fill(target.add(), element, spot, depth + 1)
+                    mended |= _fill(target.add(), element, spot, depth + 1, nested, done)
                 else:
                     target.append(_scalar(field, element, spot))
         elif field.type == _F.TYPE_MESSAGE:
             child = getattr(message, field.name)
             child.SetInParent()
-            mended |= _fill(child, value, here, depth + 1)
+            mended |= _fill(child, value, here, depth + 1, nested, done)
         else:
             setattr(message, field.name, _scalar(field, value, here))
     if mended and message.DESCRIPTOR.name in _MARKED:
@@ -150,10 +166,10 @@ def _fill(message: Any, data: object, where: str, depth: int) -> bool:
     return mended
 
 
-def _unicode(value: object) -> object:
+def unicode(value: object) -> object:
     """A text, or a list of them, without halves of surrogate pairs: bytes that are no UTF-8 were read as these."""
     if isinstance(value, list):
-        return [_unicode(element) for element in value]
+        return [unicode(element) for element in value]
     if not isinstance(value, str) or _HALF.search(value) is None:
         return value
     try:

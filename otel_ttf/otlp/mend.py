@@ -1,29 +1,46 @@
-"""What becomes of a request that protobuf will not read: one bad text in it, and the whole of it would be lost.
+"""What becomes of a request that protobuf will not read, and of one with values that are nested too deeply.
 
 Records are looked at one by one. Bytes in a text that are no UTF-8 become U+FFFD, and the record says so; values
-that are nested too deeply are cut; what cannot be read even then is rejected, and the other records are kept.
+beyond MAX_NESTING are cut; what cannot be read even then is rejected, and the other records are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, NumberDataPoint
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from otel_ttf.otlp.wire import BROKEN, BYTES, SHAPES, Malformed, Signal, fields
+from otel_ttf.otlp.wire import (
+    BYTES,
+    MAX_DEPTH,
+    MAX_NESTING,
+    SHAPES,
+    TEXT,
+    VALUE,
+    Layout,
+    Malformed,
+    Signal,
+    decode,
+    decode_bounded,
+    delimited,
+    fields,
+    layout,
+)
 
 REPAIRED = "ttf.utf8_repaired"
-MAX_NESTING = 32  # values within each other; protobuf itself reads some 48
-MAX_BYTES = 4 << 20  # of a record: a larger one is rejected, since mending it would take seconds
-MAX_DEPTH = 100  # messages within each other: protobuf reads no more
-_TOO_DEEP = AnyValue(string_value="<too deep>").SerializeToString()
+MAX_BYTES = 4 << 20  # of a record that protobuf will not read: mending a larger one would take seconds
+TOO_DEEP = "<too deep>"
+# What was done -> how its sender is told, with the number.
+TOLD = {
+    "utf8": f"texts that are no UTF-8: %d, mended with U+FFFD and marked by {REPAIRED}",
+    "nesting": f"values nested more than {MAX_NESTING} deep: %d, cut",
+}
+_TOO_DEEP = AnyValue(string_value=TOO_DEEP).SerializeToString()
 _TRUE = KeyValue(key=REPAIRED, value=AnyValue(bool_value=True))
 # Numbers of the fields that these stand in, the same in all signals.
 _RESOURCE, _SCOPE, _RECORD = (1, 1), (1, 2, 1), (1, 2, 2)
@@ -33,27 +50,25 @@ _RESOURCE, _SCOPE, _RECORD = (1, 1), (1, 2, 1), (1, 2, 2)
 class Mended:
     """A request that can be read.
 
-    raw       in its records' order, none of them gone
-    broken    number of a record -> what is wrong with it; an empty one stands in its place
-    warnings  about what was mended
+    raw     in its records' order, none of them gone; as it came if nothing is wrong with it
+    broken  number of a record -> what is wrong with it; an empty one stands in its place
+    notes   (number of the record that it stands in or before, what was done, see TOLD, how often)
     """
 
     raw: bytes
     broken: dict[int, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    notes: list[tuple[int, str, int]] = field(default_factory=list)
 
 
 def mend(signal: Signal, raw: bytes) -> Mended:
-    """Mends what `wire.decode` refuses. Raises Malformed: not even its records can be told apart."""
+    """Mends what `wire.decode_bounded` refuses. Raises Malformed: not even its records can be told apart."""
     shape = SHAPES[signal]
-    malformed = f"expected an OTLP {signal} request in protobuf"
     try:
         shallow = shape.shallow.FromString(raw)
     except DecodeError:
-        raise Malformed(malformed) from None
-    mending = _Mending(shape.request)
+        raise Malformed(f"expected an OTLP {signal} request in protobuf") from None
+    mending = _Mending(signal)
     broken: dict[int, str] = {}
-    number = 0
     for by_resource in shallow.resources:
         mending.url(by_resource)
         lost = mending.head(by_resource.resource, Resource, _RESOURCE)
@@ -63,12 +78,14 @@ def mend(signal: Signal, raw: bytes) -> Mended:
             for place, data in enumerate(by_scope.records):
                 new = None if gone else mending.message(shape.record, data, _RECORD)
                 if new is None:
-                    broken[number] = gone or _expected(shape.record.DESCRIPTOR.name)
+                    broken[mending.number] = gone or _expected(shape.record, data)
                     new = _NOTHING[signal]
                 if new is not data:
                     by_scope.records[place] = new
-                number += 1
-    return Mended(shallow.SerializeToString(), broken, mending.warnings)
+                mending.number += 1
+    if not (broken or mending.notes):
+        return Mended(raw)
+    return Mended(shallow.SerializeToString(), broken, mending.notes)
 
 
 # What stands in the place of a broken one; of a metric's data points, at least one is lost.
@@ -79,8 +96,11 @@ _NOTHING: Mapping[Signal, bytes] = {
 }
 
 
-def _expected(message: str) -> str:
-    return f"expected a {message} in protobuf"
+def _expected(kind: type[Any], data: bytes) -> str:
+    within = (
+        f" of at most {MAX_BYTES} bytes, since not all of it can be read" if len(data) > MAX_BYTES else ""
+    )
+    return f"expected a {kind.DESCRIPTOR.name} in protobuf{within}"
 
 
 def mark(message: Any) -> None:
@@ -89,27 +109,24 @@ def mark(message: Any) -> None:
     attributes.append(_TRUE)
 
 
+class _NoRoom(Exception):
+    """The nearest value around is nested too deeply."""
+
+
 class _Mending:
-    """Mends the parts of a request, and counts what was mended. request: the official message."""
+    """Mends the parts of a request, and notes what was mended. number: of the record that is next."""
 
-    def __init__(self, request: type[Any]) -> None:
-        self._request = request
-        self.texts = 0
-        self.deep = 0
-
-    @property
-    def warnings(self) -> list[str]:
-        told = []
-        if self.texts:
-            told.append(f"texts that are no UTF-8: {self.texts}, mended with U+FFFD and marked by {REPAIRED}")
-        if self.deep:
-            told.append(f"values nested more than {MAX_NESTING} deep: {self.deep}, cut")
-        return told
+    def __init__(self, signal: Signal) -> None:
+        self._signal = signal
+        self.number = 0
+        self.notes: list[tuple[int, str, int]] = []
+        self._texts = self._deep = 0
 
     def url(self, container: Any) -> None:
         new = self._text(container.schema_url)
         if new is not None:
             container.schema_url = new
+            self._note()
 
     def head(self, occurrences: Any, kind: type[Any], place: tuple[int, ...]) -> str | None:
         """A resource or a scope; why all below it is lost, if it cannot be read."""
@@ -117,40 +134,48 @@ class _Mending:
         new = self.message(kind, data, place)
         if new is None:
             del occurrences[:]
-            return _expected(kind.DESCRIPTOR.name)
+            return _expected(kind, data)
         if new is not data:
             occurrences[:] = [new]
         return None
 
     def message(self, kind: type[Any], data: bytes, place: tuple[int, ...]) -> bytes | None:
-        """An encoded message that can be read; the same object: it could be before; None: it cannot.
+        """An encoded message that can be read; the same object: nothing is wrong with it; None: it cannot.
 
         place  numbers of the fields that it stands in
         """
-        if self._reads(data, place):
+        if self._reads(data, place, decode_bounded):
             return data
-        if len(data) > MAX_BYTES:
+        reads = self._reads(data, place, decode)
+        if len(data) > MAX_BYTES and not reads:
             return None
-        texts = self.texts
         try:
-            new = self._walk(_plan(kind.DESCRIPTOR), data, 0, len(data), 0, 0)
+            new = self._walk(layout(kind.DESCRIPTOR), data, 0, len(data), len(place), 0)
         except (Malformed, IndexError):
-            return None
+            new = None
         if new is None:
-            return None
-        if self.texts > texts:
+            self._texts = self._deep = 0
+            return data if reads else None
+        if self._texts:
             marked = kind()
             mark(marked)
             new += marked.SerializeToString()
-        return new if self._reads(new, place) else None
+        self._note()
+        return new if self._reads(new, place, decode) else None
 
-    def _reads(self, data: bytes, place: tuple[int, ...]) -> bool:
+    def _note(self) -> None:
+        for what, count in (("utf8", self._texts), ("nesting", self._deep)):
+            if count:
+                self.notes.append((self.number, what, count))
+        self._texts = self._deep = 0
+
+    def _reads(self, data: bytes, place: tuple[int, ...], read: Callable[[Signal, bytes], Any]) -> bool:
         # In a request: what stands in it may be nested less deeply than what stands alone.
         for number in reversed(place):
-            data = _field(number, data)
+            data = delimited(number, data)
         try:
-            self._request.FromString(data)
-        except DecodeError:
+            read(self._signal, data)
+        except Malformed:
             return False
         return True
 
@@ -158,76 +183,39 @@ class _Mending:
         try:
             data.decode()
         except UnicodeDecodeError:
-            self.texts += 1
+            self._texts += 1
             return data.decode(errors="replace").encode()
         return None
 
-    def _walk(self, plan: _Plan, data: bytes, at: int, end: int, depth: int, nested: int) -> bytes | None:
+    def _walk(self, plan: Layout, data: bytes, at: int, end: int, depth: int, nested: int) -> bytes | None:
         """The mended bytes of a message that stands at a place; None: nothing is wrong with them.
 
-        nested  how many values it is within
-        Raises Malformed or IndexError.
+        depth   how many messages it is within; nested: how many values
+        Raises Malformed or IndexError; _NoRoom: protobuf would not read it, so deep does it stand.
         """
         if depth > MAX_DEPTH:
-            raise Malformed(BROKEN)
+            raise _NoRoom
         parts: list[bytes] = []
         begin = copied = at
         for number, kind, start, stop in fields(data, at, end):
             below = plan.get(number) if kind == BYTES else None
             new = None
-            if below is _TEXT:
+            if below is TEXT:
                 new = self._text(data[start:stop])
             elif below is not None:
-                deeper = nested + (below is _VALUE)
-                if deeper > MAX_NESTING:
-                    self.deep += 1
-                    new = _TOO_DEEP
-                else:
+                deeper = nested + (below is VALUE)
+                try:
+                    if deeper > MAX_NESTING:
+                        raise _NoRoom
                     new = self._walk(below, data, start, stop, depth + 1, deeper)
+                except _NoRoom:
+                    if below is not VALUE or depth == MAX_DEPTH:
+                        raise
+                    if data[start:stop] != _TOO_DEEP:  # from JSON, or sent on by another of us
+                        self._deep += 1
+                        new = _TOO_DEEP
             if new is not None:
-                parts += [data[copied:begin], _field(number, new)]
+                parts += [data[copied:begin], delimited(number, new)]
                 copied = stop
             begin = stop
         return b"".join([*parts, data[copied:end]]) if parts else None
-
-
-# Fields of a message that are texts or messages: number -> what they are.
-_Plan = dict[int, "_Plan"]
-_TEXT: _Plan = {}
-
-
-@cache
-def _plan(descriptor: Descriptor) -> _Plan:
-    plans: dict[str, _Plan] = {}
-
-    def made(descriptor: Descriptor) -> _Plan:
-        plan = plans.get(descriptor.full_name)
-        if plan is None:
-            # One object for all that values are in.
-            plan = _VALUE if descriptor is AnyValue.DESCRIPTOR else {}
-            plans[descriptor.full_name] = plan  # before what is below: types contain themselves
-            for one in descriptor.fields:
-                if one.type == FieldDescriptor.TYPE_STRING:
-                    plan[one.number] = _TEXT
-                elif one.type == FieldDescriptor.TYPE_MESSAGE:
-                    assert one.message_type is not None
-                    plan[one.number] = made(one.message_type)
-        return plan
-
-    return made(descriptor)
-
-
-_VALUE: _Plan = {}
-
-
-def _field(number: int, data: bytes) -> bytes:
-    return _written(number << 3 | BYTES) + _written(len(data)) + data
-
-
-def _written(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -18,7 +19,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
-from opentelemetry.proto.common.v1.common_pb2 import KeyValueList
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValueList
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -28,6 +29,8 @@ SIGNALS: tuple[Signal, ...] = ("logs", "traces", "metrics")
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types; OTLP has no groups
 BROKEN = "expected an OTLP request in protobuf"
+MAX_NESTING = 32  # values within each other
+MAX_DEPTH = 100  # messages within each other: protobuf reads no more
 
 _PACKAGE = "otel_ttf.shallow"
 _POINTS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
@@ -153,9 +156,64 @@ SHAPES: dict[Signal, Shape] = {
 
 
 def decode(signal: Signal, raw: bytes) -> Any:
-    """The official request message. Raises Malformed: not protobuf, not UTF-8, or nested too deeply."""
+    """The official request message. Raises Malformed: not protobuf, not UTF-8, or deeper than MAX_DEPTH."""
     try:
         return SHAPES[signal].request.FromString(raw)
+    except DecodeError:
+        raise Malformed(f"expected an OTLP {signal} request in protobuf, text in UTF-8") from None
+
+
+# What a request is put into, so that protobuf stops where lists are nested too deeply: each is two messages, below the
+# request and at least three others. Groups need no length.
+_AROUND = MAX_DEPTH - (4 + 2 * MAX_NESTING)
+_OPEN, _CLOSE = b"\x0b" * _AROUND, b"\x0c" * _AROUND
+# One of these bytes is in each value that holds others: tags of a list and of a map's value, however they are written.
+_HOLDING = b"\x2a\xaa\x12\x92"
+_COUNTED = 1024  # bytes: up to there counting them takes less time than the groups do
+
+
+def _wrapper() -> tuple[type[Any], dict[Signal, tuple[bytes, Any]]]:
+    """(groups in a group; signal -> the tag of a request in the innermost, and what gets it out)."""
+    file = descriptor_pb2.FileDescriptorProto(name="otel_ttf/around.proto", package=_PACKAGE, syntax="proto2")
+    outer = file.message_type.add(name="Around")
+    group = outer.nested_type.add(name="In")
+    for message in (outer, group):
+        message.field.add(
+            name="in",
+            number=1,
+            type=_Field.TYPE_GROUP,
+            type_name=f".{_PACKAGE}.Around.In",
+            label=_Field.LABEL_OPTIONAL,
+        )
+    ways = {}
+    for number, signal in enumerate(SIGNALS, 2):
+        request = SHAPES[signal].request.DESCRIPTOR
+        file.dependency.append(request.file.name)
+        group.field.add(
+            name=signal,
+            number=number,
+            type=_Field.TYPE_MESSAGE,
+            type_name=f".{request.full_name}",
+            label=_Field.LABEL_OPTIONAL,
+        )
+        path = ".".join(["in"] * _AROUND + [signal])
+        ways[signal] = bytes([number << 3 | BYTES]), attrgetter(path)
+    pool = descriptor_pool.Default()  # where the official messages are
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.Around")), ways
+
+
+_WRAPPER, _WAYS = _wrapper()
+
+
+def decode_bounded(signal: Signal, raw: bytes) -> Any:
+    """The same. Raises Malformed also for values that may be nested deeper than MAX_NESTING: lists that are, and maps
+    from two thirds of that on."""
+    if len(raw) < _COUNTED and len(raw) - len(raw.translate(None, _HOLDING)) < MAX_NESTING:
+        return decode(signal, raw)
+    tag, request = _WAYS[signal]
+    try:
+        return request(_WRAPPER.FromString(b"".join([_OPEN, tag, written(len(raw)), raw, _CLOSE])))
     except DecodeError:
         raise Malformed(f"expected an OTLP {signal} request in protobuf, text in UTF-8") from None
 
@@ -230,3 +288,52 @@ def varint(raw: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
     raise Malformed(BROKEN)
+
+
+def delimited(number: int, data: bytes) -> bytes:
+    """A field that is a message, a text, or bytes."""
+    return written(number << 3 | BYTES) + written(len(data)) + data
+
+
+def written(value: int) -> bytes:
+    """A varint."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+# What may stand in a message, by number of the field: TEXT, or what may stand in the message that it is.
+Layout = dict[int, "Layout"]
+TEXT: Layout = {}
+_LAYOUTS: dict[str, Layout] = {}
+
+
+def layout(descriptor: Descriptor) -> Layout:
+    """The texts and messages of a message type; of one type always the same object."""
+    made = _LAYOUTS.get(descriptor.full_name)
+    if made is None:
+        made = _LAYOUTS[descriptor.full_name] = {}  # before what is below: types contain themselves
+        for field in descriptor.fields:
+            if field.type == FieldDescriptor.TYPE_STRING:
+                made[field.number] = TEXT
+            elif field.message_type is not None:
+                made[field.number] = layout(field.message_type)
+    return made
+
+
+def within(outer: Layout) -> list[Layout]:
+    """A message type and all that may stand in it, each once."""
+    found = {id(outer): outer}
+    waiting = [outer]
+    while waiting:
+        for inner in waiting.pop().values():
+            if inner is not TEXT and id(inner) not in found:
+                found[id(inner)] = inner
+                waiting.append(inner)
+    return list(found.values())
+
+
+VALUE = layout(AnyValue.DESCRIPTOR)

@@ -211,7 +211,7 @@ class _Request:
         records = {number: self._record(number) for number in numbers if not batch.gone(number)}
         for number, record in records.items():
             over = self.over.get(number, ())
-            self._collect(record, {token for one in over for token in one.named}, over)
+            self._collect(number, record, {token for one in over for token in one.named}, over)
         if self.said:
             batch.said = book.join(self.said)
 
@@ -233,7 +233,8 @@ class _Request:
         for head in looked_at:
             message = (Resource if head.kind == "resource" else InstrumentationScope).FromString(head.data)
             message.DiscardUnknownFields()
-            one = _Around(head, message, self._stated(message), self.subjects.named(message))
+            bits = self._stated(message, head.first if head.first < head.end else None)
+            one = _Around(head, message, bits, self.subjects.named(message))
             self.around.append(one)
             if batch.gpc:
                 self._say(self.subjects.within(message), DO_NOT_SELL, batch.arrival)
@@ -247,13 +248,13 @@ class _Request:
 
     # Statements.
 
-    def _stated(self, message: Any) -> int:
-        """What a part of the request states, as bits."""
+    def _stated(self, message: Any, number: int | None) -> int:
+        """What a part of the request states, as bits. number: of a slice that it is part of, or stands above."""
         bits = self.consent.statements.of(message, trusted=self.batch.trusted)
         if bits:
             self._count_said(bits)
-            if bits & UNREADABLE and _WARNING not in self.batch.warnings:
-                self.batch.warnings.append(_WARNING)
+            if bits & UNREADABLE and number is not None:
+                self.batch.warn(number, _WARNING)
         return bits
 
     def _say(self, tokens: Iterable[bytes], bits: int, at: int) -> None:
@@ -266,18 +267,18 @@ class _Request:
             for token in tokens:
                 self.said[token] = self.said.get(token, told).join(told)
 
-    def _collect(self, part: Any, above: set[bytes], over: Sequence[_Around]) -> None:
-        """Statements of a part of a record. above: whom it is about if it names nobody itself."""
+    def _collect(self, number: int, part: Any, above: set[bytes], over: Sequence[_Around]) -> None:
+        """Statements of a part of a record, that of a slice. above: whom it is about if it names nobody itself."""
         named = self.subjects.named(part) or above
         times = [getattr(part, name) for name in _TIMES.get(part.DESCRIPTOR.name, _TIME)]
         at, _ = self.consent.rules.at(times, self.batch.arrival)
-        self._say(named, self._stated(part), at)
+        self._say(named, self._stated(part, number), at)
         for one in over:
             self._say(named | one.named, one.bits, at)
         if self.batch.gpc:
             self._say(self.subjects.within(part), DO_NOT_SELL, self.batch.arrival)
         for child in below(part)[1]:
-            self._collect(child, named, over)
+            self._collect(number, child, named, over)
 
     # Judging.
 

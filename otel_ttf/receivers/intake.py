@@ -183,6 +183,7 @@ class Intake:
         *,
         protocol: str,
         event_ids: Mapping[int, str] | None = None,
+        mended: Mapping[str, int] | None = None,
         trusted: bool = False,
         gpc: bool = False,
     ) -> Receipt:
@@ -190,6 +191,7 @@ class Intake:
 
         protocol   grpc, http or rest: how it is counted
         event_ids  REST event ids by place of the record
+        mended     what was mended when it became protobuf, and how often: see mend.TOLD
         trusted    subjects that are tokens already stay as they are
         gpc        the request came with Global Privacy Control: see GPC_HEADER
         Raises Malformed (the sender's mistake, for good) or LogRefused (come again later); nothing else.
@@ -203,7 +205,7 @@ class Intake:
                 self.in_flight.hold(len(raw)),
             ):
                 lane = self._lane(signal, len(raw), trusted=trusted, gpc=gpc)
-                receipt = await lane.enter(Request(raw, event_ids))
+                receipt = await lane.enter(Request(raw, event_ids, mended or {}))
                 if isinstance(receipt, Exception):
                     if isinstance(receipt, _NotWritten):
                         way.refused.inc(receipt.records)
@@ -267,10 +269,10 @@ class Intake:
         size = sum(len(request.raw) for request in requests)
         parts = await self.offload(size, self._prepare, signal, requests, trusted, gpc)
         if len(parts) == 1:
-            await self._append(parts[0], answers)
+            await self._append(parts[0][0], answers)
         else:
             await asyncio.gather(
-                *(self._append(part, [answer]) for part, answer in zip(parts, answers, strict=True))
+                *(self._append(part, [answers[number] for number in numbers]) for part, numbers in parts)
             )
 
     async def _keep(self, said: int) -> None:

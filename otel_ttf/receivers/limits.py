@@ -5,27 +5,29 @@ Two bytes are an empty ResourceLogs, of which decoding makes a kilobyte: 64 MiB 
 
 from __future__ import annotations
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-
 from otel_ttf.otlp.wire import (
     BROKEN,
     BYTES,
     FIXED32,
     FIXED64,
+    MAX_DEPTH,
     SHAPES,
     SIGNALS,
+    TEXT,
     VARINT,
+    Layout,
     Malformed,
     Signal,
     fields,
+    layout,
     varint,
+    within,
 )
 
 MAX_OUTER = 10_000  # resources and scopes, and what else stands beside them
-MAX_RECORDS = 250_000
+MAX_RECORDS = 200_000
 # Messages of all kinds: attributes and their values, data points, events. Decoding makes some 50 bytes of each.
 MAX_PARTS = 4_000_000
-MAX_DEPTH = 100  # protobuf reads no more
 
 # A request that is smaller than this cannot hold too many: two bytes are the least for each.
 _OUTER_FROM = 2 * MAX_OUTER
@@ -38,9 +40,6 @@ _SCOPES = 2
 
 _OUTER = f"expected at most {MAX_OUTER} resources and scopes in a request"
 
-# Fields of a message type that are messages: number -> the fields of that type.
-_Fields = dict[int, "_Fields"]
-
 
 def check(signal: Signal, raw: bytes) -> None:
     """Raises Malformed when an OTLP request holds too many resources, scopes, records, or parts of these."""
@@ -49,7 +48,7 @@ def check(signal: Signal, raw: bytes) -> None:
     _check_outer(raw)
     # Every part has its tag: fewer bytes of these values are fewer parts. Counting them takes no time.
     if len(raw) >= _PARTS_FROM and sum(map(raw.count, _TAGS[signal])) > MAX_PARTS:
-        _check_parts(raw, _BELOW[signal])
+        _check_parts(raw, layout(SHAPES[signal].request.DESCRIPTOR))
 
 
 def _check_outer(raw: bytes) -> None:
@@ -75,9 +74,9 @@ def _check_outer(raw: bytes) -> None:
         raise Malformed(BROKEN) from None
 
 
-def _check_parts(raw: bytes, below: _Fields) -> None:
+def _check_parts(raw: bytes, below: Layout) -> None:
     parts, at, end = 0, 0, len(raw)
-    waiting: list[tuple[int, _Fields]] = []
+    waiting: list[tuple[int, Layout]] = []
     try:
         while True:
             while at >= end:
@@ -97,7 +96,7 @@ def _check_parts(raw: bytes, below: _Fields) -> None:
                 if at + length > end:
                     raise Malformed(BROKEN)
                 inner = below.get(tag >> 3)
-                if inner is None:
+                if inner is None or inner is TEXT:
                     at += length
                     continue
                 parts += 1
@@ -120,26 +119,11 @@ def _check_parts(raw: bytes, below: _Fields) -> None:
         raise Malformed(BROKEN) from None
 
 
-def _below(descriptor: Descriptor, known: dict[str, _Fields]) -> _Fields:
-    fields = known.get(descriptor.full_name)
-    if fields is None:
-        fields = known[descriptor.full_name] = {}  # types contain themselves
-        for field in descriptor.fields:
-            if field.type == FieldDescriptor.TYPE_MESSAGE and field.message_type is not None:
-                fields[field.number] = _below(field.message_type, known)
-    return fields
-
-
-def _tags(known: dict[str, _Fields]) -> list[bytes]:
+def _tags(below: Layout) -> list[bytes]:
     """The first bytes that messages in messages can begin with."""
-    numbers = {number for fields in known.values() for number in fields}
+    numbers = {number for one in within(below) for number, inner in one.items() if inner is not TEXT}
     tags = {number << 3 | BYTES for number in numbers}
     return [bytes([tag if tag < 128 else tag & 127 | 128]) for tag in sorted(tags)]
 
 
-_BELOW: dict[Signal, _Fields] = {}
-_TAGS: dict[Signal, list[bytes]] = {}
-for _signal in SIGNALS:
-    _known: dict[str, _Fields] = {}
-    _BELOW[_signal] = _below(SHAPES[_signal].request.DESCRIPTOR, _known)
-    _TAGS[_signal] = _tags(_known)
+_TAGS = {signal: _tags(layout(SHAPES[signal].request.DESCRIPTOR)) for signal in SIGNALS}

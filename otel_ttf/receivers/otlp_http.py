@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
@@ -158,11 +159,15 @@ class _OtlpHttp:
             if media not in (PROTOBUF, JSON):
                 raise Unusable(415, _TYPES, {"Accept": f"{PROTOBUF}, {JSON}"})
             raw = await read_body(headers, receive, intake, limit=self._limit, seconds=self._seconds)
+            mended: Counter[str] = Counter()
             if media == JSON:
                 # Counted also while it waits for a worker.
                 with intake.in_flight.hold(len(raw)):
-                    raw = await intake.offload(len(raw), _from_json, signal, raw)
-        return signal, await intake(signal, raw, protocol="http", trusted=self._trusted, gpc=has_gpc(headers))
+                    raw = await intake.offload(len(raw), _from_json, signal, raw, mended)
+        gpc = has_gpc(headers)
+        return signal, await intake(
+            signal, raw, protocol="http", mended=mended, trusted=self._trusted, gpc=gpc
+        )
 
 
 def has_gpc(headers: Mapping[bytes, bytes]) -> bool:
@@ -170,9 +175,9 @@ def has_gpc(headers: Mapping[bytes, bytes]) -> bool:
     return headers.get(_GPC) == b"1"
 
 
-def _from_json(signal: Signal, body: bytes) -> bytes:
+def _from_json(signal: Signal, body: bytes, mended: Counter[str]) -> bytes:
     check_json(body, containers=MAX_CONTAINERS, commas=MAX_COMMAS)
-    return decode(signal, body)
+    return decode(signal, body, mended)
 
 
 def retry_after(refused: LogRefused) -> dict[str, str]:

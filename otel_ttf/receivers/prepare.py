@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from google.protobuf.message import DecodeError
+
 from otel_ttf.clock import Clock
 from otel_ttf.log.base import Entry, LogRefused
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules
-from otel_ttf.otlp.wire import SHAPES, Signal
+from otel_ttf.otlp.wire import SHAPES, Malformed, Signal, decode_bounded
 from otel_ttf.pii.consent import ConsentRefused
 from otel_ttf.receivers.limits import MAX_OUTER, check
 
@@ -41,10 +43,12 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """OTLP in protobuf as it came. event_ids: REST event ids by place of the record."""
+    """OTLP in protobuf. event_ids: REST event ids by place of the record; mended: what was mended before it was
+    protobuf, how often, see mend.TOLD."""
 
     raw: bytes
     event_ids: Mapping[int, str] | None = None
+    mended: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,10 @@ class Prepared:
     said: int | None = None
 
 
+# What became of some requests, and which these are.
+Part = tuple[Prepared | Exception, Sequence[int]]
+
+
 class Preparation:
     """Reads requests and runs the processors over them. Any thread may call."""
 
@@ -73,28 +81,37 @@ class Preparation:
 
     def __call__(
         self, signal: Signal, requests: Sequence[Request], trusted: bool, gpc: bool = False
-    ) -> list[Prepared | Exception]:
-        """All as one when nothing is wrong with any of them; else each alone, with what is wrong with it.
+    ) -> list[Part]:
+        """All that can be read as they came as one, and each of the others alone, with what is wrong with it.
 
         Whatever one of them brings about, be it an error of ours, is no business of the others.
         """
-        if len(requests) > 1:
-            try:
-                together = self._together(signal, requests, trusted=trusted, gpc=gpc)
-            except Exception:  # noqa: BLE001 - it comes again below, alone, and is told to the one whose it is
-                together = None
+        numbers = list(range(len(requests)))
+        joined = numbers
+        parts: list[Part] = []
+        if len(numbers) > 1:
+            together = self._together(signal, requests, trusted=trusted, gpc=gpc)
+            if together is None:
+                joined = [number for number in numbers if _sound(signal, requests[number].raw)]
+                if 1 < len(joined) < len(numbers):
+                    sound = [requests[number] for number in joined]
+                    together = self._together(signal, sound, trusted=trusted, gpc=gpc)
             if together is not None:
-                return [together]
-        return [self._alone(signal, request, trusted=trusted, gpc=gpc) for request in requests]
+                parts.append((together, joined))
+                numbers = sorted(set(numbers) - set(joined))
+        for number in numbers:
+            parts.append((self._alone(signal, requests[number], trusted=trusted, gpc=gpc), [number]))
+        return parts
 
     def _alone(self, signal: Signal, request: Request, *, trusted: bool, gpc: bool) -> Prepared | Exception:
         try:
             check(signal, request.raw)
-            batch = self._pipeline(
-                self._batch(signal, request.raw, request.event_ids, trusted=trusted, gpc=gpc)
-            )
-            refused = len(batch.rejected)
-            receipt = Receipt(batch.records - refused, refused, batch.rejected, batch.warnings)
+            batch = self._batch(signal, request.raw, request.event_ids, trusted=trusted, gpc=gpc)
+            for what, count in request.mended.items():
+                batch.mended(0, what, count)
+            batch = self._pipeline(batch)
+            refused = batch.rejected
+            receipt = Receipt(batch.records - len(refused), len(refused), refused, batch.warnings)
             return self._prepared(batch, [receipt])
         except ConsentRefused as error:
             return LogRefused(str(error), CONSENT_SECONDS)
@@ -104,7 +121,16 @@ class Preparation:
     def _together(
         self, signal: Signal, requests: Sequence[Request], *, trusted: bool, gpc: bool
     ) -> Prepared | None:
-        """None, or any error: something is the matter with one of them."""
+        """None: something is the matter with one of them, be it an error of ours: it comes again when that one is
+        alone."""
+        try:
+            return self._joined(signal, requests, trusted=trusted, gpc=gpc)
+        except Exception:  # noqa: BLE001 - see above
+            return None
+
+    def _joined(
+        self, signal: Signal, requests: Sequence[Request], *, trusted: bool, gpc: bool
+    ) -> Prepared | None:
         firsts = [0]
         outer = 0
         # In order, so that nothing is decoded that a broken one before it has hidden from the check.
@@ -122,24 +148,30 @@ class Preparation:
             if request.event_ids
             for place, id_ in request.event_ids.items()
         }
-        batch = self._batch(signal, joined, event_ids, trusted=trusted, gpc=gpc)
-        # What could not be read as it came is known before any work is put into it.
-        if len(batch) != firsts[-1] or batch.warnings or batch.rejected:
+        batch = self._batch(signal, joined, event_ids, trusted=trusted, gpc=gpc, as_it_is=True)
+        if len(batch) != firsts[-1]:
             return None
+        for request, (first, end) in zip(requests, pairwise(firsts), strict=True):
+            for what, count in request.mended.items():
+                batch.mended(first if first < end else -1, what, count)
         batch = self._pipeline(batch)
-        if batch.warnings or batch.rejected:
-            return None
-        places = pairwise(firsts)
-        if signal == "metrics":
-            counts = [sum(batch.sizes.get(n, 0) for n in range(first, end)) for first, end in places]
-        else:
-            counts = [end - first for first, end in places]
-        return self._prepared(batch, [Receipt(count) for count in counts])
+        receipts = []
+        place = 0
+        for first, end in pairwise(firsts):
+            count = end - first
+            if signal == "metrics":
+                count = sum(batch.sizes.get(number, 0) for number in range(first, end))
+            refused = batch.refusals(place, count)
+            place += count
+            receipts.append(
+                Receipt(count - len(refused), len(refused), refused, batch.warnings_of(first, end))
+            )
+        return self._prepared(batch, receipts)
 
     def _batch(
-        self, signal: Signal, raw: bytes, event_ids: Mapping[int, str] | None, *, trusted: bool, gpc: bool
+        self, signal: Signal, raw: bytes, event_ids: Mapping[int, str] | None, **options: bool
     ) -> Batch:
-        return Batch(signal, raw, self._clock.later(), trusted=trusted, event_ids=event_ids, gpc=gpc)
+        return Batch(signal, raw, self._clock.later(), event_ids=event_ids, **options)
 
     def _prepared(self, batch: Batch, receipts: Sequence[Receipt]) -> Prepared:
         entry = None
@@ -149,6 +181,17 @@ class Preparation:
             view = batch.extract(self._rules)
             entry = Entry(batch.signal, batch.arrival, payload, batch.ids, batch.kept, view)
         return Prepared(entry, receipts, batch.counts, batch.said)
+
+
+def _sound(signal: Signal, raw: bytes) -> bool:
+    """Whether a request can be read as it came, so that it harms nobody to be joined with it."""
+    try:
+        check(signal, raw)
+        _count(signal, raw)
+        decode_bounded(signal, raw)
+    except (Malformed, DecodeError):
+        return False
+    return True
 
 
 def _count(signal: Signal, raw: bytes) -> tuple[int, int]:

@@ -49,7 +49,8 @@ def rest_router(
     async def post_events(request: Request) -> Response:
         """Takes events. Each is judged on its own: bad ones are listed, good ones are kept, durably.
 
-        200 also when only some are accepted; 400 when none is. Come again after 503, never after 4xx.
+        200 also when only some are accepted, with `warnings` if some of these were not kept as they came; 400 when
+        none is. Come again after 503, never after 4xx.
         """
         try:
             with intake.frame:
@@ -97,17 +98,25 @@ async def _take(built: Built, intake: Intake, *, trusted: bool, gpc: bool) -> Re
         intake.telemetry.error("rejected", len(rejected))
         intake.telemetry.way_in("logs", "rest").refused.inc(len(rejected))
     accepted = 0
+    warnings: list[str] = []
     if built.places:
         receipt = await intake(
-            "logs", built.raw, protocol="rest", event_ids=built.event_ids, trusted=trusted, gpc=gpc
+            "logs",
+            built.raw,
+            protocol="rest",
+            event_ids=built.event_ids,
+            mended=built.mended,
+            trusted=trusted,
+            gpc=gpc,
         )
-        accepted = receipt.accepted
+        accepted, warnings = receipt.accepted, receipt.warnings
         for place, reason in receipt.rejected.items():
             rejected[built.places[place]] = _RECORD.sub("", reason, count=1)
     listed = [{"index": index, "reason": rejected[index]} for index in sorted(rejected)]
     if listed and not accepted:
         return _problem(400, "no event was accepted", rejected=listed)
-    return _json(200, JSON, {"accepted": accepted, "rejected": listed})
+    told = {"warnings": warnings} if warnings else {}
+    return _json(200, JSON, {"accepted": accepted, "rejected": listed, **told})
 
 
 def _problem(
@@ -222,7 +231,15 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
                 "schema": {
                     "type": "object",
                     "required": ["accepted", "rejected"],
-                    "properties": {"accepted": {"type": "integer"}, "rejected": _REJECTED},
+                    "properties": {
+                        "accepted": {"type": "integer"},
+                        "rejected": _REJECTED,
+                        "warnings": {
+                            "type": "array",
+                            "items": {"type": "string"},
+                            "description": "What of the accepted was not kept as it came; absent if nothing.",
+                        },
+                    },
                 },
                 "example": {
                     "accepted": 1,

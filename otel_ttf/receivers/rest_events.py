@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,12 +18,14 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
+from otel_ttf.otlp.json import unicode
+from otel_ttf.otlp.mend import TOO_DEEP, mark
+from otel_ttf.otlp.wire import MAX_NESTING
 from otel_ttf.pii.masking import Where, for_messages
 from otel_ttf.receivers.body import Unusable, check_json
 from otel_ttf.units import SECOND
 
 FIELDS = ("event_name", "event_type", "user_id", "timestamp", "properties", "event_id")
-MAX_DEPTH = 32
 MAX_EVENTS = 100_000
 MAX_CONTAINERS = 1_000_000
 MAX_COMMAS = 4_000_000
@@ -61,12 +64,14 @@ class Built:
     places     index among the caller's events of each record in it
     event_ids  the caller's event_id by place in the request
     rejected   index among the caller's events -> reason
+    mended     what was mended, how often: see mend.TOLD
     """
 
     raw: bytes
     places: list[int]
     event_ids: Mapping[int, str]
     rejected: dict[int, str]
+    mended: Mapping[str, int]
 
 
 def build(body: bytes) -> Built:
@@ -76,21 +81,28 @@ def build(body: bytes) -> Built:
     places: list[int] = []
     event_ids: dict[int, str] = {}
     rejected: dict[int, str] = {}
+    mended: Counter[str] = Counter()
     for index, event in enumerate(_events(body)):
         record = records.add()
+        done: Counter[str] = Counter()
         try:
-            event_id = _fill(record, event)
-        except UnicodeEncodeError:
-            rejected[index] = "expected Unicode text, found half of a surrogate pair"
+            try:
+                event_id = _fill(record, event, done)
+            except UnicodeEncodeError:
+                record.Clear()
+                done = Counter(utf8=1)
+                event_id = _fill(record, _in_unicode(event), done)
+                mark(record)
         except _Rejected as reason:
             rejected[index] = str(reason)
         else:
             if event_id is not None:
                 event_ids[len(places)] = event_id
             places.append(index)
+            mended += done
             continue
         del records[-1]
-    return Built(request.SerializeToString(), places, event_ids, rejected)
+    return Built(request.SerializeToString(), places, event_ids, rejected, mended)
 
 
 def nanoseconds(timestamp: object) -> int:
@@ -113,15 +125,17 @@ def nanoseconds(timestamp: object) -> int:
 def _events(body: bytes) -> list[object]:
     check_json(body, containers=MAX_CONTAINERS, commas=MAX_COMMAS)
     try:
-        # NaN and the like are read here and rejected where they stand, so that the other events count.
-        document = json.loads(body.decode("utf-8-sig"), parse_int=_integer)
-    except UnicodeDecodeError:
-        raise Unusable(400, "expected JSON in UTF-8") from None
+        # NaN and the like are read here and rejected where they stand, so that the other events count. What is no
+        # UTF-8 stays until it is known whose it is.
+        text = body.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
+        document = json.loads(text, parse_int=_integer)
     except json.JSONDecodeError as error:
+        if not text.isascii() and unicode(text) != text:
+            raise Unusable(400, "expected JSON in UTF-8") from None
         place = f"line {error.lineno}, column {error.colno}"
         raise Unusable(400, f"expected JSON, found an error at {place}: {error.msg}") from None
     except RecursionError:
-        raise Unusable(400, f"expected values nested at most {MAX_DEPTH} deep") from None
+        raise Unusable(400, f"expected values nested at most {MAX_NESTING} deep") from None
     if not isinstance(document, dict):
         raise Unusable(400, f'expected an object such as {{"events": [...]}}, found {_kind(document)}')
     if "events" not in document:
@@ -135,13 +149,33 @@ def _events(body: bytes) -> list[object]:
     return events
 
 
+def _in_unicode(event: object) -> object:
+    """The same with U+FFFD in the place of what is no Unicode. Raises _Rejected."""
+    if isinstance(event, dict) and event.get("event_id") != unicode(event.get("event_id")):
+        # Two of them could become one, and one of the events would be taken for the other.
+        raise _Rejected("event_id: expected Unicode text, found something else")
+    try:
+        return json.loads(str(unicode(json.dumps(event, ensure_ascii=False))), parse_int=_known)
+    except RecursionError:
+        raise _Rejected(f"expected values nested at most {MAX_NESTING} deep, in Unicode") from None
+
+
+def _known(text: str) -> int:
+    number = int(text)
+    return _NOT_AN_INT64 if number == _NOT_AN_INT64 else number
+
+
 def _integer(text: str) -> int:
     # Python refuses to read thousands of digits; whatever is that long is too large in any case.
     return int(text) if len(text) <= 40 else _NOT_AN_INT64
 
 
-def _fill(record: LogRecord, event: object) -> str | None:
-    """Writes an event into an empty record; its event_id. Raises _Rejected or UnicodeEncodeError."""
+def _fill(record: LogRecord, event: object, done: Counter[str]) -> str | None:
+    """Writes an event into an empty record; its event_id. Raises _Rejected, or UnicodeEncodeError for what
+    is no Unicode.
+
+    done  what was mended is counted here
+    """
     if not isinstance(event, dict):
         raise _Rejected(f"expected an object, found {_kind(event)}")
     for name in event:
@@ -160,7 +194,7 @@ def _fill(record: LogRecord, event: object) -> str | None:
         record.time_unix_nano = nanoseconds(timestamp)
     properties = event.get("properties")
     if properties is not None:
-        _properties(record, properties)
+        _properties(record, properties, done)
     event_id = event.get("event_id")
     if event_id is None:
         return None
@@ -177,7 +211,7 @@ def _text(event: Mapping[str, object], name: str) -> str:
     raise _Rejected(f"{name}: expected a string that is not empty, found {found}")
 
 
-def _properties(record: LogRecord, properties: object) -> None:
+def _properties(record: LogRecord, properties: object, done: Counter[str]) -> None:
     if not isinstance(properties, dict):
         raise _Rejected(f"properties: expected an object, found {_kind(properties)}")
     for name, value in properties.items():
@@ -188,15 +222,19 @@ def _properties(record: LogRecord, properties: object) -> None:
             raise _Rejected(f"{path}: {_RESERVED[name]}")
         if name.startswith(_RESERVED_PREFIX):
             raise _Rejected(f"{path}: names that begin with {_RESERVED_PREFIX} are reserved")
-        _set(_attribute(record, name), value, path, MAX_DEPTH - 1)
+        _set(_attribute(record, name), value, path, 1, done)
 
 
 def _attribute(record: LogRecord, key: str) -> AnyValue:
     return record.attributes.add(key=key).value
 
 
-def _set(target: AnyValue, value: Any, path: str, depth: int) -> None:
+def _set(target: AnyValue, value: Any, path: str, nested: int, done: Counter[str]) -> None:
     match value:
+        # A map in an attribute: for what is in it protobuf has no room.
+        case list() | dict() if nested == MAX_NESTING:
+            target.string_value = TOO_DEEP
+            done["nesting"] += 1
         case None:
             pass
         case bool():
@@ -211,16 +249,14 @@ def _set(target: AnyValue, value: Any, path: str, depth: int) -> None:
             if not math.isfinite(value):
                 raise _Rejected(f"{path}: expected a finite number")
             target.double_value = value
-        case _ if depth == 0:
-            raise _Rejected(f"{path}: expected values nested at most {MAX_DEPTH} deep")
         case list():
             target.array_value.SetInParent()
             for element in value:
-                _set(target.array_value.values.add(), element, path, depth - 1)
+                _set(target.array_value.values.add(), element, path, nested + 1, done)
         case dict():
             target.kvlist_value.SetInParent()
             for key, element in value.items():
-                _set(target.kvlist_value.values.add(key=key).value, element, path, depth - 1)
+                _set(target.kvlist_value.values.add(key=key).value, element, path, nested + 1, done)
 
 
 def _scaled(number: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -78,35 +78,27 @@ def door(data: bytes) -> None:
         return
     signal, raw = SIGNALS[data[0] % 3], data[1:]
     neighbour = _NEIGHBOURS[signal]
-    told = [_told(part) for part in _PREPARE(signal, [Request(raw)], False)]
-    assert len(told) == 1
-    (alone,) = told
-    if isinstance(alone, list):
-        (receipt,) = alone
-        assert receipt.accepted >= 0
-        assert len(receipt.rejected) == receipt.refused
+    (alone,) = _told(signal, [raw])
+    if isinstance(alone, Receipt):
+        assert alone.accepted >= 0
+        assert len(alone.rejected) == alone.refused
         with suppress(Malformed):
-            assert receipt.accepted + receipt.refused == _size(signal, decode(signal, raw))
-    parts = _PREPARE(signal, [Request(raw), Request(neighbour)], False)
-    assert _flat(parts) == [*_flat([alone]), *_flat(_PREPARE(signal, [Request(neighbour)], False))]
+            assert alone.accepted + alone.refused == _size(signal, decode(signal, raw))
+    assert _told(signal, [raw, neighbour]) == [alone, *_told(signal, [neighbour])]
 
 
-def _told(part: Prepared | Exception) -> list[Receipt] | str:
-    if isinstance(part, Prepared):
-        if part.entry is not None:
-            decode(part.entry.signal, part.entry.payload)
-        return list(part.receipts)
-    if not isinstance(part, Malformed):
-        raise part
-    return str(part)
-
-
-def _flat(parts: Iterable[Any]) -> list[Receipt | str]:
-    flat: list[Receipt | str] = []
-    for part in parts:
-        told = _told(part) if isinstance(part, Prepared | Exception) else part
-        flat += told if isinstance(told, list) else [told]
-    return flat
+def _told(signal: Signal, raws: Sequence[bytes]) -> list[Receipt | str]:
+    told: dict[int, Receipt | str] = {}
+    for part, numbers in _PREPARE(signal, [Request(raw) for raw in raws], False):
+        if isinstance(part, Prepared):
+            if part.entry is not None:
+                decode(part.entry.signal, part.entry.payload)
+            told |= zip(numbers, part.receipts, strict=True)
+        elif isinstance(part, Malformed):
+            told[numbers[0]] = str(part)
+        else:
+            raise part
+    return [told[number] for number in range(len(raws))]
 
 
 def _size(signal: Signal, made: Any) -> int:

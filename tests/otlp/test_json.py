@@ -123,8 +123,8 @@ def test_what_is_refused_and_why(body, expected):
     assert "secret" not in str(error.value)
 
 
-@pytest.mark.parametrize("levels", [60, 900, 5000])
-def test_deep_values_are_malformed(levels):
+@pytest.mark.parametrize("levels", [900, 5000])
+def test_values_deeper_than_json_is_read_are_malformed(levels):
     deep = '{"arrayValue":{"values":[' * levels + "]}}" * levels
     body = '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":' + deep + "}]}]}]}"
     with pytest.raises(Malformed):

@@ -13,8 +13,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from otel_ttf.otlp import json as otlp_json
 from otel_ttf.otlp import mend as mending
 from otel_ttf.otlp.batch import Batch
-from otel_ttf.otlp.mend import MAX_NESTING, REPAIRED
-from otel_ttf.otlp.wire import SHAPES, SIGNALS, Malformed, Signal
+from otel_ttf.otlp.mend import REPAIRED
+from otel_ttf.otlp.wire import MAX_NESTING, SHAPES, SIGNALS, Malformed, Signal, delimited, written
 
 GOOD, BAD, MENDED = b"BAD TEXT", b"BA\xff\xe2\x82-XT", "BA\ufffd\ufffd-XT"
 LEVELS = 2  # of values within values
@@ -118,20 +118,114 @@ def nested(levels: int, field: str) -> bytes:
     value = AnyValue(string_value="x").SerializeToString()
     number = {"array_value": 5, "kvlist_value": 6}[field]
     for _ in range(levels):
-        element = mending._field(1, mending._field(2, value) if field == "kvlist_value" else value)
-        value = mending._field(number, element)
-    return wrapped("logs", mending._field(5, value))
+        element = delimited(1, delimited(2, value) if field == "kvlist_value" else value)
+        value = delimited(number, element)
+    return wrapped("logs", delimited(5, value))
 
 
 @pytest.mark.parametrize("field", ["array_value", "kvlist_value"])
-@pytest.mark.parametrize("levels", [60, 5000, 200_000])
+@pytest.mark.parametrize("levels", [MAX_NESTING, 40, 60, 5000, 200_000])
 def test_values_nested_too_deeply_are_cut(field: str, levels: int) -> None:
     raw = nested(min(levels, 20_000), field) if levels < 200_000 else nested_fast(levels, field)
     batch = Batch("logs", raw, 1)
     assert batch.records == 1
     assert batch.warnings == [f"values nested more than {MAX_NESTING} deep: 1, cut"]
+    assert batch.counts == {("mended", "nesting"): 1}
     assert b"<too deep>" in batch.finish()
     assert len(batch.finish()) < 500
+
+
+def holding(signal: Signal, path: Path, value: bytes) -> bytes:
+    """A request with this AnyValue at the end of a path."""
+    numbers = []
+    descriptor = SHAPES[signal].request.DESCRIPTOR
+    for name in path:
+        field = descriptor.fields_by_name[name]
+        numbers.append(field.number)
+        assert field.message_type is not None
+        descriptor = field.message_type
+    for number in reversed(numbers):
+        value = delimited(number, value)
+    return value
+
+
+def levels_of(fields: str) -> bytes:
+    """An AnyValue of lists (l) and maps (m) in each other, the outermost first, around a text."""
+    value = AnyValue(string_value="x").SerializeToString()
+    for one in reversed(fields):
+        element = delimited(1, delimited(2, value) if one == "m" else value)
+        value = delimited(6 if one == "m" else 5, element)
+    return value
+
+
+PLACES: list[tuple[Signal, Path]] = [
+    ("logs", ("resource_logs", "scope_logs", "log_records", "body")),
+    ("logs", ("resource_logs", "scope_logs", "log_records", "attributes", "value")),
+    ("logs", ("resource_logs", "resource", "attributes", "value")),
+    ("logs", ("resource_logs", "scope_logs", "scope", "attributes", "value")),
+    ("traces", ("resource_spans", "scope_spans", "spans", "events", "attributes", "value")),
+    ("metrics", ("resource_metrics", "scope_metrics", "metrics", "metadata", "value")),
+    (
+        "metrics",
+        (
+            "resource_metrics",
+            "scope_metrics",
+            "metrics",
+            "sum",
+            "data_points",
+            "exemplars",
+            "filtered_attributes",
+            "value",
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("signal", "path"), PLACES, ids=lambda one: one if isinstance(one, str) else one[-2])
+@pytest.mark.parametrize("fields", ["l" * 31, "m" * 28, "lm" * 12], ids=["lists", "maps", "both"])
+def test_values_within_the_limit_stay_wherever_they_stand(signal: Signal, path: Path, fields: str) -> None:
+    raw = holding(signal, path, levels_of(fields))
+    batch = Batch(signal, raw, 1)
+    assert batch.finish() == raw
+    assert batch.warnings == []
+
+
+@pytest.mark.parametrize(("signal", "path"), PLACES, ids=lambda one: one if isinstance(one, str) else one[-2])
+@pytest.mark.parametrize(
+    "fields",
+    ["l" * 32, "l" * 45, "m" * 40, "lm" * 18, "m" + "l" * 300],
+    ids=["32", "45", "maps", "both", "300"],
+)
+def test_values_beyond_it_are_cut_wherever_they_stand(signal: Signal, path: Path, fields: str) -> None:
+    raw = holding(signal, path, levels_of(fields))
+    batch = Batch(signal, raw, 1)
+    assert batch.finish().count(b"<too deep>") == 1
+    assert batch.counts == {("mended", "nesting"): 1}
+    assert not batch.rejected
+
+
+@pytest.mark.parametrize("beside", [0, 5000], ids=["small", "large"])
+@pytest.mark.parametrize("odd", [False, True], ids=["", "with longer tags"])
+def test_the_first_level_too_deep_is_found_in_any_request(beside: int, odd: bool) -> None:
+    """Small requests are counted, larger ones are decoded within groups."""
+    value = AnyValue(string_value="x").SerializeToString()
+    for _ in range(MAX_NESTING):
+        element = delimited(1, value)
+        value = b"\xaa\x00" + written(len(element)) + element if odd else delimited(5, element)
+    raw = wrapped("logs", delimited(3, b"x" * beside) + delimited(5, value))
+    batch = Batch("logs", raw, 1)
+    assert batch.finish().count(b"<too deep>") == 1
+    # What was cut stays as it is when it is sent on.
+    again = Batch("logs", batch.finish(), 1)
+    assert again.finish() == batch.finish()
+    assert again.warnings == []
+
+
+def test_a_giant_that_protobuf_reads_is_cut_not_rejected() -> None:
+    record = SHAPES["logs"].record(severity_text="x" * mending.MAX_BYTES).SerializeToString()
+    batch = Batch("logs", wrapped("logs", record + delimited(5, levels_of("l" * 40))), 1)
+    assert batch.finish().count(b"<too deep>") == 1
+    assert batch.kept == 1
 
 
 def nested_fast(levels: int, field: str) -> bytes:
@@ -142,13 +236,13 @@ def nested_fast(levels: int, field: str) -> bytes:
     number = {"array_value": 5, "kvlist_value": 6}[field]
     for _ in range(levels):
         for tag in (2, 1) if field == "kvlist_value" else (1,):
-            head = bytes([tag << 3 | 2]) + mending._written(size)
+            head = bytes([tag << 3 | 2]) + written(size)
             heads.append(head)
             size += len(head)
-        head = bytes([number << 3 | 2]) + mending._written(size)
+        head = bytes([number << 3 | 2]) + written(size)
         heads.append(head)
         size += len(head)
-    return wrapped("logs", mending._field(5, b"".join([*reversed(heads), inner])))
+    return wrapped("logs", delimited(5, b"".join([*reversed(heads), inner])))
 
 
 def test_values_that_protobuf_reads_stay() -> None:

@@ -88,7 +88,7 @@ def then_broken(start: bytes) -> bytes:
         ),
         pytest.param(
             lambda: scoped(then_broken(b"\x12\x00" * (MAX_RECORDS + 1))),
-            "at most 250000 records",
+            "at most 200000 records",
             id="64 MiB of records",
         ),
         pytest.param(

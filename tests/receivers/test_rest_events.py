@@ -13,8 +13,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
+from otel_ttf.otlp.wire import MAX_NESTING
 from otel_ttf.receivers.body import Unusable
-from otel_ttf.receivers.rest_events import MAX_DEPTH, Built, build, nanoseconds
+from otel_ttf.receivers.rest_events import Built, build, nanoseconds
 
 SECOND = 1_000_000_000
 NOON = 1_714_564_800 * SECOND  # 2024-05-01T12:00:00Z
@@ -233,11 +234,6 @@ def test_rfc_3339_agrees_with_python(moment, zone):
             id="NaN inside",
         ),
         pytest.param(
-            event(properties=nested(MAX_DEPTH + 1)),
-            "properties.a: expected values nested at most 32 deep",
-            id="too deep",
-        ),
-        pytest.param(
             event(event_id=""), "event_id: expected a string of 1 to 512 bytes", id="empty event id"
         ),
         pytest.param(
@@ -247,17 +243,7 @@ def test_rfc_3339_agrees_with_python(moment, zone):
             event(event_id="é" * 257), "event_id: expected a string of 1 to 512 bytes", id="long event id"
         ),
         pytest.param(
-            event(user_id="\ud800"),
-            "expected Unicode text, found half of a surrogate pair",
-            id="half a character",
-        ),
-        pytest.param(
-            event(event_id="\ud800"), "expected Unicode text, found half of a surrogate pair", id="half an id"
-        ),
-        pytest.param(
-            event(properties={"\ud800": 1}),
-            "expected Unicode text, found half of a surrogate pair",
-            id="half a name",
+            event(event_id="\ud800"), "event_id: expected Unicode text, found something else", id="half an id"
         ),
     ],
 )
@@ -270,8 +256,55 @@ def test_a_bad_event_is_rejected_and_its_neighbours_are_not(bad, reason):
 
 
 def test_the_deepest_that_is_taken_can_be_read_again():
-    (record,) = records(built(event(properties=nested(MAX_DEPTH))))
-    assert plain(record.attributes[1].value) == nested(MAX_DEPTH - 1)
+    result = built(event(properties=nested(MAX_NESTING)))
+    (record,) = records(result)
+    assert plain(record.attributes[1].value) == nested(MAX_NESTING - 1)
+    assert not result.mended
+
+
+@pytest.mark.parametrize("deeper", [1, 2, 300])
+def test_what_is_deeper_is_cut(deeper):
+    result = built(event(properties=nested(MAX_NESTING + deeper)))
+    (record,) = records(result)
+    assert plain(record.attributes[1].value) == nested(MAX_NESTING - 1, "<too deep>")
+    assert result.mended == {"nesting": 1}
+
+
+@pytest.mark.parametrize(
+    ("bad", "where", "mended"),
+    [
+        pytest.param(
+            rb'{"event_name":"a\ud800","event_type":"x"}', "event_name", "a\ufffd", id="half a pair"
+        ),
+        pytest.param(b'{"event_name":"a\xffb","event_type":"x"}', "event_name", "a\ufffdb", id="no UTF-8"),
+        pytest.param(
+            b'{"event_name":"a","event_type":"\xe2\x82"}', "event.type", "\ufffd", id="a broken letter"
+        ),
+        pytest.param(
+            b'{"event_name":"a","event_type":"x","properties":{"\xff":"b"}}', "\ufffd", "b", id="a name"
+        ),
+        pytest.param(
+            b'{"event_name":"a","event_type":"x","properties":{"p":["\xff",1]}}',
+            "p",
+            ["\ufffd", 1],
+            id="deeper",
+        ),
+    ],
+)
+def test_an_event_with_a_text_that_is_no_unicode_is_mended_and_marked(bad, where, mended):
+    good = b'{"event_name":"good","event_type":"x"}'
+    result = build(b'{"events":[' + good + b"," + bad + b"," + good + b"]}")
+    assert result.mended == {"utf8": 1}
+    first, second, third = records(result)
+    assert first == third
+    kept = {pair.key: plain(pair.value) for pair in second.attributes} | {"event_name": second.event_name}
+    assert kept[where] == mended
+    assert kept["ttf.utf8_repaired"] is True
+
+
+def test_a_number_that_is_too_large_stays_so_beside_a_text_that_is_mended():
+    result = built(event(user_id=10**50, properties={"a": "\ud800"}))
+    assert result.rejected == {0: "user_id: expected at most 512 bytes"}
 
 
 def test_a_long_or_odd_name_is_shown_short():
