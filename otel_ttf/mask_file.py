@@ -151,6 +151,7 @@ class Mask:
         batch = way(Batch(signal, raw, self._now, plain=True))
         payload = batch.finish()
         remarks = [f"record {place}: refused: {why}" for place, why in sorted(batch.rejected.items())]
+        remarks += [f"warning: {warning}" for warning in batch.warnings]
         for (what, label, *_), count in batch.counts.items():
             if what == "consent_dropped":
                 things = "1 record" if count == 1 else f"{count} records"

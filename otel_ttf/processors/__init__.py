@@ -12,6 +12,7 @@ from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.pii.scanner import Engine, Scanner
 from otel_ttf.processors import consent, enrich, mask, validate
 from otel_ttf.processors.base import Built, Processor, Setting
+from otel_ttf.processors.cut import cutting
 from otel_ttf.processors.keep_ids import KeepIds
 from otel_ttf.processors.pseudonymise import Pseudonymise, PseudonymiseConfig
 
@@ -55,6 +56,9 @@ def pipeline(
     built = [build(configs[name], setting) for name, build in PROCESSORS.items() if name in configs]
     scanner = Scanner([pattern for one in built for pattern in one.patterns] if not plain else [], engine)
     steps = [one.processor(scanner) for one in built]
+    if "validate" in configs:
+        # What is cut in two could not be masked any more.
+        steps.append(cutting(configs["validate"], attributes))
 
     def process(batch: Batch) -> Batch:
         for step in steps:

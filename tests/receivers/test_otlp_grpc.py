@@ -177,10 +177,9 @@ def test_a_closed_log_is_no_reason_to_drop_data(tmp_path):
 
 def test_a_large_request_is_taken_and_one_over_the_limit_refused_for_good(server, channel):
     body = LogRecord()
-    body.body.string_value = "x" * (40 << 20)
-    assert export(channel, logs(body)) == b""
-    body.body.string_value = "x" * (64 << 20)
-    error, status = refusal(channel, logs(body))
+    body.body.string_value = "x" * (256 << 10)
+    assert export(channel, logs(*[body] * 160)) == b""
+    error, status = refusal(channel, logs(*[body] * 256))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert not status.details
     assert export(channel, logs(LogRecord())) == b""
