@@ -105,6 +105,12 @@ class Telemetry:
             ["what"],
             registry=registry,
         )
+        self._flagged = Counter(
+            "otel_ttf_events_flagged",
+            "Events that were taken although something is the matter with their time, or they name no user.",
+            ["flag"],
+            registry=registry,
+        )
         self._of_processors = {
             "masked": Counter(
                 "otel_ttf_pii_masked",
@@ -115,6 +121,7 @@ class Telemetry:
             "consent": self._consent,
             "consent_dropped": self._consent_dropped,
             "mended": self._mended,
+            "flagged": self._flagged,
         }
         self._dropped = Counter(
             "otel_ttf_events_dropped",
@@ -145,6 +152,8 @@ class Telemetry:
             self._consent.labels(statement)
         for action in ("drop", "anonymise"):
             self._consent_dropped.labels(action)
+        for flag in ("time_implausible", "time_ahead", "time_missing", "too_old", "no_subject"):
+            self._flagged.labels(flag)
         for what in ("utf8", "nesting", "attributes", "elements", "values"):
             self._mended.labels(what)
         for protocol in WAYS_IN:
@@ -175,7 +184,7 @@ class Telemetry:
     def counted(self, counts: Mapping[tuple[str, ...], int]) -> None:
         """Counts what processors have counted in a request that is in the log: (what, its labels) -> how often.
 
-        masked: detector (or `key`) and place; consent: statement; consent_dropped: action; mended: what
+        masked: detector (or `key`) and place; consent: statement; consent_dropped: action; mended: what; flagged: flag
         """
         for (what, *labels), count in counts.items():
             self._of_processors[what].labels(*labels).inc(count)

@@ -207,10 +207,19 @@ class Event:
 
 @dataclass(slots=True)
 class Extract:
-    """What came in a request. names: ("event" or "span", name) -> how often."""
+    """What came in a request. names: ("event" or "span", name) -> how often; flags: of events, FLAG_... -> how many."""
 
     events: list[Event] = field(default_factory=list)
     names: dict[tuple[str, str], int] = field(default_factory=dict)
+    flags: dict[int, int] = field(default_factory=dict)
+
+    def add(self, event: Event) -> None:
+        """One more event; of plain lines nothing is said."""
+        self.events.append(event)
+        if event.flags and event.kind != "line":
+            for flag in FLAG_NAMES:
+                if event.flags & flag:
+                    self.flags[flag] = self.flags.get(flag, 0) + 1
 
     def count(self, kind: str, name: str) -> None:
         """One more of that name."""
@@ -299,7 +308,7 @@ class Reading:
         at, flags = record.time_unix_nano, 0
         if not self._first <= at <= self._last:
             at, flags = self._rules.at((at, record.observed_time_unix_nano), self._arrival)
-        self.found.events.append(
+        self.found.add(
             Event(
                 id_ if name else None,
                 "log" if name else "line",
@@ -326,7 +335,7 @@ class Reading:
         if wanted:
             at, flags = rules.at((span.end_time_unix_nano,), arrival)
             status = Status.FromString(b"".join(span.status)).code
-            self.found.events.append(
+            self.found.add(
                 Event(
                     span_id(span),
                     "span",
@@ -349,7 +358,7 @@ class Reading:
             self.found.count("event", name)
             at, flags = rules.at((event.time_unix_nano,), arrival)
             pairs = event.attributes[:]
-            self.found.events.append(
+            self.found.add(
                 Event(
                     ids.get(place),
                     "span_event",

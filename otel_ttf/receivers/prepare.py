@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from otel_ttf.clock import Clock
 from otel_ttf.log.base import Entry, LogRefused
 from otel_ttf.otlp.batch import Batch
-from otel_ttf.otlp.events import Rules
+from otel_ttf.otlp.events import FLAG_NAMES, Rules
 from otel_ttf.otlp.wire import SHAPES, Malformed, Signal, decode_bounded
 from otel_ttf.pii.consent import ConsentRefused
 from otel_ttf.receivers.limits import MAX_OUTER, check
@@ -179,6 +179,8 @@ class Preparation:
         if batch.kept:
             payload = batch.finish()
             view = batch.extract(self._rules)
+            for flag, count in view.flags.items():
+                batch.counts["flagged", FLAG_NAMES[flag]] = count
             entry = Entry(batch.signal, batch.arrival, payload, batch.ids, batch.kept, view)
         return Prepared(entry, receipts, batch.counts, batch.said)
 
