@@ -1,4 +1,4 @@
-"""Questions of the command line to the API of a server that runs, and its answers as tables."""
+"""Questions of the command line to the API of a server that runs, and answers as tables."""
 
 from __future__ import annotations
 
@@ -193,9 +193,33 @@ def _seen(answer: Answer) -> None:
     )
 
 
+def _dead_letters(answer: Answer) -> None:
+    if not answer["items"]:
+        _print("Nothing is set aside.")
+        return
+    rows = [
+        (
+            item["id"],
+            item["error"],
+            item["place"],
+            item["signal"],
+            _second(item["arrived_at"]),
+            _second(item["set_aside_at"]),
+            item["tries"],
+        )
+        for item in answer["items"]
+    ]
+    more = answer["count"] - len(rows)
+    _print(
+        _table((" id", "error", "place", "signal", "arrived", "set aside", " retries"), rows),
+        f"{answer['count']} records are set aside" + (f"; {more} more are not shown" if more else ""),
+    )
+
+
 TABLES: Mapping[str, Callable[[Answer], None]] = {
     "user": _user,
     "summary": _summary,
     "stuck": _stuck,
     "seen": _seen,
+    "dead letters": _dead_letters,
 }

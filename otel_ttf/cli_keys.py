@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_ttf.cli_options import F, Sources, Stop, configured, keys_of, load_config, with_data_dir
+from otel_ttf.cli_options import Sources, Stop, existing, keys_of, load_config, on_a_directory, shaped
 
 if TYPE_CHECKING:
     from otel_ttf.companions import Companions
@@ -46,29 +46,6 @@ def new_keys() -> None:
     from otel_ttf.pii.keys import new
 
     click.echo(new(), nl=False)
-
-
-def _on_a_directory(command: F) -> F:
-    """Adds --config, --set, --data-dir, as `run` has them."""
-    return configured(with_data_dir("The server's data directory.")(command))
-
-
-def _shaped(command: F) -> F:
-    return click.option(
-        "--format",
-        "shape",
-        type=click.Choice(["table", "json"]),
-        default="table",
-        show_default=True,
-        help="For eyes, or as JSON.",
-    )(command)
-
-
-def _directory(path: Path) -> Path:
-    path = path.absolute()
-    if not path.is_dir():
-        raise Stop(f"{path} is no data directory: name the server's with --data-dir.")
-    return path
 
 
 @contextmanager
@@ -126,8 +103,8 @@ def _vault_file(config: Config, directory: Path) -> Iterator[VaultFile]:
 
 
 @keys.command("list", short_help="List keys, by id and fingerprint.")
-@_on_a_directory
-@_shaped
+@on_a_directory
+@shaped
 def list_keys(sources: Sources, data_dir: Path, shape: str) -> None:
     """List the event key and the subject keys by id and fingerprint, master keys with how many data keys each
     wraps, and how many data keys were destroyed. No key is shown.
@@ -141,7 +118,7 @@ def list_keys(sources: Sources, data_dir: Path, shape: str) -> None:
     from otel_ttf.vault.local import LocalMaster
     from otel_ttf.vault.opening import FILE, OWN_MASTER, open_master
 
-    config, directory = load_config(sources).config, _directory(data_dir)
+    config, directory = load_config(sources).config, existing(data_dir)
     have = keys_of(config, directory)
     told: dict[str, object] = {
         "event": {"fingerprint": fingerprint(have.event)},
@@ -207,7 +184,7 @@ def _print_keys(told: dict[str, object]) -> None:
 
 
 @keys.command("rotate", short_help="Wrap all data keys with a new master key.")
-@_on_a_directory
+@on_a_directory
 def rotate_keys(sources: Sources, data_dir: Path) -> None:
     """Wrap all data keys anew: with a new key as first line of the master key file, or with the current version
     of the key in AWS KMS or Vault. Sealed values stay as they are and can be read all the time.
@@ -225,7 +202,7 @@ def rotate_keys(sources: Sources, data_dir: Path) -> None:
     from otel_ttf.vault.local import LocalMaster
     from otel_ttf.vault.rotate import rotate
 
-    config, directory = load_config(sources).config, _directory(data_dir)
+    config, directory = load_config(sources).config, existing(data_dir)
     with (
         _vault(config, directory) as vault,
         Progress(console=Console(stderr=True), transient=True) as progress,
@@ -258,7 +235,7 @@ def rotate_keys(sources: Sources, data_dir: Path) -> None:
     "--token", "tokens", metavar="TOKEN", multiple=True, help="A pseudonym, u1_..., instead of an id."
 )
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@_on_a_directory
+@on_a_directory
 def destroy_keys(
     user: str | None,
     tokens: tuple[str, ...],
@@ -278,7 +255,7 @@ def destroy_keys(
     """
     from otel_ttf.pii.pseudonym import Pseudonyms, is_token, subject_text
 
-    config, directory = load_config(sources).config, _directory(data_dir)
+    config, directory = load_config(sources).config, existing(data_dir)
     if (user is None) == (not tokens):
         raise click.UsageError("give a user id, or --token with its pseudonym: otel-ttf keys destroy USER_ID")
     wrong = [token for token in tokens if not is_token(token)]
@@ -338,8 +315,8 @@ def _printable(text: str) -> str:
 
 @keys.command("reveal", short_help="Tell the user ids behind pseudonyms.")
 @click.argument("tokens", metavar="[TOKEN]...", nargs=-1)
-@_on_a_directory
-@_shaped
+@on_a_directory
+@shaped
 def reveal_keys(tokens: tuple[str, ...], sources: Sources, data_dir: Path, shape: str) -> None:
     """Tell the user ids behind pseudonyms, one a line; without arguments, of those on standard input.
 
@@ -352,7 +329,7 @@ def reveal_keys(tokens: tuple[str, ...], sources: Sources, data_dir: Path, shape
     """
     from otel_ttf.pii.sealed import UnknownKey
 
-    config, directory = load_config(sources).config, _directory(data_dir)
+    config, directory = load_config(sources).config, existing(data_dir)
     with _vault(config, directory) as vault:
 
         def reveal(token: str) -> tuple[str, str]:
@@ -366,8 +343,8 @@ def reveal_keys(tokens: tuple[str, ...], sources: Sources, data_dir: Path, shape
 
 @keys.command("open", short_help="Open encrypted values.")
 @click.argument("parts", metavar="[SUBJECT PATH SEALED]", nargs=-1)
-@_on_a_directory
-@_shaped
+@on_a_directory
+@shaped
 def open_sealed(parts: tuple[str, ...], sources: Sources, data_dir: Path, shape: str) -> None:
     """Open an encrypted value: the user's pseudonym, the path where the value stands (user.email), and the value
     (e1_...). Without arguments, lines of these three on standard input.
@@ -379,7 +356,7 @@ def open_sealed(parts: tuple[str, ...], sources: Sources, data_dir: Path, shape:
     """
     from otel_ttf.pii.sealed import Tampered
 
-    config, directory = load_config(sources).config, _directory(data_dir)
+    config, directory = load_config(sources).config, existing(data_dir)
     if parts and len(parts) != 3:
         raise click.UsageError("give SUBJECT PATH SEALED, or lines of these on standard input")
     with _vault(config, directory) as vault:

@@ -85,6 +85,31 @@ def with_data_dir(help_text: str) -> Callable[[F], F]:
     )
 
 
+def on_a_directory(command: F) -> F:
+    """Adds --config, --set, --data-dir, as `run` has them."""
+    return configured(with_data_dir("The server's data directory.")(command))
+
+
+def shaped(command: F) -> F:
+    """Adds --format."""
+    return click.option(
+        "--format",
+        "shape",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="For eyes, or as JSON.",
+    )(command)
+
+
+def existing(path: Path) -> Path:
+    """A server's data directory; ends the command when there is none."""
+    path = path.absolute()
+    if not path.is_dir():
+        raise Stop(f"{path} is no data directory: name the server's with --data-dir.")
+    return path
+
+
 def load_config(sources: Sources) -> Loaded:
     """The configuration; ends the command with all that is wrong with it. Warnings go to standard error."""
     from otel_ttf.config import ConfigError, load

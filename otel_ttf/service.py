@@ -194,6 +194,7 @@ class Service:
             retention=config.storage.retention.events,
             max_size=config.storage.max_size,
             dropped=telemetry.events_dropped,
+            on_quarantine=telemetry.quarantined,
         )
         tracker.start()
         stack.push_async_callback(asyncio.to_thread, tracker.stop, DRAIN_SECONDS)
@@ -202,6 +203,7 @@ class Service:
             event_log.forget(gone)
         telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position))
         telemetry.watch_store(lambda: tracker.upkeep.use.total, lambda: tracker.upkeep.full)
+        telemetry.watch_quarantine(lambda: tracker.set_aside)
 
         ways = {
             name: pipeline(
@@ -281,7 +283,13 @@ class Service:
 
     def _readiness(self, event_log: SqliteLog, tracker: Tracker) -> Readiness:
         reasons = (self._state, event_log.refusing(), tracker.failing)
-        return Readiness(tuple(reason for reason in reasons if reason))
+        notes = []
+        if tracker.set_aside:
+            notes.append(
+                f"quarantine: {tracker.set_aside} records that could not be followed are set aside: "
+                "see otel-ttf dead-letters list"
+            )
+        return Readiness(tuple(reason for reason in reasons if reason), tuple(notes))
 
     def announce(self, demo: DemoOptions | None) -> None:
         """Says on the screen where everything is and what to try."""

@@ -136,6 +136,17 @@ class Telemetry:
             "1 when journeys, transitions and figures leave no room for events in storage.max_size, else 0.",
             registry=registry,
         )
+        self._quarantine = Counter(
+            "otel_ttf_quarantine",
+            "Records that could not be followed, by what was done to them.",
+            ["action"],
+            registry=registry,
+        )
+        for action in ("set_aside", "retried", "dropped", "displaced", "expired"):
+            self._quarantine.labels(action)
+        self._set_aside = Gauge(
+            "otel_ttf_quarantine_records", "Records that are set aside now.", registry=registry
+        )
         self._clock_step = Gauge(
             "otel_ttf_clock_step_seconds",
             "How far the wall clock stands from the anchored one that is used; 0 when they agree.",
@@ -201,6 +212,14 @@ class Telemetry:
         """Shows the store's size in bytes, and whether events have no room in it; asked for at every scrape."""
         self._store_size.set_function(size)
         self._store_full.set_function(full)
+
+    def quarantined(self, action: str, records: int) -> None:
+        """Counts records that were set_aside, or have left from there: retried, dropped, displaced, expired."""
+        self._quarantine.labels(action).inc(records)
+
+    def watch_quarantine(self, records: Callable[[], float]) -> None:
+        """Shows how many records are set aside, asked for at every scrape."""
+        self._set_aside.set_function(records)
 
     def watch_clock(self, step: Callable[[], float]) -> None:
         """Shows the clock's step in seconds, asked for at every scrape."""

@@ -12,9 +12,13 @@ from starlette.responses import JSONResponse, Response
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Why the service is not ready, for operators: starting, draining, the log refuses; empty: it is."""
+    """Why the service is not ready, for operators: starting, draining, the log refuses; empty: it is.
+
+    notes  what an operator should see to although it is ready
+    """
 
     reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class HealthAnswer(BaseModel):
@@ -28,6 +32,9 @@ class ReadyAnswer(BaseModel):
 
     status: str = Field(description="`ready` or `not ready`.", examples=["ready"])
     reasons: list[str] = Field(description="Why not; empty when ready.", examples=[[]])
+    notes: list[str] = Field(
+        description="What to see to, ready or not; it is no reason to send traffic elsewhere.", examples=[[]]
+    )
 
 
 def routes(readiness: Callable[[], Readiness]) -> APIRouter:
@@ -49,8 +56,9 @@ def routes(readiness: Callable[[], Readiness]) -> APIRouter:
         responses={503: {"model": ReadyAnswer, "description": "Not ready, and why."}},
     )
     def ready() -> Response:
-        reasons = list(readiness().reasons)
-        status = "not ready" if reasons else "ready"
-        return JSONResponse({"status": status, "reasons": reasons}, 503 if reasons else 200)
+        now = readiness()
+        status = "not ready" if now.reasons else "ready"
+        content = {"status": status, "reasons": list(now.reasons), "notes": list(now.notes)}
+        return JSONResponse(content, 503 if now.reasons else 200)
 
     return router

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_TRIES = 5
+_PAUSE_SECONDS = 0.02
 
 
 class DirectoryLocked(Exception):
@@ -29,7 +33,7 @@ def lock_directory(path: Path) -> Iterator[None]:
         ) from None
     try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
         except BlockingIOError:
             # The number is there to help; it is the lock that counts.
             number = os.read(file, 20).decode("ascii", "replace").strip()
@@ -47,6 +51,33 @@ def lock_directory(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+def _lock(file: int) -> None:
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # It may be `in_use` that holds it, for a moment.
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def in_use(path: Path) -> bool:
+    """Whether a server works on the directory."""
+    try:
+        file = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 def _said(error: OSError) -> str:

@@ -178,9 +178,14 @@ class Preparation:
         # An empty request, or one without a good record, needs no place in the log.
         if batch.kept:
             payload = batch.finish()
-            view = batch.extract(self._rules)
-            for flag, count in view.flags.items():
-                batch.counts["flagged", FLAG_NAMES[flag]] = count
+            try:
+                view = batch.extract(self._rules)
+            except Exception:  # noqa: BLE001 - one bad record must not keep the others out
+                # It is masked: the tracker reads it again, and sets aside what it cannot follow.
+                view = None
+            else:
+                for flag, count in view.flags.items():
+                    batch.counts["flagged", FLAG_NAMES[flag]] = count
             entry = Entry(batch.signal, batch.arrival, payload, batch.ids, batch.kept, view)
         return Prepared(entry, receipts, batch.counts, batch.said)
 

@@ -15,8 +15,10 @@ from otel_ttf.journey.transitions import Transition
 from otel_ttf.migrate import SchemaRefused, migrate
 from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, remedy, trouble, vacuum
 from otel_ttf.store.base import StoreRefused
+from otel_ttf.store.quarantine import Quarantine
 from otel_ttf.store.sqlite_file import CHECKPOINT_PAGES, connect
 from otel_ttf.store.sqlite_rows import Definition, Kept, kept_from, subject_hash, to_json
+from otel_ttf.store.tasks import Tasks
 from otel_ttf.units import DAY
 
 # How many ids are passed for each row that is wanted of a walk: versions lie mixed in one table.
@@ -61,6 +63,8 @@ class SqliteStore:
             raise StoreRefused(
                 f"{path}: cannot be opened as a store: {trouble(error)}: {remedy(error, 'put it back from a copy')}"
             ) from error
+        self.quarantine = Quarantine(self.db)
+        self.tasks = Tasks(self.db)
         self._position: int = last or 0
         self._resources: dict[bytes, int] = {}
 
@@ -79,6 +83,22 @@ class SqliteStore:
         """Forgets the transaction and whatever was remembered from it."""
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
+        self._forget()
+
+    def mark(self) -> None:
+        """Until `unmark`, the transaction can be undone to here. Not twice at a time."""
+        self.db.execute("SAVEPOINT mark")
+
+    def unmark(self) -> None:
+        self.db.execute("RELEASE mark")
+
+    def back(self) -> None:
+        """Undoes what has happened since `mark`."""
+        self.db.execute("ROLLBACK TO mark")
+        self.unmark()
+        self._forget()
+
+    def _forget(self) -> None:
         self._resources.clear()
         (last,) = self.db.execute("SELECT max(position) FROM transition").fetchone()
         self._position = last or 0

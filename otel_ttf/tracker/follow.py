@@ -105,8 +105,11 @@ class Follower:
 
     # Events.
 
-    def take(self, extracts: Iterable[tuple[int, Extract]], now: int) -> None:
-        """Joins events into the states and keeps them, as configured. extracts: (arrival, what came)."""
+    def take(self, extracts: Iterable[tuple[int, Extract]], now: int, *, trial: bool = False) -> None:
+        """Joins events into the states and keeps them, as configured. extracts: (arrival, what came).
+
+        trial  the transaction will be rolled back: nobody is told of events without a subject
+        """
         touches = Touches(self.followed, self.dispatch, self._texts)
         kept = _Kept(self.store)
         seen: dict[tuple[str, str], tuple[int, int]] = {}
@@ -144,7 +147,7 @@ class Follower:
                 self.join(followed, subjects, now)
         self.counts.flush()
         # Last, since nobody takes it back where something above fails.
-        for milestone in missing:
+        for milestone in () if trial else missing:
             self._on_missing_subject(milestone)
 
     def _name_matches(
@@ -277,6 +280,12 @@ class Follower:
         """Nothing of a failed transaction stays, neither in the store nor in memory."""
         self.store.rollback()
         # Only now: what they read must not be of that transaction.
+        self.counts.forget()
+        self.reload()
+
+    def undo_to_mark(self) -> None:
+        """The same for what has happened since SqliteStore.mark; the transaction goes on."""
+        self.store.back()
         self.counts.forget()
         self.reload()
 

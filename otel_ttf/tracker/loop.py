@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -13,13 +13,16 @@ import structlog
 
 from otel_ttf.clock import Clock
 from otel_ttf.log.base import EventLog, Row
-from otel_ttf.otlp.events import Extract, Rules, extract
+from otel_ttf.otlp.events import Rules
 from otel_ttf.sqlite_disk import trouble
+from otel_ttf.store.quarantine import DeadLetter
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower
-from otel_ttf.tracker.upkeep import Upkeep
-from otel_ttf.units import MINUTE, SECOND
+from otel_ttf.tracker.isolate import EverythingFails, Isolation, of_the_machine, read
+from otel_ttf.tracker.tasks import Errands
+from otel_ttf.tracker.upkeep import CLEAN_EVERY, Upkeep
+from otel_ttf.units import DAY, MINUTE, SECOND
 
 CONSUMER = "tracker"
 SWEEP_EVERY = 5 * SECOND
@@ -29,6 +32,11 @@ BATCH_BYTES = 8 << 20
 # Few records a transaction cost a sync each: better to let some gather. It shows in no answer's age but this much.
 FEW_RECORDS = 4096
 GATHER_SECONDS = 0.05
+# So often a batch may fail before it is looked for the record that makes it fail.
+TRIES = 3
+# Beyond those that fail, so many of the newest rows tell whether others can be taken.
+NEWEST = 64
+TASKS_KEPT = DAY
 
 T = TypeVar("T")
 
@@ -53,9 +61,19 @@ class Tracker:
         max_size: int,
         dropped: Callable[[int], None],
         steady: Callable[[], int] = time.monotonic_ns,
+        on_quarantine: Callable[[str, int], None] = lambda action, records: None,
     ) -> None:
-        """The last four: see Upkeep."""
+        """retention, max_size, dropped, steady: see Upkeep.
+
+        on_quarantine  is told what was done to records that are, or were, set aside, once it is committed:
+                       set_aside, retried, dropped, displaced, expired
+        """
         self.failing: str | None = None
+        self.set_aside = 0
+        self._isolation = Isolation(follower, rules, event_log.log_id)
+        self._errands = Errands(follower, rules)
+        self._failures = 0
+        self._on_quarantine = on_quarantine
         self._log = event_log
         self._store = store
         self._follower = follower
@@ -84,6 +102,8 @@ class Tracker:
         # What the sweep under way is about: an instant, and the log's end then.
         self._sweeping: tuple[int, int] | None = None
         self._sweep_next = 0
+        self._tidy_next = 0
+        self._retention = retention
 
     @property
     def position(self) -> int:
@@ -96,6 +116,7 @@ class Tracker:
         self._follower.prepare(self._clock.now())
         saved = self._store.cursor(CONSUMER, self._log.log_id)
         self._store.commit()
+        self.set_aside = self._store.quarantine.count()
         self._position = self._log.register(CONSUMER, saved, required=True)
         self._thread.start()
 
@@ -139,8 +160,10 @@ class Tracker:
 
     def _tell(self, error: Exception) -> None:
         """Says once a minute what is wrong. Texts of errors that we don't know may hold what a sender sent."""
-        if isinstance(error, sqlite3.Error | OSError):
+        if isinstance(error, sqlite3.Error | OSError) and of_the_machine(error):
             told = f"the store cannot be written: {trouble(error)}"
+        elif isinstance(error, EverythingFails):
+            told = f"the tracker fails: {error}"
         else:
             what = failure(error)
             told = f"the tracker fails ({what['error']} at {what['place']}) and tries again"
@@ -163,13 +186,21 @@ class Tracker:
         rows = self._log.read(self._position, rows=BATCH_ROWS, size=BATCH_BYTES, payloads=False)
         self._taken = sum(row.records for row in rows)
         if rows:
-            self._transact(lambda now: self._take(rows, now))
-            self._position = rows[-1].position
-            self._log.release(CONSUMER, self._position)
+            self._follow(rows)
         if self._stop.is_set():
             # Senders were promised their rows; everything else goes on after the next start.
             return bool(rows)
-        worked = any([trimming, self._jobs(), self._sweep(), self.upkeep.clean(), self.upkeep.shrink()])
+        worked = any(
+            [
+                trimming,
+                self._task(),
+                self._jobs(),
+                self._sweep(),
+                self._tidy(),
+                self.upkeep.clean(),
+                self.upkeep.shrink(),
+            ]
+        )
         if not rows and not worked:
             self._log.wait(self._position, 0.25)
         # Not where more waits already, nor beside other work, which gives rows the time to gather.
@@ -183,14 +214,83 @@ class Tracker:
         self._store.commit()
         return done
 
-    def _take(self, rows: list[Row], now: int) -> None:
-        self._follower.take([(row.arrival, self._extract(row)) for row in rows], now)
-        self._store.save_cursor(CONSUMER, self._log.log_id, rows[-1].position)
+    def _follow(self, rows: list[Row]) -> None:
+        """Takes rows, the first of which comes next; those that have failed often enough record by record."""
+        if self._failures >= TRIES:
+            rows = self._isolate()
+        else:
+            try:
+                if self._transact(lambda now: self._take(rows, now)):
+                    self._isolation.passed()
+            except Exception as error:
+                self._failures += not of_the_machine(error)
+                raise
+        self._failures = 0
+        self._position = rows[-1].position
+        self._log.release(CONSUMER, self._position)
 
-    def _extract(self, row: Row) -> Extract:
-        if isinstance(row.view, Extract):
-            return row.view
-        return extract(row.signal, row.payload, row.ids, row.arrival, self._rules)
+    def _take(self, rows: list[Row], now: int) -> bool:
+        """Whether there was any event in them."""
+        extracts = [(row.arrival, read(row, self._rules)) for row in rows]
+        self._follower.take(extracts, now)
+        self._store.save_cursor(CONSUMER, self._log.log_id, rows[-1].position)
+        return any(found.events for _, found in extracts)
+
+    def _isolate(self) -> list[Row]:
+        """Takes the next rows without the records that cannot be taken, which are set aside in the same transaction."""
+        rows = self._log.read(self._position, rows=BATCH_ROWS, size=BATCH_BYTES)
+        last = rows[-1].position
+        newest = self._log.read(max(last, self._log.end() - NEWEST), rows=NEWEST, size=BATCH_BYTES)
+        self._store.begin()
+        self._isolation.probe(rows, newest, self._clock.now())
+        self._follower.undo()
+        letters, displaced = self._transact(lambda now: self._take_parts(rows, now))
+        self._quarantined({"set_aside": len(letters), "displaced": displaced})
+        for letter in letters[:1]:
+            log.error(
+                "records make the tracker fail and were set aside; see otel-ttf dead-letters list",
+                records=len(letters),
+                error=letter.error,
+                place=letter.source,
+            )
+        return rows
+
+    def _take_parts(self, rows: list[Row], now: int) -> tuple[list[DeadLetter], int]:
+        letters = self._isolation.take(rows, now)
+        self._store.quarantine.add(letters)
+        self._store.save_cursor(CONSUMER, self._log.log_id, rows[-1].position)
+        return letters, self._store.quarantine.displace()
+
+    def _quarantined(self, counts: Mapping[str, int]) -> None:
+        """Something was done to records that are, or were, set aside: it is committed."""
+        if any(counts.values()):
+            self.set_aside = self._store.quarantine.count()
+            for action, records in counts.items():
+                if records:
+                    self._on_quarantine(action, records)
+            if counts.get("displaced"):
+                log.error("the quarantine is full: the oldest records are gone", records=counts["displaced"])
+
+    def _tidy(self) -> bool:
+        """Deletes what was set aside longer ago than events are kept, and old answers; False: that was all."""
+        if self._steady() < self._tidy_next or self._clock.stepped:
+            return False
+        self._tidy_next = self._steady() + CLEAN_EVERY
+        self._quarantined({"expired": self._transact(self._expire)})
+        return False
+
+    def _expire(self, now: int) -> int:
+        self._store.tasks.forget(now - TASKS_KEPT)
+        return self._store.quarantine.expire(now - self._retention)
+
+    def _task(self) -> bool:
+        """Carries out what an operator has asked, if anything."""
+        task = self._store.tasks.next()
+        if task is None:
+            return False
+        done = self._transact(lambda now: self._errands.do(task, now))
+        self._quarantined(done.counts)
+        return True
 
     def _jobs(self) -> bool:
         """A step of counting anew or of joining versions in, if either is under way."""

@@ -38,13 +38,23 @@ def test_alive_is_alive_whatever_else(serve_memory, onboarding):
 
 
 def test_ready(serve_memory, onboarding):
-    assert serve_memory(onboarding, {}).get("/ready") == {"status": "ready", "reasons": []}
+    assert serve_memory(onboarding, {}).get("/ready") == {"status": "ready", "reasons": [], "notes": []}
 
 
 def test_not_ready_tells_every_reason(serve_memory, onboarding):
     api = serve_memory(onboarding, {})
-    api.readiness = Readiness(("starting", "the log is full"))
-    assert api.get("/ready", 503) == {"status": "not ready", "reasons": ["starting", "the log is full"]}
+    api.readiness = Readiness(("starting", "the log is full"), ("see to this",))
+    assert api.get("/ready", 503) == {
+        "status": "not ready",
+        "reasons": ["starting", "the log is full"],
+        "notes": ["see to this"],
+    }
+
+
+def test_a_note_sends_no_traffic_elsewhere(serve_memory, onboarding):
+    api = serve_memory(onboarding, {})
+    api.readiness = Readiness(notes=("see to this",))
+    assert api.get("/ready", 200) == {"status": "ready", "reasons": [], "notes": ["see to this"]}
 
 
 @pytest.mark.parametrize(("name", "kind"), METRICS.items())

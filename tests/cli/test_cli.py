@@ -39,7 +39,19 @@ def test_every_command_has_help_with_examples(path, command):
 
 def test_the_commands_are_those_of_the_documentation():
     assert sorted(main.commands) == sorted(
-        ["run", "validate", "print-config", "demo", "ttf", "stuck", "seen", "keys", "mask", "version"]
+        [
+            "run",
+            "validate",
+            "print-config",
+            "demo",
+            "ttf",
+            "stuck",
+            "seen",
+            "keys",
+            "mask",
+            "dead-letters",
+            "version",
+        ]
     )
 
 

@@ -64,13 +64,22 @@ class ServerProcess:
 
     config    a configuration file
     settings  `a.b=c` each, for --set
+    program   arguments of Python that make it otel-ttf
     output    a file beside the data directory with all that the process printed, over restarts
     """
 
-    def __init__(self, data_dir: Path, *, config: Path | None = None, settings: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        config: Path | None = None,
+        settings: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "otel_ttf"),
+    ) -> None:
         self.data_dir = data_dir
         self.config = config
         self.settings = tuple(settings)
+        self.program = tuple(program)
         self.options: Sequence[str] = ()
         self.environment: Mapping[str, str] = {}
         self.output = data_dir.with_name(data_dir.name + ".out")
@@ -100,7 +109,7 @@ class ServerProcess:
         config = ["--config", str(self.config)] if self.config is not None else []
         sets = [part for setting in settings for part in ("--set", setting)]
         directory = ["--data-dir", str(self.data_dir)]
-        return [sys.executable, "-m", "otel_ttf", "run", *directory, *config, *sets, *self.options]
+        return [sys.executable, *self.program, "run", *directory, *config, *sets, *self.options]
 
     def launch(self) -> Self:
         """Starts the process and doesn't wait for anything."""

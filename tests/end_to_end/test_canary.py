@@ -25,6 +25,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from server_process import Answer, ServerProcess
+from test_dead_letters import PLANTED, dead_letters
 
 REQUESTS = {
     "logs": ("logs.v1.LogsService", ExportLogsServiceRequest),
@@ -260,3 +261,29 @@ def test_no_text_of_otlp_is_forgotten(tmp_path: Path) -> None:
     assert canaries.found_in(server.printed().encode()) == set()
     assert any(HARMLESS.encode() in data for _, data in after), "the search finds nothing at all"
     assert canaries.found_in(canaries.text("here").encode()), "the search finds no secret"
+
+
+@pytest.mark.slow
+def test_what_is_set_aside_holds_none_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flag = tmp_path / "planted"
+    flag.write_text(HARMLESS)
+    monkeypatch.setenv("PLANTED", str(flag))
+    event = {"event_type": "user", "event_name": "signup", "user_id": "u"}
+    canaries = Canaries()
+    with ServerProcess(tmp_path / "data", program=[str(PLANTED)]) as server:
+        for _ in canaries.send(server):
+            # Others pass, so it is no defect that hits all.
+            server.post_json("/api/v1/events", {"events": [event]})
+        server.wait_caught_up()
+        letters = dead_letters(server, "list")
+        assert letters["count"] > 10
+        told = [json.dumps(dead_letters(server, "show", str(item["id"]))) for item in letters["items"][::4]]
+        assert any(HARMLESS in text for text in told)
+        # Bytes are in base64 here; as they are, they are looked at on the disk.
+        texts = re.sub(r'"bytesValue": "[^"]*"', "", json.dumps(letters) + "".join(told))
+        assert canaries.found_in(texts.encode()) == set()
+        assert canaries.found_in(server.get("/ready").body + server.get("/metrics").body) == set()
+        assert canaries.found_in(server.printed().encode()) == set()
+        assert server.terminate() == 0
+        on_disk = list(contents(server.data_dir))
+    assert {name: found for name, data in on_disk if (found := canaries.found_in(data))} == {}

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from otel_ttf.log.lock import DirectoryLocked, lock_directory
+from otel_ttf.log.lock import DirectoryLocked, in_use, lock_directory
 
 HOLD = """
 import sys, time
@@ -35,6 +35,13 @@ def test_a_second_process_is_refused_until_the_first_has_died(tmp_path):
         first.wait()
     with lock_directory(tmp_path):
         pass
+
+
+def test_whether_a_server_has_it_can_be_asked(tmp_path):
+    assert not in_use(tmp_path)
+    with lock_directory(tmp_path):
+        assert in_use(tmp_path)
+    assert not in_use(tmp_path)
 
 
 def test_the_directory_is_made(tmp_path):

@@ -252,3 +252,20 @@ def test_one_that_is_spoilt_costs_its_neighbours_no_further_pass(spoil, passes):
     assert sorted(number for _, numbers in parts for number in numbers) == list(range(8))
     assert len(passed) == passes
     assert_alike("logs", raws)
+
+
+def test_what_cannot_be_extracted_is_taken_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is masked: the tracker looks for the bad record among the good ones, and senders need not come again."""
+    raws = [request("logs", random.Random(n), odd=False) for n in range(3)]
+    told, entries = alone("logs", raws)
+
+    def defect(batch: Batch, rules: object) -> None:
+        raise KeyError("planted")
+
+    monkeypatch.setattr(Batch, "extract", defect)
+    assert alone("logs", raws)[0] == told
+    unread = alone("logs", raws)[1]
+    # What has no time has a random id.
+    assert [(one.payload, len(one.ids), one.view) for one in unread] == [
+        (one.payload, len(one.ids), None) for one in entries
+    ]

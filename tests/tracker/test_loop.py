@@ -4,110 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
-import pytest
-from world import RULES, START, Spec, World, journey, request
+from machine import Machine, until
+from world import RULES, START
 
-from otel_ttf.clock import ManualClock
-from otel_ttf.log.base import Entry
-from otel_ttf.log.sqlite import LogConfig, SqliteLog
 from otel_ttf.otlp.events import extract
-from otel_ttf.tracker.loop import CONSUMER, Tracker
+from otel_ttf.tracker.loop import CONSUMER
 from otel_ttf.units import DAY, MINUTE, SECOND
-
-
-class Steady:
-    """A clock that only a test moves; ns."""
-
-    def __init__(self) -> None:
-        self.now = 0
-
-    def __call__(self) -> int:
-        return self.now
-
-
-class Machine:
-    """A data directory with log and store; the tracker runs between `start` and `stop`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.clock = ManualClock(START)
-        self.steady = Steady()
-        self.world = World(folder, journey())
-        self.log = self._opened()
-        self.tracker: Tracker | None = None
-
-    def _opened(self) -> SqliteLog:
-        return SqliteLog.open(self.folder / "log.db", LogConfig(), self.clock, free_space=lambda: 100 << 30)
-
-    def made(self) -> Tracker:
-        """A tracker that does not run."""
-        return Tracker(
-            self.log,
-            self.world.store,
-            self.world.follower,
-            RULES,
-            self.clock,
-            retention=30 * DAY,
-            max_size=10 << 30,
-            dropped=lambda count: None,
-            steady=self.steady,
-        )
-
-    def start(self) -> Tracker:
-        self.tracker = self.made()
-        self.tracker.start()
-        return self.tracker
-
-    async def stop(self, drain: float = 5.0) -> None:
-        if self.tracker is not None:
-            await asyncio.to_thread(self.tracker.stop, drain)
-            self.tracker = None
-
-    async def send(self, *specs: Spec) -> int:
-        """One request into the log; its position."""
-        payload, ids = request(specs)
-        return await self.log.append(Entry("logs", self.clock.now(), payload, ids, len(specs)))
-
-    async def restart(self, *, new_log: bool = False) -> None:
-        """Everything is opened again; the tracker is not started."""
-        await self.stop()
-        await self.log.close()
-        if new_log:
-            for file in self.folder.glob("log.db*"):
-                file.unlink()
-        self.world.restart()
-        self.log = self._opened()
-
-    async def taken(self, position: int) -> None:
-        """Waits until the tracker has taken the row."""
-        assert self.tracker is not None
-        await until(lambda: self.tracker is not None and self.tracker.position >= position)
-
-    def once(self, users: int) -> None:
-        """Every user's start was taken and counted exactly once."""
-        assert self.world.rows("SELECT count(*), min(position), max(position) FROM transition") == [
-            (users, 1, users)
-        ]
-        assert self.world.counter("ttf_started_total") == users
-        assert self.world.rows("SELECT sum(count) FROM seen") == [(users,)]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - the tracker's thread sets no asyncio.Event
-            await asyncio.sleep(0.005)
-
-
-@pytest.fixture
-async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
-    machine = Machine(tmp_path)
-    yield machine
-    await machine.stop(0)
-    await machine.log.close()
-    machine.world.close()
 
 
 class TestOnce:
@@ -167,31 +70,6 @@ class TestOnce:
 
 
 class TestTrouble:
-    async def test_a_defect_in_a_row_is_told_and_loses_nothing(
-        self, machine: Machine, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        bad = True
-
-        def missing(milestone: str) -> None:
-            if bad:
-                raise KeyError("somebody@example.com")
-
-        machine.world.follower._on_missing_subject = missing
-        tracker = machine.start()
-        await machine.taken(await machine.send(("a", "first", 0, {})))
-        last = await machine.send(("a", "second", 1, {}), ("a", None, 1, {}))
-        await until(lambda: tracker.failing is not None)
-        assert tracker.failing is not None
-        assert "KeyError" in tracker.failing
-        assert "somebody" not in tracker.failing + capsys.readouterr().out
-        assert tracker.as_of()[1] >= 0
-        bad = False
-        await machine.taken(last)
-        await until(lambda: tracker.failing is None)
-        await machine.stop()
-        assert machine.world.counter("ttf_started_total") == 2
-        assert machine.world.rows("SELECT sum(count) FROM seen") == [(3,)]
-
     async def test_a_store_that_cannot_be_written_for_a_while(self, machine: Machine) -> None:
         with sqlite3.connect(machine.world.path, timeout=5) as other:
             other.execute("ALTER TABLE seen RENAME TO hidden")

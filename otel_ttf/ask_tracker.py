@@ -1,0 +1,114 @@
+"""Questions of the command line to a data directory's store, and tasks for its tracker."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+
+from otel_ttf.api.times import rfc3339
+from otel_ttf.log.lock import in_use
+from otel_ttf.otlp.wire import Malformed, decode
+from otel_ttf.store.quarantine import DeadLetter, Quarantine
+from otel_ttf.store.tasks import Kind, Tasks
+
+# So long a task may take before the command says that it is still to be done.
+WAIT_SECONDS = 30.0
+# What is asked in one task is done in one transaction.
+TOGETHER = 200
+
+
+class Unanswered(Exception):
+    """The store cannot be asked; the message says why and what to do."""
+
+
+@contextmanager
+def opened(store: Path) -> Iterator[sqlite3.Connection]:
+    """The store's file. Raises Unanswered, also for what SQLite says within."""
+    if not store.exists():
+        raise Unanswered(f"{store} is not there: is it the right --data-dir, and --config?")
+    try:
+        uri = f"{store.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)) as db:
+            db.execute("PRAGMA synchronous=FULL")
+            db.execute("SELECT 1 FROM quarantine, task LIMIT 1")
+            yield db
+    except sqlite3.Error as error:
+        if "no such table" in str(error):
+            raise Unanswered(
+                f"{store} was written by an older otel_ttf: start this version's server on it once."
+            ) from None
+        raise Unanswered(f"{store} cannot be read or written: {error}") from None
+
+
+def asked(data_dir: Path, store: Path, kind: Kind, whats: Sequence[dict[str, Any]]) -> list[Any] | None:
+    """The answers to tasks; None: the server has not done them yet, but will. Raises Unanswered."""
+    with opened(store) as db:
+        tasks = Tasks(db)
+        numbers = [tasks.ask(kind, what, time.time_ns()) for what in whats]
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            # Looked at before the answers: a server that has ended meanwhile may have given them.
+            running = in_use(data_dir)
+            answers = [tasks.answered(number) for number in numbers]
+            if all(answer is not None for answer in answers):
+                return answers
+            if not running or time.monotonic() > deadline:
+                return None
+            time.sleep(0.05)
+
+
+def listed(store: Path, limit: int) -> dict[str, Any]:
+    """Records that are set aside, the oldest first. Raises Unanswered."""
+    with opened(store) as db:
+        quarantine = Quarantine(db)
+        return {"count": quarantine.count(), "items": [_row(letter) for letter in quarantine.all(limit)]}
+
+
+def ids(store: Path) -> list[int]:
+    """Of all records that are set aside. Raises Unanswered."""
+    with opened(store) as db:
+        return Quarantine(db).ids()
+
+
+def shown(store: Path, id_: int) -> dict[str, Any] | None:
+    """A record that is set aside, with what it holds; None: there is none of that id. Raises Unanswered."""
+    with opened(store) as db:
+        letter = Quarantine(db).get(id_)
+    if letter is None:
+        return None
+    try:
+        record = json_format.MessageToDict(decode(letter.signal, letter.payload))
+    except (Malformed, ValueError, RecursionError):
+        record = None  # it may be this that was wrong with it
+    return {
+        **_row(letter),
+        "event_ids": [letter.ids[at + 4 : at + 20].hex() for at in range(0, len(letter.ids), 20)],
+        "record": record,
+        "bytes": letter.payload.hex() if record is None else None,
+    }
+
+
+def _row(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "error": letter.error,
+        "place": letter.source,
+        "tries": letter.tries,
+        "signal": letter.signal,
+        "arrived_at": rfc3339(letter.arrival),
+        "set_aside_at": rfc3339(letter.since),
+        "log_position": letter.position,
+        "log_place": letter.place,
+    }
+
+
+def printable(told: object) -> str:
+    """JSON that no terminal obeys."""
+    return json.dumps(told, indent=2)

@@ -1,0 +1,201 @@
+"""`otel-ttf dead-letters`: what the tracker has set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from otel_ttf.cli_options import F, Sources, Stop, existing, load_config, on_a_directory, shaped
+
+LISTED = 1000
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """What the store says ends the command."""
+    from otel_ttf.ask_tracker import Unanswered
+
+    try:
+        yield
+    except Unanswered as error:
+        raise Stop(str(error)) from None
+
+
+@click.group("dead-letters", short_help="List, show, retry or drop records that were set aside.")
+def dead_letters() -> None:
+    """List, show, retry or drop records that were set aside.
+
+    A record that the tracker cannot follow, while it can follow others, is set aside, masked as it is. These
+    commands work on the data directory, also while a server runs on it.
+
+    \b
+    Examples:
+      otel-ttf dead-letters list --data-dir /var/lib/otel-ttf
+      otel-ttf dead-letters retry --all
+    """
+
+
+@dead_letters.command("list", short_help="List records that were set aside.")
+@on_a_directory
+@shaped
+def list_letters(sources: Sources, data_dir: Path, shape: str) -> None:
+    """List records that were set aside, the oldest first: by which error, where in otel_ttf, and when they came.
+
+    \b
+    Examples:
+      otel-ttf dead-letters list
+      otel-ttf dead-letters list --data-dir /var/lib/otel-ttf --format json
+    """
+    from otel_ttf import ask_tracker
+    from otel_ttf.ask import TABLES
+
+    store = load_config(sources).config.storage.file(existing(data_dir))
+    with _sentences():
+        told = ask_tracker.listed(store, LISTED)
+    if shape == "json":
+        click.echo(ask_tracker.printable(told))
+    else:
+        TABLES["dead letters"](told)
+
+
+@dead_letters.command("show", short_help="Show one of them with what it holds.")
+@click.argument("id_", metavar="ID", type=int)
+@on_a_directory
+def show_letter(id_: int, sources: Sources, data_dir: Path) -> None:
+    """Show one record as OTLP/JSON, masked as it was written down.
+
+    \b
+    Examples:
+      otel-ttf dead-letters show 7
+    """
+    from otel_ttf import ask_tracker
+
+    store = load_config(sources).config.storage.file(existing(data_dir))
+    with _sentences():
+        told = ask_tracker.shown(store, id_)
+    if told is None:
+        raise Stop(f"no record {id_} is set aside: see otel-ttf dead-letters list.")
+    click.echo(ask_tracker.printable(told))
+
+
+def _some(command: F) -> F:
+    """Adds [ID]... and --all."""
+    every = click.option("--all", "every", is_flag=True, help="All that are set aside now.")
+    return click.argument("ids", metavar="[ID]...", nargs=-1, type=int)(every(command))
+
+
+@dead_letters.command("retry", short_help="Follow some of them after all.")
+@_some
+@on_a_directory
+@shaped
+def retry(
+    ids: tuple[int, ...],
+    every: bool,
+    sources: Sources,
+    data_dir: Path,
+    shape: str,
+) -> None:
+    """Follow records after all, for when the defect is mended: each once, with the time at which it came.
+
+    The server does it, at its next start if none runs. What fails again stays set aside; then the exit code is 1.
+
+    \b
+    Examples:
+      otel-ttf dead-letters retry 7 8
+      otel-ttf dead-letters retry --all --data-dir /var/lib/otel-ttf
+    """
+    _do("retry", ids, sources, data_dir, shape, every=every)
+
+
+@dead_letters.command("drop", short_help="Give some of them up for good.")
+@_some
+@on_a_directory
+@shaped
+def drop(
+    ids: tuple[int, ...],
+    every: bool,
+    sources: Sources,
+    data_dir: Path,
+    shape: str,
+) -> None:
+    """Give records up for good: they are deleted. The server does it, at its next start if none runs.
+
+    \b
+    Examples:
+      otel-ttf dead-letters drop 7
+      otel-ttf dead-letters drop --all
+    """
+    _do("drop", ids, sources, data_dir, shape, every=every)
+
+
+_SAID: dict[str, Callable[[int], str]] = {
+    "retry": lambda count: f"{count} followed",
+    "drop": lambda count: f"{count} dropped",
+}
+
+
+def _do(
+    kind: Literal["retry", "drop"],
+    ids: Sequence[int],
+    sources: Sources,
+    data_dir: Path,
+    shape: str,
+    *,
+    every: bool,
+) -> None:
+    from otel_ttf import ask_tracker
+
+    if bool(ids) == every:
+        raise click.UsageError(
+            f"give ids of otel-ttf dead-letters list, or --all: otel-ttf dead-letters {kind} 7"
+        )
+    directory = existing(data_dir)
+    store = load_config(sources).config.storage.file(directory)
+    with _sentences():
+        wanted = ask_tracker.ids(store) if every else list(dict.fromkeys(ids))
+        whats = [
+            {"ids": wanted[at : at + ask_tracker.TOGETHER]}
+            for at in range(0, len(wanted), ask_tracker.TOGETHER)
+        ]
+        answers = ask_tracker.asked(directory, store, kind, whats)
+    told = together(answers)
+    if shape == "json":
+        click.echo(ask_tracker.printable(told))
+    elif answers is None:
+        click.echo(later(directory))
+    else:
+        parts = [_SAID[kind](len(told["done"]))]
+        if told["failed"]:
+            parts.append(f"{len(told['failed'])} failed again and stay")
+        if told["unknown"]:
+            parts.append(f"{len(told['unknown'])} were not set aside (any more)")
+        click.echo(", ".join(parts) + ".")
+        for id_, why in told["failed"].items():
+            click.echo(f"  {id_}: {why}")
+    if told["failed"]:
+        raise click.exceptions.Exit(1)
+
+
+def together(answers: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
+    """Answers to several tasks as one. pending: they are still to be done."""
+    told: dict[str, Any] = {"pending": answers is None, "done": [], "unknown": [], "failed": {}}
+    for answer in answers or ():
+        told["done"] += answer["done"]
+        told["unknown"] += answer["unknown"]
+        told["failed"] |= answer["failed"]
+    return told
+
+
+def later(directory: Path) -> str:
+    """That a task is noted, and when it will be done."""
+    from otel_ttf.log.lock import in_use
+
+    if in_use(directory):
+        return (
+            "Noted, but not done yet: the server is busy or its tracker fails, see /ready. It will be done."
+        )
+    return f"Noted: no server runs on {directory}; it is done when one starts."

@@ -1,0 +1,108 @@
+"""Records that were set aside, in store.db: the tracker writes them, the command line reads them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from otel_ttf.otlp.wire import Signal
+
+# Beyond it the oldest go. Records are mostly below 1 KiB: that is room for some 100,000.
+MAX_BYTES = 64 << 20
+
+_COLUMNS = "id, log_id, position, place, signal, arrival, payload, ids, error, source, tries, since"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that was set aside. Times are unix ns.
+
+    position, place  the row of the log `log_id`, and the record in it
+    payload          an OTLP request with this record alone, masked; ids: of its events
+    error, source    class of the last error, and where in our code it was raised
+    tries            how often it was put back and failed again
+    id               None before it is written
+    """
+
+    id: int | None
+    log_id: str
+    position: int
+    place: int
+    signal: Signal
+    arrival: int
+    payload: bytes
+    ids: bytes
+    error: str
+    source: str
+    tries: int
+    since: int
+
+
+class Quarantine:
+    """The table. Whoever writes has a transaction open."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def add(self, letters: Iterable[DeadLetter]) -> None:
+        self._db.executemany(
+            f"INSERT INTO quarantine ({_COLUMNS}) VALUES (NULL,{','.join('?' * 11)})",
+            [
+                (
+                    letter.log_id,
+                    letter.position,
+                    letter.place,
+                    letter.signal,
+                    letter.arrival,
+                    letter.payload,
+                    letter.ids,
+                    letter.error,
+                    letter.source,
+                    letter.tries,
+                    letter.since,
+                )
+                for letter in letters
+            ],
+        )
+
+    def displace(self, most: int = MAX_BYTES) -> int:
+        """Deletes the oldest until at most so many bytes are left; how many records went."""
+        return self._db.execute(
+            "DELETE FROM quarantine WHERE id IN (SELECT id FROM"
+            " (SELECT id, sum(length(payload) + length(ids)) OVER (ORDER BY id DESC) AS held FROM quarantine)"
+            " WHERE held > ?)",
+            (most,),
+        ).rowcount
+
+    def expire(self, before: int) -> int:
+        """Deletes what arrived before the instant; how many records went."""
+        return self._db.execute("DELETE FROM quarantine WHERE arrival < ?", (before,)).rowcount
+
+    def count(self) -> int:
+        """Records that are set aside."""
+        return int(self._db.execute("SELECT count(*) FROM quarantine").fetchone()[0])
+
+    def ids(self) -> list[int]:
+        """All of them, the oldest first."""
+        return [id_ for (id_,) in self._db.execute("SELECT id FROM quarantine ORDER BY id")]
+
+    def get(self, id_: int) -> DeadLetter | None:
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM quarantine WHERE id = ?", (id_,)).fetchone()
+        return None if row is None else DeadLetter(*row)
+
+    def all(self, limit: int) -> list[DeadLetter]:
+        """The oldest first; without their bytes."""
+        columns = _COLUMNS.replace("payload, ids", "x'', x''")
+        rows = self._db.execute(f"SELECT {columns} FROM quarantine ORDER BY id LIMIT ?", (limit,))
+        return [DeadLetter(*row) for row in rows]
+
+    def delete(self, ids: Sequence[int]) -> None:
+        self._db.executemany("DELETE FROM quarantine WHERE id = ?", [(i,) for i in ids])
+
+    def failed(self, id_: int, error: str, source: str) -> None:
+        """It was put back and has failed again."""
+        self._db.execute(
+            "UPDATE quarantine SET tries = tries + 1, error = ?, source = ? WHERE id = ?",
+            (error, source, id_),
+        )

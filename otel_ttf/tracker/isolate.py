@@ -1,0 +1,181 @@
+"""One bad record: what makes tracker or store fail is halved down to the record, which is set aside.
+
+A defect that hits nearly everything is none of a record's: then nothing is set aside, nothing is taken, and the tracker
+says so. Errors of the machine (a full disk, a locked or corrupt store) say nothing about a record either.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from otel_ttf.log.base import Row
+from otel_ttf.otlp.cut import halves as cut_in_two
+from otel_ttf.otlp.events import Extract, Rules, extract
+from otel_ttf.store.quarantine import DeadLetter
+from otel_ttf.telemetry import failure
+from otel_ttf.tracker.follow import Follower
+
+# So many rows are tried before anything is set aside.
+PROBES = 32
+# At most so many pieces of each.
+PROBE_PIECES = 16
+# So many rows may fail, one after the other, without any event being taken in between.
+CREDIT = 10
+
+
+class EverythingFails(Exception):
+    """A defect of ours that hits most records, not a bad one; the message says so and where."""
+
+
+def of_the_machine(error: Exception) -> bool:
+    """Whether an error comes from disk, file or memory, whatever was to be written.
+
+    Of sqlite3 these are the classes for I/O, locks, space, damage; a value that it will not take has another.
+    """
+    return (
+        isinstance(error, OSError | MemoryError | sqlite3.OperationalError | sqlite3.InternalError)
+        or type(error) is sqlite3.DatabaseError
+    )
+
+
+def read(row: Row, rules: Rules) -> Extract:
+    """The events of a row, as they were read on their way in, or from its bytes."""
+    if isinstance(row.view, Extract):
+        return row.view
+    return extract(row.signal, row.payload, row.ids, row.arrival, rules)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A row, or a part of one that begins with its record `place`."""
+
+    row: Row
+    place: int = 0
+
+
+class Isolation:
+    """Takes rows piece by piece, each piece behind a savepoint. The caller opens and ends the transaction."""
+
+    def __init__(self, follower: Follower, rules: Rules, log_id: str) -> None:
+        self._follower = follower
+        self._rules = rules
+        self._log_id = log_id
+        self._credit = CREDIT
+
+    def passed(self) -> None:
+        """Events were taken: whatever fails now fails while others pass."""
+        self._credit = CREDIT
+
+    def probe(self, rows: Sequence[Row], newest: Sequence[Row], now: int) -> None:
+        """Tries some rows; the caller rolls back. Raises EverythingFails, or an error of the machine.
+
+        rows    those that cannot be taken together; newest: some of the last in the log
+        """
+        failed: list[Exception] = []
+        good = 0
+        # However many one sender has sent in a row, it is those behind it that tell whether others pass.
+        judges = newest if len(newest) >= PROBES else [*rows, *newest]
+        tried = min(PROBES, len(judges))
+        for number in range(tried):
+            found = self._probe(judges[number * len(judges) // tried], now)
+            if isinstance(found, Exception):
+                failed.append(found)
+            else:
+                good += found
+        if len(failed) > self._credit and len(failed) > good:
+            told = failure(failed[0])
+            raise EverythingFails(
+                f"of {len(failed) + good} requests that were tried, {len(failed)} cannot be followed "
+                f"({told['error']} at {told['place']}): a defect of otel_ttf, not a bad record, so nothing is set "
+                "aside, and nothing is lost: go back to the version before, or report it"
+            )
+
+    def _probe(self, row: Row, now: int) -> Exception | bool:
+        """Whether some event of a row can be taken; an error: none of those that were tried."""
+        failed = None
+        pieces = deque([[_Part(row)]])
+        for _ in range(PROBE_PIECES):
+            if not pieces:
+                break
+            piece = pieces.popleft()
+            done = self._attempt(piece, now, trial=True)
+            if isinstance(done, Exception):
+                failed = done
+                pieces += _halves(piece)
+            elif done:
+                return True
+        return failed or False
+
+    def take(self, rows: Sequence[Row], now: int) -> list[DeadLetter]:
+        """Takes all that can be taken; the records that cannot. Raises an error of the machine."""
+        letters: list[DeadLetter] = []
+        events = 0
+        stack = [[_Part(row) for row in rows]]
+        while stack:
+            piece = stack.pop()
+            done = self._attempt(piece, now)
+            if not isinstance(done, Exception):
+                events += done
+            elif halves := _halves(piece):
+                stack += reversed(halves)
+            else:
+                letters.append(self._letter(piece[0], done, now))
+        spent = len({letter.position for letter in letters})
+        self._credit = CREDIT if events else max(0, self._credit - spent)
+        return letters
+
+    def _attempt(self, piece: Sequence[_Part], now: int, *, trial: bool = False) -> Exception | int:
+        """Takes a piece: how many events it held. Or leaves no trace of it: why. Raises an error of the machine.
+
+        Without events nothing was put to the test.
+        """
+        self._follower.store.mark()
+        try:
+            extracts = [(part.row.arrival, read(part.row, self._rules)) for part in piece]
+            self._follower.take(extracts, now, trial=trial)
+        except Exception as error:
+            if of_the_machine(error):
+                raise
+            self._follower.undo_to_mark()
+            return error
+        self._follower.store.unmark()
+        return sum(len(found.events) for _, found in extracts)
+
+    def _letter(self, part: _Part, error: Exception, now: int) -> DeadLetter:
+        row, told = part.row, failure(error)
+        return DeadLetter(
+            None,
+            self._log_id,
+            row.position,
+            part.place,
+            row.signal,
+            row.arrival,
+            row.payload,
+            row.ids,
+            told["error"],
+            told["place"],
+            0,
+            now,
+        )
+
+
+def _halves(piece: Sequence[_Part]) -> list[list[_Part]]:
+    """Rows are parted from one another first, then records of a row; empty: it is one record."""
+    if len(piece) > 1:
+        middle = len(piece) // 2
+        return [list(piece[:middle]), list(piece[middle:])]
+    return [[part] for part in _cut(piece[0])]
+
+
+def _cut(part: _Part) -> list[_Part]:
+    row = part.row
+    return [
+        _Part(
+            replace(row, payload=cut.payload, ids=cut.ids, records=cut.records, view=None),
+            part.place + cut.first,
+        )
+        for cut in cut_in_two(row.signal, row.payload, row.ids) or ()
+    ]

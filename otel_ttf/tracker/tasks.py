@@ -1,0 +1,77 @@
+"""What operators ask: each task is carried out in the transaction that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from otel_ttf.otlp.events import Rules, extract
+from otel_ttf.store.tasks import Kind, Task
+from otel_ttf.telemetry import failure
+from otel_ttf.tracker.follow import Follower
+from otel_ttf.tracker.isolate import of_the_machine
+
+
+@dataclass(slots=True)
+class Done:
+    """answer: for who asked, JSON; counts: what it did to records that were set aside, by action."""
+
+    answer: dict[str, Any]
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class Errands:
+    """Carries tasks out. The caller opens and ends the transaction."""
+
+    def __init__(self, follower: Follower, rules: Rules) -> None:
+        self._follower = follower
+        self._store = follower.store
+        self._rules = rules
+        self._ways: Mapping[Kind, Callable[[dict[str, Any], int], Done]] = {
+            "retry": self._retry,
+            "drop": self._drop,
+        }
+
+    def do(self, task: Task, now: int) -> Done:
+        """Carries a task out and writes its answer. Raises an error of the machine: then it is still to be done."""
+        done = self._ways[task.kind](task.what, now)
+        self._store.tasks.answer(task.id, done.answer)
+        return done
+
+    def _retry(self, what: dict[str, Any], now: int) -> Done:
+        """what: ids. Each is followed as if it came now for the first time, with its own arrival and event ids.
+
+        answer: done, unknown: ids; failed: id -> error and place
+        """
+        quarantine = self._store.quarantine
+        taken, unknown, failed = [], [], {}
+        for id_ in what["ids"]:
+            letter = quarantine.get(id_)
+            if letter is None:
+                unknown.append(id_)
+                continue
+            self._store.mark()
+            try:
+                found = extract(letter.signal, letter.payload, letter.ids, letter.arrival, self._rules)
+                self._follower.take([(letter.arrival, found)], now)
+            except Exception as error:
+                if of_the_machine(error):
+                    raise
+                self._follower.undo_to_mark()
+                told = failure(error)
+                quarantine.failed(id_, told["error"], told["place"])
+                failed[str(id_)] = f"{told['error']} at {told['place']}"
+            else:
+                self._store.unmark()
+                quarantine.delete([id_])
+                taken.append(id_)
+        return Done({"done": taken, "unknown": unknown, "failed": failed}, {"retried": len(taken)})
+
+    def _drop(self, what: dict[str, Any], now: int) -> Done:
+        """what: ids. answer: done, unknown: ids."""
+        known = set(self._store.quarantine.ids())
+        gone = [id_ for id_ in what["ids"] if id_ in known]
+        self._store.quarantine.delete(gone)
+        unknown = [id_ for id_ in what["ids"] if id_ not in known]
+        return Done({"done": gone, "unknown": unknown, "failed": {}}, {"dropped": len(gone)})

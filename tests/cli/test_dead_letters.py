@@ -1,0 +1,121 @@
+"""`otel-ttf dead-letters` on a data directory without a server; with one: tests/end_to_end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from otel_ttf.cli import main
+from otel_ttf.log.lock import lock_directory
+from otel_ttf.store.quarantine import DeadLetter
+from otel_ttf.store.sqlite import SqliteStore
+
+ARRIVAL = 1_790_000_000 * 10**9
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SqliteStore:
+    store = SqliteStore(tmp_path / "store.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def full(store: SqliteStore) -> SqliteStore:
+    store.begin()
+    store.quarantine.add(
+        [
+            DeadLetter(
+                None, "log", 3, 4, "logs", ARRIVAL, b"\x0a\x00", bytes(20), "KeyError", "a.py:1", 0, ARRIVAL
+            ),
+            DeadLetter(
+                None, "log", 5, 0, "traces", ARRIVAL, b"\xff\x1b", b"", "Malformed", "b.py:2", 2, ARRIVAL
+            ),
+        ]
+    )
+    store.commit()
+    return store
+
+
+def run(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["dead-letters", *arguments, "--data-dir", str(folder)])
+
+
+def test_list(full: SqliteStore, tmp_path: Path) -> None:
+    text = run(tmp_path, "list").stdout
+    for part in ("KeyError", "b.py:2", "traces", "2026-09-21 14:13:20Z", "2 records are set aside"):
+        assert part in text
+    told = json.loads(run(tmp_path, "list", "--format", "json").stdout)
+    assert told["count"] == 2
+    assert told["items"][0] == {
+        "id": 1,
+        "error": "KeyError",
+        "place": "a.py:1",
+        "tries": 0,
+        "signal": "logs",
+        "arrived_at": "2026-09-21T14:13:20.000000000Z",
+        "set_aside_at": "2026-09-21T14:13:20.000000000Z",
+        "log_position": 3,
+        "log_place": 4,
+    }
+
+
+def test_nothing_is_set_aside(store: SqliteStore, tmp_path: Path) -> None:
+    assert run(tmp_path, "list").stdout == "Nothing is set aside.\n"
+    assert json.loads(run(tmp_path, "drop", "--all", "--format", "json").stdout)["done"] == []
+
+
+def test_show(full: SqliteStore, tmp_path: Path) -> None:
+    sound = json.loads(run(tmp_path, "show", "1").stdout)
+    assert (sound["record"], sound["bytes"], sound["event_ids"]) == (
+        {"resourceLogs": [{}]},
+        None,
+        ["00" * 16],
+    )
+    broken = json.loads(run(tmp_path, "show", "2").stdout)
+    assert (broken["record"], broken["bytes"]) == (None, "ff1b")
+    missing = run(tmp_path, "show", "3")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "dead-letters list" in missing.stderr
+
+
+@pytest.mark.parametrize("kind", ["retry", "drop"])
+def test_without_a_server_it_is_noted(full: SqliteStore, tmp_path: Path, kind: str) -> None:
+    done = run(tmp_path, kind, "2", "1", "2")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        f"Noted: no server runs on {tmp_path}; it is done when one starts.\n",
+    )
+    task = full.tasks.next()
+    assert task is not None
+    assert (task.kind, task.what) == (kind, {"ids": [2, 1]})
+    assert full.quarantine.count() == 2
+
+
+def test_a_server_that_does_not_come_to_it_is_said(
+    full: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("otel_ttf.ask_tracker.WAIT_SECONDS", 0.1)
+    with lock_directory(tmp_path):
+        done = run(tmp_path, "drop", "--all")
+    assert done.exit_code == 0
+    assert "/ready" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("retry",), ("drop",), ("retry", "1", "--all"), ("show", "x")])
+def test_a_wrong_call_is_exit_code_2(full: SqliteStore, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert run(tmp_path, *arguments).exit_code == 2
+
+
+def test_what_is_no_data_directory_is_said(tmp_path: Path) -> None:
+    assert "--data-dir" in run(tmp_path / "elsewhere", "list").stderr
+    assert "--data-dir" in run(tmp_path, "list").stderr
+    assert not (tmp_path / "store.db").exists()
+
+
+def test_a_store_of_an_older_version_is_said(store: SqliteStore, tmp_path: Path) -> None:
+    store.db.execute("DROP TABLE quarantine")
+    assert "older otel_ttf" in run(tmp_path, "list").stderr

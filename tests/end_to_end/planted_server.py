@@ -1,0 +1,37 @@
+"""The server with a defect: while $PLANTED is a file, events with its text in their attributes cannot be followed.
+
+They fail in the tracker, after everything was written, with an error whose message holds what was sent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from otel_ttf.__main__ import main
+from otel_ttf.otlp.events import Extract
+from otel_ttf.tracker.follow import Follower
+
+
+def plant(flag: Path) -> None:
+    sound = Follower.take
+
+    def take(
+        self: Follower, extracts: Iterable[tuple[int, Extract]], now: int, *, trial: bool = False
+    ) -> None:
+        extracts = list(extracts)
+        sound(self, extracts, now, trial=trial)
+        if flag.exists():
+            text = flag.read_bytes()
+            for _, found in extracts:
+                for event in found.events:
+                    if text in event.attributes_bytes:
+                        raise KeyError(event.attributes_bytes)
+
+    Follower.take = take  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    plant(Path(os.environ["PLANTED"]))
+    main()
