@@ -89,7 +89,10 @@ class ServerProcess:
     # Life.
 
     def __enter__(self) -> Self:
-        return self.start()
+        if self.process is None:
+            self.launch()
+        self.wait_ready()
+        return self
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from world import RULES, START, Spec, World, journey, request
 
-from otel_ttf.clock import ManualClock
+from otel_ttf.clock import Clock, ManualClock
+from otel_ttf.journey.definition import Journey
 from otel_ttf.log.base import Entry
 from otel_ttf.log.sqlite import LogConfig, SqliteLog
 from otel_ttf.tracker.loop import Tracker
@@ -28,11 +29,12 @@ class Steady:
 class Machine:
     """A data directory with log and store; the tracker runs between `start` and `stop`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trip: Journey | None = None, clock: Clock | None = None) -> None:
         self.folder = folder
-        self.clock = ManualClock(START)
+        self.manual = ManualClock(START)
+        self.clock = clock or self.manual
         self.steady = Steady()
-        self.world = World(folder, journey())
+        self.world = World(folder, trip or journey())
         self.log = self._opened()
         self.tracker: Tracker | None = None
         self.quarantined: list[tuple[str, int]] = []
@@ -68,7 +70,7 @@ class Machine:
     async def send(self, *specs: Spec) -> int:
         """One request into the log; its position."""
         payload, ids = request(specs)
-        return await self.log.append(Entry("logs", self.clock.now(), payload, ids, len(specs)))
+        return await self.log.append(Entry("logs", self.clock.later(), payload, ids, len(specs)))
 
     async def restart(self, *, new_log: bool = False) -> None:
         """Everything is opened again; the tracker is not started."""

@@ -90,7 +90,7 @@ class TestTrouble:
 class TestAsOf:
     async def test_it_is_the_arrival_of_the_oldest_row_that_was_not_taken(self, machine: Machine) -> None:
         last = await machine.send(("a", "ada", 0, {}))
-        machine.clock.advance(90 * SECOND)
+        machine.manual.advance(90 * SECOND)
         tracker = machine.made()
         assert tracker.as_of() == (START, 90.0)
         tracker.start()
@@ -100,12 +100,12 @@ class TestAsOf:
 
     async def test_it_never_goes_back(self, machine: Machine) -> None:
         tracker = machine.made()
-        machine.clock.advance(MINUTE)
+        machine.manual.advance(MINUTE)
         assert tracker.as_of() == (START + MINUTE, 0.0)
-        machine.clock.advance(-30 * SECOND)
+        machine.manual.advance(-30 * SECOND)
         assert tracker.as_of() == (START + MINUTE, 0.0)
         await machine.send(("a", "late in the log", 0, {}))
-        machine.clock.advance(2 * MINUTE)
+        machine.manual.advance(2 * MINUTE)
         assert tracker.as_of() == (START + MINUTE, 90.0)
 
 
@@ -124,24 +124,24 @@ class TestOverdue:
     ) -> None:
         machine.start()
         await machine.taken(await machine.send(("a", "ada", 0, {})))
-        machine.clock.advance(25 * MINUTE)
+        machine.manual.advance(25 * MINUTE)
         await self._sweep(machine)
         assert self._overdue(machine) == 0
         machine.steady.now += MINUTE
-        machine.clock.stepped = True
+        machine.manual.stepped = True
         await self._sweep(machine)
         assert self._overdue(machine) == 0
-        machine.clock.stepped = False
+        machine.manual.stepped = False
         machine.steady.now += 6 * SECOND
         await until(lambda: self._overdue(machine) == 1)
 
     async def test_a_clock_that_was_put_back_stops_no_sweep(self, machine: Machine) -> None:
-        machine.clock.advance(2 * DAY)
+        machine.manual.advance(2 * DAY)
         machine.start()
         machine.steady.now += 2 * MINUTE
         await self._sweep(machine)
-        machine.clock.advance(-2 * DAY)
+        machine.manual.advance(-2 * DAY)
         await machine.taken(await machine.send(("a", "ada", 0, {})))
-        machine.clock.advance(25 * MINUTE)
+        machine.manual.advance(25 * MINUTE)
         machine.steady.now += 6 * SECOND
         await until(lambda: self._overdue(machine) == 1)

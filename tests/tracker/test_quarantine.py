@@ -337,7 +337,7 @@ class TestTasks:
     ) -> None:
         id_ = await self._one(machine, plant)
         plant.mend()  # type: ignore[attr-defined]
-        machine.clock.advance(DAY)
+        machine.manual.advance(DAY)
         answer = await self._asked(machine, "retry", ids=[id_])
         assert answer == {"done": [id_], "unknown": [], "failed": {}}
         assert await self._asked(machine, "retry", ids=[id_]) == {"done": [], "unknown": [id_], "failed": {}}
@@ -402,7 +402,7 @@ class TestTasks:
     async def test_answers_are_forgotten_after_a_day(self, machine: Machine) -> None:
         await self._asked(machine, "drop", ids=[1])
         await machine.stop()
-        machine.clock.advance(2 * DAY + MINUTE)
+        machine.manual.advance(2 * DAY + MINUTE)
         machine.steady.now += 2 * DAY
         machine.start()
         await until(lambda: not machine.world.rows("SELECT 1 FROM task"))
