@@ -216,10 +216,28 @@ def _dead_letters(answer: Answer) -> None:
     )
 
 
+def _recomputed(answer: Answer) -> None:
+    for journey in answer["journeys"]:
+        rows = [
+            (
+                milestone["milestone"],
+                _second(milestone["before"]),
+                _second(milestone["after"]),
+                milestone["event_id"] or "-",
+            )
+            for milestone in journey["milestones"]
+        ]
+        _print(
+            f"{journey['subject']} in {journey['journey']}: {'changed' if journey['changed'] else 'as it was'}",
+            _table(("milestone", "before", "after", "first event"), rows),
+        )
+
+
 TABLES: Mapping[str, Callable[[Answer], None]] = {
     "user": _user,
     "summary": _summary,
     "stuck": _stuck,
     "seen": _seen,
     "dead letters": _dead_letters,
+    "recomputed": _recomputed,
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from otel_ttf.api.times import rfc3339
+from otel_ttf.api.times import rfc3339, rfc3339_or_none
 from otel_ttf.log.lock import in_use
 from otel_ttf.otlp.wire import Malformed, decode
 from otel_ttf.store.quarantine import DeadLetter, Quarantine
@@ -48,7 +48,7 @@ def opened(store: Path) -> Iterator[sqlite3.Connection]:
 
 
 def asked(data_dir: Path, store: Path, kind: Kind, whats: Sequence[dict[str, Any]]) -> list[Any] | None:
-    """The answers to tasks; None: the server has not done them yet, but will. Raises Unanswered."""
+    """The answers to tasks; None: the server has not done them yet, but will. Raises Unanswered, also for a defect."""
     with opened(store) as db:
         tasks = Tasks(db)
         numbers = [tasks.ask(kind, what, time.time_ns()) for what in whats]
@@ -58,10 +58,25 @@ def asked(data_dir: Path, store: Path, kind: Kind, whats: Sequence[dict[str, Any
             running = in_use(data_dir)
             answers = [tasks.answered(number) for number in numbers]
             if all(answer is not None for answer in answers):
-                return answers
+                break
             if not running or time.monotonic() > deadline:
                 return None
             time.sleep(0.05)
+    for answer in answers:
+        if "failure" in answer:
+            raise Unanswered(
+                f"the server cannot do it and has changed nothing ({answer['failure']}): a defect, please report it."
+            )
+    return answers
+
+
+def recomputed(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a task `recompute` with times as the API tells them."""
+    for journey in answer["journeys"]:
+        for milestone in journey["milestones"]:
+            for name in ("before", "after"):
+                milestone[name] = rfc3339_or_none(milestone[name])
+    return answer
 
 
 def listed(store: Path, limit: int) -> dict[str, Any]:

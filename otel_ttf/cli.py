@@ -15,7 +15,7 @@ from otel_ttf import __version__
 from otel_ttf.cli_keys import keys
 from otel_ttf.cli_mask import mask
 from otel_ttf.cli_options import Sources, Stop, configured, load_config, with_data_dir
-from otel_ttf.cli_tracker import dead_letters
+from otel_ttf.cli_tracker import dead_letters, recompute
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -268,6 +268,7 @@ def seen(url: str, shape: str) -> None:
 main.add_command(keys)
 main.add_command(mask)
 main.add_command(dead_letters)
+main.add_command(recompute)
 
 
 @main.command()

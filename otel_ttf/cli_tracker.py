@@ -1,7 +1,8 @@
-"""`otel-ttf dead-letters`: what the tracker has set aside."""
+"""`otel-ttf dead-letters` and `otel-ttf recompute`: what an operator has the tracker do."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any, Literal
 
 import click
 
-from otel_ttf.cli_options import F, Sources, Stop, existing, load_config, on_a_directory, shaped
+from otel_ttf.cli_options import F, Sources, Stop, existing, keys_of, load_config, on_a_directory, shaped
 
 LISTED = 1000
+_EVENT_ID = re.compile("[0-9a-fA-F]{32}")
 
 
 @contextmanager
@@ -178,6 +180,70 @@ def _do(
             click.echo(f"  {id_}: {why}")
     if told["failed"]:
         raise click.exceptions.Exit(1)
+
+
+@click.command(short_help="Recompute a user's journeys from stored events.")
+@click.argument("user", metavar="[USER_ID]", required=False)
+@click.option("--token", help="A pseudonym, u1_..., as 'stuck' lists them, instead of an id.")
+@click.option(
+    "--without",
+    metavar="EVENT_ID",
+    help="Leave this event out, now and whenever it comes again: 32 hex digits, as --dry-run lists them.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would change, and which event came first.")
+@on_a_directory
+@shaped
+def recompute(
+    user: str | None,
+    token: str | None,
+    without: str | None,
+    dry_run: bool,
+    sources: Sources,
+    data_dir: Path,
+    shape: str,
+) -> None:
+    """Recompute a user's journeys from stored events, without one that came with a wrong time, say.
+
+    The server does it, at its next start if none runs. A milestone that no stored event explains is never given up:
+    then nothing is changed, and the exit code is 1.
+
+    \b
+    Examples:
+      otel-ttf recompute alice --dry-run
+      otel-ttf recompute alice --without 0199a1b2c3d40123456789abcdef0123
+      otel-ttf recompute --token u1_ab2c_abcdefghijklmnopqrstuvwxyz234567
+    """
+    from otel_ttf import ask_tracker
+    from otel_ttf.ask import TABLES
+    from otel_ttf.pii.pseudonym import Pseudonyms, is_token, subject_text
+
+    if (user is None) == (token is None):
+        raise click.UsageError("give a user id, or --token with its pseudonym: otel-ttf recompute alice")
+    if token is not None and not is_token(token):
+        raise click.UsageError("--token: expected u1_, 4, _ and 32 characters of a-z2-7")
+    if without is not None and not _EVENT_ID.fullmatch(without):
+        raise click.UsageError("--without: expected 32 hex digits, as --dry-run lists them")
+    config, directory = load_config(sources).config, existing(data_dir)
+    subjects = [token]
+    if user is not None:
+        subject = subject_text(user, config.subject.normalise)
+        if subject is None:
+            raise click.UsageError("expected a user id, found an empty one")
+        subjects = [*Pseudonyms(keys_of(config, directory)).tokens(subject)]
+    what = {"subjects": subjects, "without": without, "dry_run": dry_run}
+    with _sentences():
+        answers = ask_tracker.asked(directory, config.storage.file(directory), "recompute", [what])
+    told: dict[str, Any] = {"pending": answers is None, "refused": None, "journeys": []}
+    if answers is not None:
+        told |= ask_tracker.recomputed(answers[0])
+    if shape == "json":
+        click.echo(ask_tracker.printable(told))
+    elif answers is None:
+        click.echo(later(directory))
+    else:
+        TABLES["recomputed"](told)
+    if told["refused"]:
+        raise Stop(f"{told['refused']}.")
 
 
 def together(answers: Sequence[dict[str, Any]] | None) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Transition:
     segments      known values by attribute, as known when recorded
     backfilled    history that was filled in: moves no counter and notifies nobody
     after_expiry  a completion after expired was told
-    old, new      times of a corrected milestone
+    old, new      times of a corrected milestone; new is None where it was not reached after all
     closed        (stage, duration) that became known by it
     changed       (stage or "total", old, new duration) that it changed after they had been told
     """
@@ -183,7 +183,7 @@ def advance(
     """The transitions that a change of state brings, and told with their bits.
 
     before      the stored state; None: there was none (what was told then was told of another version)
-    after       before joined with what came
+    after       before joined with what came; or, recomputed, with later times or without some
     key         parts beyond the subject
     recorded    unix ns
     line        timeline(journey, after), if the caller has it
@@ -225,6 +225,8 @@ def advance(
         old = new = what = None
         if number >= len(fresh) and before is not None:
             kind, what, old, new = "corrected", name, before.reached[place], time
+            if time == UNSET:
+                time, new = old, None
         elif place:
             kind, what = "reached", name
         else:
@@ -273,17 +275,16 @@ def advance(
 
 
 def _moved(before: State | None, after: State, told: int) -> tuple[list[int], list[int]]:
-    """Milestones whose time is news, in the order in which they are told; and those with an earlier time."""
+    """Milestones whose time is news, in the order in which they are told; and those with another time."""
     times = after.reached
     fresh: list[int] = []
     corrected: list[int] = []
     bit = _told(0)
     for place, time in enumerate(times):
-        if time != UNSET:
-            if not told & bit:
-                fresh.append(place)
-            elif before is not None and time < before.reached[place] != UNSET:
-                corrected.append(place)
+        if time != UNSET and not told & bit:
+            fresh.append(place)
+        elif before is not None and time != before.reached[place] != UNSET:
+            corrected.append(place)
         bit <<= 2
     if len(fresh) > 1:
         fresh.sort(key=lambda place: (place != 0, times[place]))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from otel_ttf.journey.definition import Journey, canonical
 from otel_ttf.journey.transitions import Transition
@@ -86,7 +86,7 @@ class SqliteStore:
         self._forget()
 
     def mark(self) -> None:
-        """Until `unmark`, the transaction can be undone to here. Not twice at a time."""
+        """Until `unmark`, the transaction can be undone to here. Marks may stand in one another."""
         self.db.execute("SAVEPOINT mark")
 
     def unmark(self) -> None:
@@ -409,6 +409,22 @@ class SqliteStore:
         for at in range(0, whole, ROWS_TOGETHER):
             self.db.execute(many, list(chain.from_iterable(rows[at : at + ROWS_TOGETHER])))
         self.db.executemany(insert + one, rows[whole:])
+
+    def events_of(self, subject: str) -> Iterator[tuple[Any, ...]]:
+        """event_id, kind, name, span_kind, status, at, arrival, flags, attributes, OTLP Resource of what is stored."""
+        return self.db.execute(
+            "SELECT event_id, kind, name, span_kind, status, at, arrival, flags, attributes, resource.bytes"
+            " FROM event JOIN resource ON resource.id = event.resource WHERE subject_hash = ? AND subject = ?",
+            (subject_hash(subject), subject),
+        )
+
+    def excluded(self) -> list[tuple[bytes, str, int]]:
+        """(event id, subject, time) of events that move no journey."""
+        return self.db.execute("SELECT event_id, subject, at FROM excluded").fetchall()
+
+    def exclude(self, event: bytes, subject: str, at: int, now: int) -> None:
+        """From now on the event moves no journey."""
+        self.db.execute("INSERT OR IGNORE INTO excluded VALUES (?, ?, ?, ?)", (event, subject, at, now))
 
     def forget_events(self, before: int, now: int, limit: int = 2000) -> int:
         """Deletes some events with a time before the instant; how many.

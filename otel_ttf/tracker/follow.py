@@ -52,6 +52,9 @@ class Follower:
         self._texts = Texts(segment.attribute for journey in journeys for segment in journey.segments)
         self._retention = retention
         self._on_missing_subject = on_missing_subject
+        # Events that move no journey, and their times by subject.
+        self.excluded: frozenset[bytes] = frozenset()
+        self._excluded_times: dict[str, set[int]] = {}
 
     def prepare(self, now: int) -> None:
         """Brings the stored definitions in step with the configured ones. In a transaction of its own."""
@@ -60,7 +63,12 @@ class Follower:
         self.reload()
 
     def reload(self) -> None:
-        """Reads the stored definitions again, as after a rollback."""
+        """Reads the stored definitions, and which events are excluded, again, as after a rollback."""
+        excluded = self.store.excluded()
+        self.excluded = frozenset([event for event, _, _ in excluded])
+        self._excluded_times = {}
+        for _, subject, at in excluded:
+            self._excluded_times.setdefault(subject, set()).add(at)
         self.followed = []
         for journey in self._journeys:
             stored = self.store.definitions(journey.name)
@@ -110,14 +118,14 @@ class Follower:
 
         trial  the transaction will be rolled back: nobody is told of events without a subject
         """
-        touches = Touches(self.followed, self.dispatch, self._texts)
+        touches = self.touches()
         kept = _Kept(self.store)
         seen: dict[tuple[str, str], tuple[int, int]] = {}
         matched: dict[tuple[str, str], set[str]] = {}
         last_hits: dict[str, Sequence[tuple[int, int]]] = {}
         missing: list[str] = []
         always, oldest = KEPT[self._events], now - self._retention
-        hits_of = self.dispatch.hits
+        hits_of, excluded = self.dispatch.hits, self.excluded
         for arrival, extract in extracts:
             for event in extract.events:
                 hits: Sequence[tuple[int, int]] = ()
@@ -127,7 +135,7 @@ class Follower:
                     if hits and hits is not last_hits.get(event.name):
                         last_hits[event.name] = hits
                         self._name_matches(event, hits, matched)
-                    if not event.flags & FLAG_TOO_OLD:
+                    if not event.flags & FLAG_TOO_OLD and event.id not in excluded:
                         if event.subject is not None:
                             touches.add(event, event.subject, hits)
                         else:
@@ -161,12 +169,20 @@ class Follower:
 
     # States.
 
+    def touches(self) -> Touches:
+        """Gathers what events say, for `join`."""
+        return Touches(self.followed, self.dispatch, self._texts)
+
+    def rows(self, followed: Followed, subjects: list[str], now: int) -> dict[str, Kept]:
+        """Stored rows of these subjects, with what other versions know of them joined in."""
+        kept = self.store.load(followed.definition.id, followed.segments, subjects)
+        if followed.definition.carrying is not None or followed.strangers:
+            kept = self._carry_in(followed, subjects, kept, now)
+        return kept
+
     def join(self, followed: Followed, subjects: dict[str, Touch], now: int) -> None:
         """Joins what events said into the stored states of one journey."""
-        definition = followed.definition
-        kept = self.store.load(definition.id, followed.segments, list(subjects))
-        if definition.carrying is not None or followed.strangers:
-            kept = self._carry_in(followed, list(subjects), kept, now)
+        kept = self.rows(followed, list(subjects), now)
         batch = Writes(self.store, self.counts, followed, now)
         firsts = Firsts(self.store, self.counts, followed, now)
         settled = followed.settled
@@ -197,7 +213,7 @@ class Follower:
         for other, indices in followed.others:
             for subject, row in self.store.load(other.id, followed.segments, wanted).items():
                 reached = tuple(UNSET if i is None else row.state.reached[i] for i in indices)
-                state = State(reached, row.state.segments)
+                state = self._without_excluded(subject, State(reached, row.state.segments))
                 told = followed.carry_told(other, row.told)
                 known = found.get(subject)
                 if known is not None:
@@ -224,6 +240,16 @@ class Follower:
                 batch.change(base, base.state.join(state), told=base.told | told)
         batch.write()
         return only_told | self.store.load(followed.definition.id, followed.segments, subjects)
+
+    def _without_excluded(self, subject: str, state: State) -> State:
+        """An older version's state, which an event may have moved before it was excluded."""
+        times = self._excluded_times.get(subject)
+        if times is None:
+            return state
+        return State(
+            tuple(UNSET if time in times else time for time in state.reached),
+            tuple(None if first is not None and first[0] in times else first for first in state.segments),
+        )
 
     def carry(self, followed: Followed, limit: int, now: int) -> None:
         """One step of joining other versions in."""
@@ -263,10 +289,8 @@ class Follower:
             if not subjects:
                 continue
             left -= len(subjects)
-            kept = self.store.load(followed.definition.id, followed.segments, subjects)
-            if followed.definition.carrying is not None or followed.strangers:
-                # Another version may know how the journey went on, or have told it.
-                kept = self._carry_in(followed, subjects, kept, now)
+            # Another version may know how the journey went on, or have told it.
+            kept = self.rows(followed, subjects, now)
             batch = Writes(self.store, self.counts, followed, now)
             for row in kept.values():
                 batch.look(row)

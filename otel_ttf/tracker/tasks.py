@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from otel_ttf.journey.state import UNSET
 from otel_ttf.otlp.events import Rules, extract
 from otel_ttf.store.tasks import Kind, Task
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.isolate import of_the_machine
+from otel_ttf.tracker.recompute import Recomputed, Refused, recompute
 
 
 @dataclass(slots=True)
@@ -31,11 +33,25 @@ class Errands:
         self._ways: Mapping[Kind, Callable[[dict[str, Any], int], Done]] = {
             "retry": self._retry,
             "drop": self._drop,
+            "recompute": self._recompute,
         }
 
     def do(self, task: Task, now: int) -> Done:
-        """Carries a task out and writes its answer. Raises an error of the machine: then it is still to be done."""
-        done = self._ways[task.kind](task.what, now)
+        """Carries a task out and writes its answer. Raises an error of the machine: then it is still to be done.
+
+        answer of one that fails through a defect: failure, with error and place; then it has done nothing
+        """
+        self._store.mark()
+        try:
+            done = self._ways[task.kind](task.what, now)
+        except Exception as error:
+            if of_the_machine(error):
+                raise
+            self._follower.undo_to_mark()
+            told = failure(error)
+            done = Done({"failure": f"{told['error']} at {told['place']}"})
+        else:
+            self._store.unmark()
         self._store.tasks.answer(task.id, done.answer)
         return done
 
@@ -75,3 +91,44 @@ class Errands:
         self._store.quarantine.delete(gone)
         unknown = [id_ for id_ in what["ids"] if id_ not in known]
         return Done({"done": gone, "unknown": unknown, "failed": {}}, {"dropped": len(gone)})
+
+    def _recompute(self, what: dict[str, Any], now: int) -> Done:
+        """what: subjects, one person's tokens; without: an event id in hex, or None; dry_run.
+
+        answer: refused, why, or None; journeys, see below; times are unix ns, None: not reached
+        """
+        without = what["without"]
+        try:
+            done = recompute(
+                self._follower,
+                self._rules,
+                what["subjects"],
+                now,
+                without=without and bytes.fromhex(without),
+                dry=what["dry_run"],
+            )
+        except Refused as refused:
+            return Done({"refused": refused.reason, "journeys": []})
+        return Done({"refused": None, "journeys": [_described(one) for one in done]})
+
+
+def _described(one: Recomputed) -> dict[str, Any]:
+    """journey, subject, changed; milestones with time before and after and the event that was first."""
+    journey = one.followed.journey
+    milestones = [
+        {
+            "milestone": milestone.name,
+            "before": None if before == UNSET else before,
+            "after": None if after == UNSET else after,
+            "event_id": one.first[m].hex() if m in one.first else None,
+        }
+        for m, (milestone, before, after) in enumerate(
+            zip(journey.milestones, one.before.reached, one.after.reached, strict=True)
+        )
+    ]
+    return {
+        "journey": journey.name,
+        "subject": one.subject,
+        "changed": one.before != one.after,
+        "milestones": milestones,
+    }

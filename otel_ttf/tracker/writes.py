@@ -43,7 +43,7 @@ class Writes:
         self._deletes: list[int] = []
 
     def change(self, kept: Kept, state: State, *, told: int | None = None) -> None:
-        """The state of a row becomes `state`, which joins the old one.
+        """The state of a row becomes `state`, which joins the old one, or was recomputed.
 
         told  what counts as told before, where that is more than the row itself knows
         """
@@ -73,8 +73,9 @@ class Writes:
         """A row is due: it is overdue, has expired, or is to be forgotten."""
         line = timeline(self.journey, kept.state)
         if unreached(kept.state):
-            # While rows are walked in order of id, none may come again for another row.
-            if kept.id is not None and self.followed.definition.recounting is None:
+            # While rows are walked in order of id, none may come again for another row. And what was told of a journey
+            # that was recomputed to nothing must not be told again.
+            if kept.id is not None and not kept.told and self.followed.definition.recounting is None:
                 self._deletes.append(kept.id)
             else:
                 self.settle(kept, line)

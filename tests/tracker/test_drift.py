@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import START, World, journey, milestone, token
+from world import RULES, START, World, journey, milestone, token
 
 from otel_ttf.journey.definition import LEVELS, Segment
 from otel_ttf.journey.match import parse
@@ -16,6 +17,7 @@ from otel_ttf.journey.state import timeline
 from otel_ttf.journey.transitions import told_bit
 from otel_ttf.store.base import Cohort
 from otel_ttf.store.sqlite_rows import STATES
+from otel_ttf.tracker.recompute import Refused, recompute
 from otel_ttf.units import HOUR, MINUTE
 
 A, B, C = milestone("a", None), milestone("b", 5 * MINUTE), milestone("c", 10 * MINUTE)
@@ -44,6 +46,7 @@ ACTIONS = st.lists(
         st.tuples(st.just("edit"), st.sampled_from(VARIANTS)),
         st.tuples(st.just("work"), st.integers(1, 2)),
         st.tuples(st.just("fail"), st.lists(SENT, min_size=1, max_size=2)),
+        st.tuples(st.just("recompute"), st.tuples(st.sampled_from(USERS), st.integers(0, 5))),
     ),
     max_size=12,
 )
@@ -66,6 +69,16 @@ def _fail(world: World, specs: list[object]) -> None:
     world.store.commit = world.follower.undo  # type: ignore[method-assign]
     world.send(*specs)  # type: ignore[arg-type]
     world.store.commit = commit  # type: ignore[method-assign]
+
+
+def _recompute(world: World, user: str, number: int) -> None:
+    """A user's journeys anew, without the stored event of that number where there is one."""
+    stored = [row[0] for row in world.store.events_of(token(user))]
+    without = stored[number] if number < len(stored) else None
+    world.store.begin()
+    with suppress(Refused):
+        recompute(world.follower, RULES, [token(user)], world.now, without=without)
+    world.store.commit()
 
 
 def _scanned(world: World) -> dict[int, int]:
@@ -100,6 +113,8 @@ def test_counts_are_those_of_the_rows_whatever_happens(actions: list[tuple[str, 
                 world.restart(what)  # type: ignore[arg-type]
             elif kind == "work":
                 _step(world, what)  # type: ignore[arg-type]
+            elif kind == "recompute":
+                _recompute(world, *what)  # type: ignore[misc]
             else:
                 _fail(world, what)  # type: ignore[arg-type]
         world.restart(journey())

@@ -1,0 +1,170 @@
+"""One user's journeys anew from stored events, with or without one of them.
+
+Nothing is lost by it: a milestone that no stored event explains, since events go after a while, is a reason to change
+nothing. Leaving an event out takes back only what it alone has said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from otel_ttf.journey.state import State, empty
+from otel_ttf.otlp.events import FLAG_TOO_OLD, Event, Rules, Source
+from otel_ttf.otlp.subject import subject_keys
+from otel_ttf.store.sqlite_rows import Kept
+from otel_ttf.tracker.follow import Follower
+from otel_ttf.tracker.followed import Followed
+from otel_ttf.tracker.touches import Touch
+from otel_ttf.tracker.writes import Writes, fresh
+
+Place = tuple[int, int]  # journey, milestone
+
+
+class Refused(Exception):
+    """Nothing was changed; `reason` says what is missing."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the stored events of one subject say, by number of the journey.
+
+    rest   those that are not left out
+    first  id and time of the event that reached a milestone first, of all
+    gone   times of those that are left out, by what they reach; None: of all of them
+    left   the time of the one that is to be left out now; None: it is not there
+    count  of all
+    """
+
+    rest: list[dict[str, Touch]]
+    first: dict[Place, tuple[int, bytes | None]] = field(default_factory=dict)
+    gone: dict[Place | None, set[int]] = field(default_factory=lambda: {None: set()})
+    left: int | None = None
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """One journey of one subject. after is before where nothing had to be changed.
+
+    first  milestone -> id of the stored event that says what stood there before
+    """
+
+    followed: Followed
+    subject: str
+    before: State
+    after: State
+    first: Mapping[int, bytes]
+
+
+def recompute(
+    follower: Follower,
+    rules: Rules,
+    subjects: Sequence[str],
+    now: int,
+    *,
+    without: bytes | None = None,
+    dry: bool = False,
+) -> list[Recomputed]:
+    """Recomputes the journeys of one person, whose tokens are `subjects`. The caller opens and ends the transaction.
+
+    without  id of an event that moves no journey from now on, however often it comes
+    dry      nothing is written
+    Raises Refused.
+    """
+    told = {subject: _read(follower, rules, subject, without) for subject in subjects}
+    if without is not None and all(found.left is None for found in told.values()):
+        raise Refused(
+            "no stored event of this user has that id: see those that --dry-run lists, and storage.retention.events"
+        )
+    done: list[Recomputed] = []
+    kept: dict[tuple[int, str], Kept] = {}
+    missing: list[str] = []
+    for j, followed in enumerate(follower.followed):
+        rows = follower.rows(followed, list(subjects), now)
+        for subject, found in told.items():
+            row = rows.get(subject)
+            if row is None and subject not in found.rest[j]:
+                continue
+            kept[j, subject] = row or fresh(followed, subject)
+            one, lost = _one(j, followed, kept[j, subject], found, partly=without is not None)
+            done.append(one)
+            missing += lost
+    # Of what was joined in from other versions.
+    follower.counts.flush()
+    if missing:
+        raise Refused(
+            f"no stored event says when {', '.join(missing)} was reached: events are kept for a time only "
+            "(storage.events, storage.retention.events), and nothing known is given up, so nothing was changed"
+        )
+    if not done and not any(found.count for found in told.values()):
+        raise Refused("neither a journey nor a stored event of this user is known")
+    if not dry:
+        if without is not None:
+            for subject, found in told.items():
+                if found.left is not None:
+                    follower.store.exclude(without, subject, found.left, now)
+        for j, followed in enumerate(follower.followed):
+            batch = Writes(follower.store, follower.counts, followed, now)
+            for one in done:
+                if one.followed is followed and one.after != one.before:
+                    batch.change(kept[j, one.subject], one.after)
+            batch.write()
+        follower.counts.flush()
+        follower.reload()
+    return done
+
+
+def _read(follower: Follower, rules: Rules, subject: str, without: bytes | None) -> _Told:
+    rest = follower.touches()
+    told = _Told(rest.subjects)
+    keys = subject_keys(tuple(rules.subject_from))
+    sources: dict[bytes, Source] = {}
+    for row in follower.store.events_of(subject):
+        id_, kind, name, span_kind, status, at, arrival, flags, attributes, resource = row
+        told.count += 1
+        if kind == "line" or flags & FLAG_TOO_OLD:
+            continue
+        source = sources.get(resource)
+        if source is None:
+            source = sources[resource] = Source(resource, keys)
+        event = Event(id_, kind, name, subject, at, arrival, flags, attributes, source, span_kind, status)
+        hits = follower.dispatch.hits(event)
+        for place in hits:
+            if place not in told.first or at < told.first[place][0]:
+                told.first[place] = at, id_
+        if id_ is not None and id_ == without:
+            told.left = at
+        elif id_ is None or id_ not in follower.excluded:
+            rest.add(event, subject, hits)
+            continue
+        for gone in (None, *hits):
+            told.gone.setdefault(gone, set()).add(at)
+    return told
+
+
+def _one(j: int, followed: Followed, row: Kept, told: _Told, *, partly: bool) -> tuple[Recomputed, list[str]]:
+    """(one journey recomputed, milestones that no event explains).
+
+    partly  what no event explains stays as it is: only one event is taken out
+    """
+    nothing = empty(followed.journey)
+    rest = told.rest[j].get(row.subject) or Touch(list(nothing.reached), list(nothing.segments))
+    reached, missing = [], []
+    for m, (before, after) in enumerate(zip(row.state.reached, rest.reached, strict=True)):
+        explained = after <= before or before in told.gone.get((j, m), ())
+        if not explained and not partly:
+            missing.append(f"{followed.journey.milestones[m].name} of {followed.journey.name}")
+        reached.append(after if explained else before)
+    segments = []
+    for known, found in zip(row.state.segments, rest.segments, strict=True):
+        # What came first may rest on events that are kept no longer, or never were.
+        explained = known is None or (found is not None and found <= known) or known[0] in told.gone[None]
+        segments.append(found if explained else known)
+    first = {m: id_ for (journey, m), (_, id_) in told.first.items() if journey == j and id_ is not None}
+    state = State(tuple(reached), tuple(segments))
+    return Recomputed(followed, row.subject, row.state, state, first), missing
