@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from otel_ttf.log.base import Row
@@ -18,7 +18,7 @@ from otel_ttf.store.quarantine import DeadLetter
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower
 
-# So many rows are tried before anything is set aside.
+# So many rows with events are tried before anything is set aside.
 PROBES = 32
 # At most so many pieces of each.
 PROBE_PIECES = 16
@@ -28,6 +28,10 @@ CREDIT = 10
 
 class EverythingFails(Exception):
     """A defect of ours that hits most records, not a bad one; the message says so and where."""
+
+
+class Stopped(Exception):
+    """The server is stopping; the rows are taken after the next start."""
 
 
 def of_the_machine(error: Exception) -> bool:
@@ -59,10 +63,12 @@ class _Part:
 class Isolation:
     """Takes rows piece by piece, each piece behind a savepoint. The caller opens and ends the transaction."""
 
-    def __init__(self, follower: Follower, rules: Rules, log_id: str) -> None:
+    def __init__(self, follower: Follower, rules: Rules, log_id: str, stopped: Callable[[], bool]) -> None:
+        """stopped: whether there is no time left; then it raises Stopped."""
         self._follower = follower
         self._rules = rules
         self._log_id = log_id
+        self._stopped = stopped
         self._credit = CREDIT
 
     def passed(self) -> None:
@@ -70,21 +76,15 @@ class Isolation:
         self._credit = CREDIT
 
     def probe(self, rows: Sequence[Row], newest: Sequence[Row], now: int) -> None:
-        """Tries some rows; the caller rolls back. Raises EverythingFails, or an error of the machine.
+        """Tries some rows; the caller rolls back. Raises EverythingFails, Stopped, or an error of the machine.
 
         rows    those that cannot be taken together; newest: some of the last in the log
         """
-        failed: list[Exception] = []
-        good = 0
         # However many one sender has sent in a row, it is those behind it that tell whether others pass.
-        judges = newest if len(newest) >= PROBES else [*rows, *newest]
-        tried = min(PROBES, len(judges))
-        for number in range(tried):
-            found = self._probe(judges[number * len(judges) // tried], now)
-            if isinstance(found, Exception):
-                failed.append(found)
-            else:
-                good += found
+        failed, good = self._probed(newest, now)
+        if len(failed) + good <= CREDIT:
+            failed_too, good_too = self._probed(rows, now)
+            failed, good = failed + failed_too, good + good_too
         if len(failed) > self._credit and len(failed) > good:
             told = failure(failed[0])
             raise EverythingFails(
@@ -92,6 +92,22 @@ class Isolation:
                 f"({told['error']} at {told['place']}): a defect of otel_ttf, not a bad record, so nothing is set "
                 "aside, and nothing is lost: go back to the version before, or report it"
             )
+
+    def _probed(self, rows: Sequence[Row], now: int) -> tuple[list[Exception], int]:
+        """(errors of those that cannot be taken, how many can) of some rows; those without events are neither."""
+        failed: list[Exception] = []
+        good = 0
+        stride = max(1, len(rows) // PROBES)
+        for first in range(stride):
+            for row in rows[first::stride]:
+                found = self._probe(row, now)
+                if isinstance(found, Exception):
+                    failed.append(found)
+                else:
+                    good += found
+                if len(failed) + good == PROBES:
+                    return failed, good
+        return failed, good
 
     def _probe(self, row: Row, now: int) -> Exception | bool:
         """Whether some event of a row can be taken; an error: none of those that were tried."""
@@ -110,7 +126,7 @@ class Isolation:
         return failed or False
 
     def take(self, rows: Sequence[Row], now: int) -> list[DeadLetter]:
-        """Takes all that can be taken; the records that cannot. Raises an error of the machine."""
+        """Takes all that can be taken; the records that cannot. Raises Stopped, or an error of the machine."""
         letters: list[DeadLetter] = []
         events = 0
         stack = [[_Part(row) for row in rows]]
@@ -128,10 +144,12 @@ class Isolation:
         return letters
 
     def _attempt(self, piece: Sequence[_Part], now: int, *, trial: bool = False) -> Exception | int:
-        """Takes a piece: how many events it held. Or leaves no trace of it: why. Raises an error of the machine.
+        """Takes a piece: how many events it held; without any, nothing was put to the test.
 
-        Without events nothing was put to the test.
+        Or leaves no trace of it, and says why. Raises Stopped, or an error of the machine.
         """
+        if self._stopped():
+            raise Stopped
         self._follower.store.mark()
         try:
             extracts = [(part.row.arrival, read(part.row, self._rules)) for part in piece]

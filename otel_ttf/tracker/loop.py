@@ -19,7 +19,7 @@ from otel_ttf.store.quarantine import DeadLetter
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower
-from otel_ttf.tracker.isolate import EverythingFails, Isolation, of_the_machine, read
+from otel_ttf.tracker.isolate import EverythingFails, Isolation, Stopped, of_the_machine, read
 from otel_ttf.tracker.tasks import Errands
 from otel_ttf.tracker.upkeep import CLEAN_EVERY, Upkeep
 from otel_ttf.units import DAY, MINUTE, SECOND
@@ -70,7 +70,7 @@ class Tracker:
         """
         self.failing: str | None = None
         self.set_aside = 0
-        self._isolation = Isolation(follower, rules, event_log.log_id)
+        self._isolation = Isolation(follower, rules, event_log.log_id, self._out_of_time)
         self._errands = Errands(follower, rules)
         self._failures = 0
         self._on_quarantine = on_quarantine
@@ -142,6 +142,9 @@ class Tracker:
                 if self._torn:
                     self._recover()
                 worked = self._step()
+            if isinstance(attempt.failed, Stopped):
+                self._follower.undo()
+                return
             if attempt.failed is None:
                 pause, self.failing = 0.1, None
             else:
@@ -155,8 +158,11 @@ class Tracker:
                         self.upkeep.failed()
                 self._stop.wait(pause)
                 pause = min(pause * 2, 5.0)
-            if self._stop.is_set() and (not worked or time.monotonic() > self._deadline):
+            if self._stop.is_set() and (not worked or self._out_of_time()):
                 return
+
+    def _out_of_time(self) -> bool:
+        return time.monotonic() > self._deadline
 
     def _tell(self, error: Exception) -> None:
         """Says once a minute what is wrong. Texts of errors that we don't know may hold what a sender sent."""

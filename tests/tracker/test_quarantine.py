@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -204,6 +205,35 @@ async def test_a_machine_that_fails_while_the_record_is_looked_for_blames_none(
     assert len(letters(machine)) == 1
 
 
+async def test_stopping_does_not_wait_until_all_bad_records_are_found(
+    machine: Machine, plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant()
+    last = await machine.send(*[("a", f"bad{n}", 1, POISON) for n in range(200)], *users(0, 3))
+    tracker = machine.start()
+    looked = asyncio.Event()
+    loop_ = asyncio.get_running_loop()
+    undo = Follower.undo_to_mark
+
+    def slow(self: Follower) -> None:
+        undo(self)
+        loop_.call_soon_threadsafe(looked.set)
+        tracker._stop.wait()
+
+    monkeypatch.setattr(Follower, "undo_to_mark", slow)
+    await looked.wait()
+    await machine.stop(0)
+    assert tracker.position < last
+    assert letters(machine) == []
+    monkeypatch.undo()
+    plant()
+    machine.start()
+    await machine.taken(last)
+    await machine.stop()
+    machine.once(3)
+    assert len(letters(machine)) == 200
+
+
 class TestADefectThatHitsEverything:
     async def test_sets_nothing_aside_and_says_so(self, machine: Machine, plant: Plant) -> None:
         plant(attribute=b"user.id")
@@ -227,6 +257,8 @@ class TestADefectThatHitsEverything:
         for n in range(20):
             await machine.send(*users(n, n + 1))
             await machine.send(*[("", None, 1, {})] * 5)
+        for _ in range(80):
+            await machine.send(("", None, 1, {}))
         tracker = machine.start()
         await until(lambda: tracker.failing is not None and "defect of otel_ttf" in tracker.failing)
         assert letters(machine) == []
