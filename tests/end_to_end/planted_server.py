@@ -1,4 +1,4 @@
-"""The server with a defect: while $PLANTED is a file, events with its text in their attributes cannot be followed.
+"""The server with a defect: while $PLANTED is a file, events with its pattern in their attributes cannot be followed.
 
 They fail in the tracker, after everything was written, with an error whose message holds what was sent.
 """
@@ -6,6 +6,7 @@ They fail in the tracker, after everything was written, with an error whose mess
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,10 +24,10 @@ def plant(flag: Path) -> None:
         extracts = list(extracts)
         sound(self, extracts, now, trial=trial)
         if flag.exists():
-            text = flag.read_bytes()
+            bad = re.compile(flag.read_bytes()).search
             for _, found in extracts:
                 for event in found.events:
-                    if text in event.attributes_bytes:
+                    if bad(event.attributes_bytes):
                         raise KeyError(event.attributes_bytes)
 
     Follower.take = take  # type: ignore[method-assign]

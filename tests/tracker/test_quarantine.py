@@ -83,6 +83,21 @@ async def test_the_bad_record_is_set_aside_and_all_others_are_taken_once(
     assert first < bad
 
 
+async def test_what_comes_behind_it_is_taken_in_one_piece_again(
+    machine: Machine, plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant()
+    tracker = machine.start()
+    await machine.taken(await machine.send(*users(0, 3), ("a", "bad", 1, POISON)))
+    await until(lambda: tracker.failing is None)
+    pieces = []
+    monkeypatch.setattr(SqliteStore, "mark", lambda store: pieces.append(store))
+    await machine.taken(await machine.send(*users(3, 9)))
+    await machine.stop()
+    machine.once(9)
+    assert pieces == []
+
+
 async def test_it_is_kept_as_it_was_read_from_the_log(machine: Machine, plant: Plant) -> None:
     plant()
     bad = await machine.send(*users(0, 3), ("a", "bad", 1, POISON), ("b", "bad", 2, {}))
