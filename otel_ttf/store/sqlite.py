@@ -418,6 +418,16 @@ class SqliteStore:
             (subject_hash(subject), subject),
         )
 
+    def told_times(self, journey: str, subject: str) -> Iterator[tuple[str, str, int | None]]:
+        """(version, milestone, time) that was ever told of a journey's milestones. Looks at all transitions."""
+        return self.db.execute(
+            "SELECT version, milestone, CASE kind WHEN 'corrected' THEN new ELSE at END FROM transition"
+            " WHERE subject = ?1 AND journey = ?2 AND kind IN ('started', 'reached', 'corrected')"
+            " UNION ALL SELECT version, milestone, old FROM transition"
+            " WHERE subject = ?1 AND journey = ?2 AND kind = 'corrected'",
+            (subject, journey),
+        )
+
     def excluded(self) -> list[tuple[bytes, str, int]]:
         """(event id, subject, time) of events that move no journey."""
         return self.db.execute("SELECT event_id, subject, at FROM excluded").fetchall()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Literal
 
@@ -241,10 +241,14 @@ class Follower:
         batch.write()
         return only_told | self.store.load(followed.definition.id, followed.segments, subjects)
 
+    def excluded_times(self, subject: str) -> Set[int]:
+        """Times of a subject's events that move no journey."""
+        return self._excluded_times.get(subject, frozenset())
+
     def _without_excluded(self, subject: str, state: State) -> State:
         """An older version's state, which an event may have moved before it was excluded."""
-        times = self._excluded_times.get(subject)
-        if times is None:
+        times = self.excluded_times(subject)
+        if not times:
             return state
         return State(
             tuple(UNSET if time in times else time for time in state.reached),

@@ -36,7 +36,21 @@ class Followed:
         definition = self.definition
         return definition.carrying is None and definition.recounting is None and not self.strangers
 
+    def places(self) -> dict[tuple[str, str], int]:
+        """(version, its milestone's name) -> the milestone of ours with the same match."""
+        found = {
+            (self.definition.version, milestone.name): place
+            for place, milestone in enumerate(self.journey.milestones)
+        }
+        for other, indices in self.others:
+            names = _names(other)
+            found |= {(other.version, names[i]): place for place, i in enumerate(indices) if i is not None}
+        return found
+
     def carry_told(self, other: Definition, told: int) -> int:
         """What another version has told, as this one's."""
-        names = [str(milestone["name"]) for milestone in other.canonical["milestones"]]  # type: ignore[attr-defined]
-        return carry_told(names, told, self.journey)
+        return carry_told(_names(other), told, self.journey)
+
+
+def _names(definition: Definition) -> list[str]:
+    return [str(milestone["name"]) for milestone in definition.canonical["milestones"]]  # type: ignore[attr-defined]

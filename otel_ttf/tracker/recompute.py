@@ -6,6 +6,7 @@ nothing. Leaving an event out takes back only what it alone has said.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -91,7 +92,7 @@ def recompute(
             if row is None and subject not in found.rest[j]:
                 continue
             kept[j, subject] = row or fresh(followed, subject)
-            one, lost = _one(j, followed, kept[j, subject], found, partly=without is not None)
+            one, lost = _one(follower, j, kept[j, subject], found, partly=without is not None)
             done.append(one)
             missing += lost
     # Of what was joined in from other versions.
@@ -147,11 +148,12 @@ def _read(follower: Follower, rules: Rules, subject: str, without: bytes | None)
     return told
 
 
-def _one(j: int, followed: Followed, row: Kept, told: _Told, *, partly: bool) -> tuple[Recomputed, list[str]]:
+def _one(follower: Follower, j: int, row: Kept, told: _Told, *, partly: bool) -> tuple[Recomputed, list[str]]:
     """(one journey recomputed, milestones that no event explains).
 
     partly  what no event explains stays as it is: only one event is taken out
     """
+    followed = follower.followed[j]
     nothing = empty(followed.journey)
     rest = told.rest[j].get(row.subject) or Touch(list(nothing.reached), list(nothing.segments))
     reached, missing = [], []
@@ -160,6 +162,8 @@ def _one(j: int, followed: Followed, row: Kept, told: _Told, *, partly: bool) ->
         if not explained and not partly:
             missing.append(f"{followed.journey.milestones[m].name} of {followed.journey.name}")
         reached.append(after if explained else before)
+    if any(map(operator.gt, reached, row.state.reached)):
+        reached = _told_before(follower, j, row, told, reached)
     segments = []
     for known, found in zip(row.state.segments, rest.segments, strict=True):
         # What came first may rest on events that are kept no longer, or never were.
@@ -168,3 +172,18 @@ def _one(j: int, followed: Followed, row: Kept, told: _Told, *, partly: bool) ->
     first = {m: id_ for (journey, m), (_, id_) in told.first.items() if journey == j and id_ is not None}
     state = State(tuple(reached), tuple(segments))
     return Recomputed(followed, row.subject, row.state, state, first), missing
+
+
+def _told_before(follower: Follower, j: int, row: Kept, told: _Told, reached: list[int]) -> list[int]:
+    """These times, or earlier ones that were told before an event that is left out now took their place.
+
+    Where room is scarce, events that came first go first, so one may be gone that came before the one left out.
+    What came after it is kept longer than it, whether events go by their time or in the order in which they came.
+    """
+    followed = follower.followed[j]
+    places, left_out = followed.places(), follower.excluded_times(row.subject)
+    for version, milestone, at in follower.store.told_times(followed.journey.name, row.subject):
+        m = places.get((version, milestone))
+        if m is not None and at is not None and at not in left_out and at not in told.gone.get((j, m), ()):
+            reached[m] = min(reached[m], at)
+    return reached

@@ -149,6 +149,18 @@ def test_what_is_no_longer_stored_is_not_given_up(world: World) -> None:
     same_as_a_scan(world)
 
 
+def test_what_was_told_before_it_came_is_known_although_its_event_is_gone(world: World) -> None:
+    """storage.max_size lets go what came first."""
+    world.send(*SENT)
+    world.send(EARLY)
+    world.store.begin()
+    world.store.db.execute("DELETE FROM event WHERE id <= 4")
+    world.store.commit()
+    run(world, without=EARLY)
+    assert world.minutes("ada") == [0, 4, 9]
+    same_as_a_scan(world)
+
+
 def test_a_plan_whose_event_is_gone_stays(world: World) -> None:
     world.send(("seen", "ada", -5, {"plan": "free"}), *SENT)
     world.store.begin()
@@ -262,6 +274,12 @@ async def test_a_defect_in_a_task_stops_nothing(machine: Machine, monkeypatch: p
     store.close()
 
 
+def _first_gone(world: World, events: int) -> None:
+    world.store.begin()
+    world.store.db.execute("DELETE FROM event WHERE id <= ?", (events,))
+    world.store.commit()
+
+
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from(["a", "b", "c", "seen"]),
@@ -300,5 +318,24 @@ def test_any_events_left_out_in_any_order(sent: list[Spec], data: st.DataObject)
         assert all(row.value == 1 for row in world.reader.counters() if row.metric in known)
         told = world.rows("SELECT id FROM transition WHERE kind != 'corrected'")
         assert len(told) == len(set(told))
+        for each in (world, other):
+            each.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(EVENTS, st.data())
+def test_whatever_came_first_and_is_gone(sent: list[Spec], data: st.DataObject) -> None:
+    number = data.draw(st.integers(0, len(sent) - 1))
+    gone = data.draw(st.integers(0, number))
+    left_out = sent[number]
+    with TemporaryDirectory() as one, TemporaryDirectory() as two:
+        world, other = World(Path(one), journey()), World(Path(two), journey())
+        for spec in sent:
+            world.send(spec)
+        _first_gone(world, gone)
+        run(world, without=left_out)
+        other.send(*[spec for spec in sent if spec != left_out])
+        assert world.minutes("ada") == other.minutes("ada")
+        same_as_a_scan(world)
         for each in (world, other):
             each.close()
