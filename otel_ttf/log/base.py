@@ -14,6 +14,10 @@ class LogError(OSError):
     """The log cannot be opened or read; the message says why and, at the start, what to do."""
 
 
+class LogDamaged(LogError):
+    """Bytes of the log are not what was written; what is readable can be rescued."""
+
+
 class LogRefused(Exception):
     """The log takes nothing now; the sender should come again.
 
@@ -67,6 +71,23 @@ class Gap:
     first: int
     last: int
     records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Requests that are gone though they were answered OK.
+
+    first, last  their positions; last None: nobody knows how many came after
+    records      what they held; None: not known
+    found        when that was noticed, unix nanoseconds
+    why          damaged: the log was; missed: gone before a restored store could read them
+    """
+
+    first: int
+    last: int | None
+    records: int | None
+    found: int
+    why: Literal["damaged", "missed"]
 
 
 class EventLog(Protocol):

@@ -22,12 +22,14 @@ import zstandard
 from pydantic import BaseModel, ConfigDict, Field
 
 from otel_ttf.clock import Clock
-from otel_ttf.log.base import Entry, Gap, LogError, LogRefused, OnLag, Row
+from otel_ttf.log.base import Entry, Gap, LogDamaged, LogError, LogRefused, Lost, OnLag, Row
 from otel_ttf.log.consumers import Consumer, Consumers
 from otel_ttf.log.recent import Recent
+from otel_ttf.log.rescue import NOTHING_KNOWN, Known, open_or_rescue, rescue
 from otel_ttf.log.room import Room
-from otel_ttf.log.sqlite_file import LogFile, Readers, Stored
+from otel_ttf.log.sqlite_file import LogFile, Moved, Readers, Stored, checksum, note_lost
 from otel_ttf.log.upkeep import Upkeep
+from otel_ttf.pages import is_damage
 from otel_ttf.sqlite_disk import trouble
 from otel_ttf.units import SECOND, Size
 
@@ -47,6 +49,7 @@ BRAKE_SECONDS = 0.25
 BRAKE_STEPS = 25
 PROBE_EVERY = 1.0  # seconds between attempts to write when the disk has failed
 CLOSE_SECONDS = 5.0
+MEND_EVERY = 60.0  # seconds: what is damaged again so soon is not the file's fault
 
 log = structlog.get_logger()
 
@@ -84,7 +87,7 @@ class SqliteLog:
         self._file = file
         self._clock = clock
         self._bounds = file.bounds
-        self._readers = Readers(file.path)
+        self._readers = Readers(file.path, self._found_damage)
         self._recent = Recent()
         self._consumers = Consumers(file.consumers)
         folder = file.path.parent
@@ -97,20 +100,29 @@ class SqliteLog:
         self._grown = threading.Condition()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._probe_at = 0.0
+        self._mend_at = 0.0
+        self._damage: str | None = None  # what was found, by whichever thread
         self._crowded = False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
 
     @classmethod
     def open(
-        cls, path: Path, config: LogConfig, clock: Clock, *, free_space: Callable[[], int] | None = None
+        cls,
+        path: Path,
+        config: LogConfig,
+        clock: Clock,
+        *,
+        free_space: Callable[[], int] | None = None,
+        known: Known = NOTHING_KNOWN,
     ) -> SqliteLog:
-        """Opens or makes the file and starts the writer. Raises LogError.
+        """Opens or makes the file, rescues what is readable of a damaged one, and starts the writer.
 
         free_space  bytes that are free on the disk; by default the file system is asked
+        known       what the store knows of the log
+        Raises LogError.
         """
-        opened = cls(
-            LogFile(path), config, clock, free_space or (lambda: shutil.disk_usage(path.parent).free)
-        )
+        file = open_or_rescue(path, known, clock.now())
+        opened = cls(file, config, clock, free_space or (lambda: shutil.disk_usage(path.parent).free))
         opened._upkeep.look()
         opened._thread.start()
         return opened
@@ -256,7 +268,7 @@ class SqliteLog:
             kept: bytes = next(packed) if len(payload) >= WORTH_PACKING else payload  # type: ignore[assignment]
             smaller = len(kept) < len(payload)
             position += 1
-            row = Stored(
+            columns = (
                 position,
                 entry.arrival,
                 entry.signal,
@@ -268,6 +280,7 @@ class SqliteLog:
                 entry.ids,
                 kept if smaller else payload,
             )
+            row = Stored(*columns, checksum(*columns))
             records += entry.records
             stored += len(row.ids) + len(row.payload)
             rows.append(row)
@@ -282,12 +295,23 @@ class SqliteLog:
     def _fail(self, error: sqlite3.Error | OSError) -> None:
         self._file.rollback()
         reason = f"the event log cannot be written: {trouble(error)}"
-        if self._room.broken != reason:
-            log.error("senders are asked to come again", reason=reason, file=str(self._file.path))
-        self._room.broken = reason
+        if self._damage is None or self._room.broken is None:  # else the first reason says more
+            if self._room.broken != reason:
+                log.error("senders are asked to come again", reason=reason, file=str(self._file.path))
+            self._room.broken = reason
+        if is_damage(error) or isinstance(error, Moved | LogDamaged):
+            self._damage = trouble(error)
         self._probe_at = time.monotonic() + PROBE_EVERY
 
+    def _found_damage(self, what: str) -> None:
+        """A reader's thread has found something; the writer mends it."""
+        self._damage = what
+
     def _tend(self, *, idle: bool) -> None:
+        if self._damage is not None:
+            if time.monotonic() < self._mend_at:
+                return
+            self._mend(self._damage)
         if self._room.broken is not None:
             if time.monotonic() < self._probe_at:
                 return
@@ -296,6 +320,26 @@ class SqliteLog:
             self._room.broken = None
             log.info("the event log can be written again", file=str(self._file.path))
         self._upkeep.tend(idle=idle, busy=lambda: not self._queue.empty())
+
+    def _mend(self, what: str) -> None:
+        """Rescues what is readable of the file; one that was taken away is written again from what is open still."""
+        self._mend_at = time.monotonic() + MEND_EVERY
+        file, now = self._file, self._clock.now()
+        with self._readers.kept_out():
+            if file.moved():
+                found = file.make_again(now)
+                log.error(
+                    "log.db was deleted or replaced: it was written again, nothing is lost",
+                    found_instead=str(found) if found else None,
+                )
+            else:
+                positions = {consumer.name: consumer.position for consumer in self._consumers.all()}
+                file.leave()
+                known = Known(file.log_id, positions, self._end)
+                rescue(file.path, known, now, f"{file.path}: {what}").close()
+                file.open()
+        self._damage = None
+        self._consumers.saved([])  # they are to be written down again
 
     # The consumers' side.
 
@@ -308,13 +352,53 @@ class SqliteLog:
         # What lies before the rows in memory is on the disk, if it is there at all.
         before = self._recent.begins(after)
         with self._readers.lend() as reader:
-            found = reader.rows(after, self._end + 1 if before is None else before, rows, size)
+            stop = self._end + 1 if before is None else before
+            found = reader.rows(after, stop, rows, size)
+            self._check_whole(after, stop, found)
         if before is not None and not found:
             return self._recent.read(before - 1, rows, size, payloads=payloads)
         return found
 
+    def _check_whole(self, after: int, stop: int, found: list[Row]) -> None:
+        """Raises LogDamaged: rows that must be there are not, since something above them in the tree is damaged.
+
+        stop  the position before which the rows were looked for
+        """
+        if found and found[-1].position - after == len(found):
+            return
+        position = max(after, self._bounds.gone)
+        for at in [row.position for row in found] or [stop]:
+            if at > position + 1 and not any(
+                one.first <= position + 1 and (one.last or 0) >= at - 1 for one in self._file.lost
+            ):
+                raise LogDamaged(f"rows between positions {position} and {at} are not found")
+            position = max(position, at)
+
     def end(self) -> int:
         return self._end
+
+    def lost(self) -> list[Lost]:
+        """What is gone though it was answered OK, ever."""
+        return list(self._file.lost)
+
+    def missed(self, first: int, last: int, now: int) -> Lost | None:
+        """Notes positions that went before a restored store has read them, unless damage took them. Synced.
+
+        Raises LogError.
+        """
+        if any(one.first <= first and (one.last or 0) >= last for one in self._file.lost):
+            return None
+        lost = Lost(first, last, None, now, "missed")
+        try:
+            note_lost(self._file.path, lost)
+        except sqlite3.Error as error:
+            raise LogError(f"{self._file.path}: {trouble(error)}") from None
+        self._file.lost.append(lost)
+        return lost
+
+    def has_been_read(self, consumer: str) -> bool:
+        """Whether the consumer has dealt with something of this log."""
+        return any(known.name == consumer and known.position for known in self._consumers.all())
 
     def wait(self, after: int, timeout: float) -> bool:
         with self._grown:

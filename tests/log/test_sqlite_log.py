@@ -64,7 +64,6 @@ async def test_many_requests_wake_the_loop_once(logs, monkeypatch):
     [
         pytest.param("PRAGMA user_version=9", "newer otel_ttf", id="of a newer version"),
         pytest.param("PRAGMA application_id=1", "not an event log", id="of another program"),
-        pytest.param("DROP TABLE log", "no such table", id="with a table missing"),
     ],
 )
 async def test_a_file_that_does_not_fit_is_refused_with_what_to_do(logs, make, said):
@@ -74,32 +73,6 @@ async def test_a_file_that_does_not_fit_is_refused_with_what_to_do(logs, make, s
     with pytest.raises(LogError, match=said) as refused:
         await logs.open()
     assert str(logs.path) in str(refused.value)
-
-
-async def test_garbage_is_refused_and_left_alone(logs):
-    garbage = b"not a database" * 1000
-    logs.path.write_bytes(garbage)
-    with pytest.raises(LogError, match="no SQLite database"):
-        await logs.open()
-    assert logs.path.read_bytes() == garbage
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param("payload = x'00'", id="no zstd"),
-        pytest.param("bytes = bytes + 1", id="another length"),
-        pytest.param("payload = zeroblob(20)", id="zeros"),
-    ],
-)
-async def test_a_damaged_row_is_an_error_not_a_wrong_row(logs, damage):
-    log = await logs.open()
-    await log.append(entry(b"text " * 1000))
-    await log.close()
-    logs.sql(f"UPDATE entry SET {damage}")
-    log = await logs.open()
-    with pytest.raises(LogError, match="position 1 is damaged"):
-        log.read(0)
 
 
 # Room
