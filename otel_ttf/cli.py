@@ -62,7 +62,13 @@ def _data_dir(path: Path) -> Path:
     multiple=True,
     help="Start without the consent.db or vault.db of this id, which is lost; a refused start names it.",
 )
-def run(sources: Sources, data_dir: Path, demo: bool, accepted: tuple[str, ...]) -> None:
+@click.option(
+    "--accept-empty-store",
+    "empty_store",
+    is_flag=True,
+    help="Begin anew where store.db is damaged or missing; the damaged one is kept under another name.",
+)
+def run(sources: Sources, data_dir: Path, demo: bool, accepted: tuple[str, ...], empty_store: bool) -> None:
     """Start the server; Ctrl-C or SIGTERM stops it without losing anything.
 
     \b
@@ -81,7 +87,8 @@ def run(sources: Sources, data_dir: Path, demo: bool, accepted: tuple[str, ...])
     from otel_ttf.demo import DemoOptions
 
     try:
-        code = service.main(config, directory, DemoOptions() if demo else None, accepted=accepted)
+        losses = service.Accepted(accepted, empty_store)
+        code = service.main(config, directory, DemoOptions() if demo else None, accepted=losses)
         # All is closed and synced. A worker may still be masking what nobody waits for: Python would wait for it.
         sys.stdout.flush()
         sys.stderr.flush()

@@ -20,11 +20,11 @@ def keys_of_start(config: Config, data_dir: Path) -> Keys:
     own = data_dir / "keys"
     # Keys of one's own making bind to one embedded store; subject keys from elsewhere still need an event key.
     if config.privacy.key_file is None and not own.exists():
-        store = config.storage.file(data_dir)
-        if store.exists():
+        written = [file for file in (config.storage.file(data_dir), data_dir / "log.db") if file.exists()]
+        if written:
             # New keys here could overwrite the right ones in a backup.
             raise CannotStart(
-                f"{own} is gone, and {store} was written with it: put it back from your copy, name its place "
+                f"{own} is gone, and {written[0]} was written with it: put it back from your copy, name its place "
                 "by privacy.key_file, or start with another data directory",
                 2,
             )

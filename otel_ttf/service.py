@@ -11,7 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +20,15 @@ import structlog
 from otel_ttf import __version__
 from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
-from otel_ttf.clock import SystemClock
+from otel_ttf.clock import Clock, SystemClock
 from otel_ttf.companions import CompanionLost, Companions
 from otel_ttf.config import CannotStart, Config
 from otel_ttf.config.checks import IDS_IN_PLAIN
 from otel_ttf.demo import Background, DemoOptions, what_to_try
+from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.key_files import keys_of_start
 from otel_ttf.log.lock import DirectoryLocked, lock_directory
+from otel_ttf.log.rescue import Known, note, told
 from otel_ttf.log.sqlite import LogError, SqliteLog
 from otel_ttf.memory import limit_arenas
 from otel_ttf.otlp.batch import Batch
@@ -44,34 +46,49 @@ from otel_ttf.receivers.otlp_http import HttpConfig, otlp_app
 from otel_ttf.receivers.rest import rest_router
 from otel_ttf.remembered import remember, remembered
 from otel_ttf.sqlite_disk import remedy, trouble
-from otel_ttf.store.base import StoreRefused
+from otel_ttf.store.base import NoStore, Reader, StoreRefused
 from otel_ttf.store.consent import SqliteBook
+from otel_ttf.store.opening import StoreLost, make_store, open_store, saved_cursors
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_read import SqliteReader
+from otel_ttf.swap import set_aside, stamp
 from otel_ttf.telemetry import Telemetry, configure_logs
 from otel_ttf.tracker import Tracker
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.loop import CONSUMER
-from otel_ttf.units import SECOND
+from otel_ttf.units import DAY, SECOND
 from otel_ttf.vault import VaultRefused, open_vault
 from otel_ttf.vault.opening import FILE as VAULT_FILE
 
 # SIGTERM to exit 0 within 10 s: what is in flight, then what the tracker has not read, then the files.
 ANSWER_SECONDS = 4.0
 DRAIN_SECONDS = 3.0
+NOTED = 7 * DAY  # how long /ready tells of requests that were lost
 # What has to be free on the disk for a start: with 140 KiB it works, with less one file or another cannot be opened.
 START_BYTES = 1 << 20
 
 log = structlog.get_logger()
 
 
-def main(
-    config: Config, data_dir: Path, demo: DemoOptions | None = None, *, accepted: Collection[str] = ()
-) -> int:
-    """Runs the server until SIGTERM or SIGINT; the exit code. Raises CannotStart.
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Losses that a start is told to accept.
 
-    accepted  ids of files beside the log whose loss is accepted, see Companions
+    files        ids of files beside the log, see Companions
+    empty_store  a store that is damaged, missing or another one's
     """
+
+    files: Collection[str] = ()
+    empty_store: bool = False
+
+
+NONE_ACCEPTED = Accepted()
+
+
+def main(
+    config: Config, data_dir: Path, demo: DemoOptions | None = None, *, accepted: Accepted = NONE_ACCEPTED
+) -> int:
+    """Runs the server until SIGTERM or SIGINT; the exit code. Raises CannotStart."""
     configure_logs(config.service.telemetry.logs.level, json=config.service.telemetry.logs.format == "json")
     limit_arenas()
     # Requests live for milliseconds and hold no cycles: collecting often finds nothing and costs much.
@@ -84,7 +101,7 @@ def main(
         return runner.run(_serve(config, data_dir, demo, accepted))
 
 
-async def _serve(config: Config, data_dir: Path, demo: DemoOptions | None, accepted: Collection[str]) -> int:
+async def _serve(config: Config, data_dir: Path, demo: DemoOptions | None, accepted: Accepted) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -121,19 +138,20 @@ class Service:
         self.config = config
         self.data_dir = data_dir
         self._state: str | None = "starting"
+        self._store_lost: str | None = None
         self.grpc_endpoint: str | None = None
         self._listeners: list[HttpServer | GrpcServer] = []
 
     @classmethod
     async def start(
-        cls, config: Config, data_dir: Path, stack: AsyncExitStack, accepted: Collection[str] = ()
+        cls, config: Config, data_dir: Path, stack: AsyncExitStack, accepted: Accepted = NONE_ACCEPTED
     ) -> Service:
         """Raises CannotStart, StoreRefused, CompanionLost, CannotListen, LogError, DirectoryLocked."""
         service = cls(config, data_dir)
         await service._start(stack, accepted)
         return service
 
-    async def _start(self, stack: AsyncExitStack, accepted: Collection[str]) -> None:
+    async def _start(self, stack: AsyncExitStack, accepted: Accepted) -> None:
         config, data_dir = self.config, self.data_dir
         for folder in (data_dir, config.storage.file(data_dir).parent):
             _check_room(folder)
@@ -142,13 +160,19 @@ class Service:
         clock = SystemClock()
         telemetry = Telemetry()
         telemetry.watch_clock(lambda: clock.step_seconds)
-        event_log = SqliteLog.open(data_dir / "log.db", config.log, clock)
+        book, path = data_dir / "log.db", config.storage.file(data_dir)
+        log_id, positions = saved_cursors(path, CONSUMER)
+        event_log = SqliteLog.open(book, config.log, clock, known=Known(log_id, positions))
         stack.push_async_callback(event_log.close)
-        store = SqliteStore(config.storage.file(data_dir))
-        stack.callback(store.close)
-        store.check_keys(fingerprint(keys.event), [fingerprint(key) for key in keys.subjects], clock.now())
+        telemetry.watch_lost(partial(_lost_requests, event_log))
+        store = self._open_store(path, event_log, clock, accepted)
+        if store is not None:
+            stack.callback(store.close)
+            store.check_keys(
+                fingerprint(keys.event), [fingerprint(key) for key in keys.subjects], clock.now()
+            )
         # Before anything is followed: a lost file is to stop a start, not to end one that has begun.
-        companions = Companions(data_dir / "log.db", store.path, accepted=accepted)
+        companions = Companions(book, *([path] if store is not None else []), accepted=accepted.files)
         vault = None
         if config.privacy.subject == "encrypted" or config.processors.mask.encrypts:
             vault = companions.opened(
@@ -160,50 +184,58 @@ class Service:
         if config.privacy.subject == "keep":
             log.warning(IDS_IN_PLAIN, setting="privacy.subject: keep")
         consent = config.processors.consent
-        path = data_dir / "consent.db"
-        book = companions.opened(
-            path, partial(SqliteBook, path, usual=consent.usual, limit=consent.max_subjects)
+        consents = companions.opened(
+            data_dir / "consent.db",
+            partial(SqliteBook, data_dir / "consent.db", usual=consent.usual, limit=consent.max_subjects),
         )
-        stack.callback(book.close)
+        stack.callback(consents.close)
         for unused in companions.unused():
             log.warning("--accept-loss: no lost file has this id: leave it out", id=unused)
-        left = event_log.oldest(store.cursor(CONSUMER, event_log.log_id)) is not None
-        _check_subjects(data_dir / "log.db", config.masked_subject, left=left)
+        followed = store.cursor(CONSUMER, event_log.log_id) if store is not None else 0
+        left = event_log.oldest(followed) is not None
+        _check_subjects(book, config.masked_subject, left=left)
 
         journeys = {journey.name: journey for journey in config.domain_journeys()}
-        follower = Follower(
-            store,
-            tuple(journeys.values()),
-            events=config.storage.events,
-            retention=config.storage.retention.events,
-            on_missing_subject=_name_once(telemetry),
-        )
         rules = Rules(
             time=config.time,
             subject_from=config.masked_subject,
-            wants_span=follower.dispatch.wants_span,
+            wants_span=Dispatch(tuple(journeys.values())).wants_span,
             lines=config.storage.events == "all",
         )
         pseudonyms = Pseudonyms(keys)
-        tracker = Tracker(
-            event_log,
-            store,
-            follower,
-            rules,
-            clock,
-            retention=config.storage.retention.events,
-            max_size=config.storage.max_size,
-            dropped=telemetry.events_dropped,
-            on_quarantine=telemetry.quarantined,
-        )
-        tracker.start()
-        stack.push_async_callback(asyncio.to_thread, tracker.stop, DRAIN_SECONDS)
+        tracker = None
+        if store is not None:
+            follower = Follower(
+                store,
+                tuple(journeys.values()),
+                events=config.storage.events,
+                retention=config.storage.retention.events,
+                on_missing_subject=_name_once(telemetry),
+            )
+            tracker = Tracker(
+                event_log,
+                store,
+                follower,
+                rules,
+                clock,
+                retention=config.storage.retention.events,
+                max_size=config.storage.max_size,
+                dropped=telemetry.events_dropped,
+                on_quarantine=telemetry.quarantined,
+            )
+            tracker.start()
+            running = tracker
+            telemetry.watch_store(lambda: running.upkeep.use.total, lambda: running.upkeep.full)
+            telemetry.watch_quarantine(lambda: running.set_aside)
+            if 0 < followed < tracker.position:
+                _miss(book, event_log, followed, tracker.position, clock.now())
+            stack.push_async_callback(asyncio.to_thread, tracker.stop, DRAIN_SECONDS)
+        else:
+            event_log.register(CONSUMER, 0, required=True)  # nothing goes until it is followed
         for gone in set(event_log.consumers()) - {CONSUMER}:
             # A consumer that is configured no more would hold its rows for ever.
             event_log.forget(gone)
-        telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position))
-        telemetry.watch_store(lambda: tracker.upkeep.use.total, lambda: tracker.upkeep.full)
-        telemetry.watch_quarantine(lambda: tracker.set_aside)
+        telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position if tracker else 0))
 
         ways = {
             name: pipeline(
@@ -212,7 +244,7 @@ class Service:
                 config.subject,
                 sealer=vault,
                 ids=vault if config.privacy.subject == "encrypted" else None,
-                book=book,
+                book=consents,
                 time=config.time,
                 keep_ids=config.privacy.subject == "keep",
             )
@@ -229,11 +261,13 @@ class Service:
             clock,
             telemetry,
             max_in_flight=config.receivers.otlp.max_in_flight,
-            book=book,
+            book=consents,
         )
         stack.callback(intake.close)
-        reader = SqliteReader(store.path, journeys)
-        stack.callback(reader.close)
+        reader: Reader = NoStore(self._store_lost or "")
+        if store is not None:
+            reader = opened = SqliteReader(path, journeys)
+            stack.callback(opened.close)
 
         otlp = config.receivers.otlp.protocols
         trusted = config.receivers.otlp.trusted_tokens
@@ -243,8 +277,8 @@ class Service:
             journeys,
             reader,
             pseudonyms,
-            tracker.as_of,
-            partial(self._readiness, event_log, tracker),
+            tracker.as_of if tracker is not None else partial(_as_of, event_log, clock),
+            partial(self._readiness, event_log, tracker, clock),
             telemetry,
             routers=[
                 rest_router(
@@ -270,7 +304,8 @@ class Service:
             self._listeners.append(grpc)
             self.grpc_endpoint = f"127.0.0.1:{grpc.port}"
         self._state = None
-        _warn_of_small_disk(config, data_dir)
+        if store is not None:
+            _warn_of_small_disk(config, data_dir)
 
     async def _listen(self, server: HttpServer) -> None:
         await server.start()
@@ -281,10 +316,41 @@ class Service:
         self._state = "draining: the server is stopping"
         await asyncio.gather(*(listener.stop(ANSWER_SECONDS) for listener in self._listeners))
 
-    def _readiness(self, event_log: SqliteLog, tracker: Tracker) -> Readiness:
-        reasons = (self._state, event_log.refusing(), tracker.failing)
-        notes = []
-        if tracker.set_aside:
+    def _open_store(
+        self, path: Path, event_log: SqliteLog, clock: Clock, accepted: Accepted
+    ) -> SqliteStore | None:
+        """None: it is lost, and receivers start without it. Raises StoreRefused."""
+        book = self.data_dir / "log.db"
+        open_ = partial(open_store, path, book, event_log.log_id, followed=event_log.has_been_read(CONSUMER))
+        try:
+            store = open_()
+        except StoreLost as error:
+            if not accepted.empty_store:
+                log.error("the tracker does not start", reason=str(error))
+                self._store_lost = str(error)
+                return None
+            kept = set_aside(path, f"lost-{stamp(clock.now())}")
+            store = make_store(path, book)
+            log.error(
+                "begun anew with an empty store, as accepted: all that was counted is gone",
+                was=str(kept) if kept else None,
+            )
+        else:
+            if accepted.empty_store:
+                log.warning(
+                    "--accept-empty-store: nothing is wrong with the store: leave it out", file=str(path)
+                )
+        return store
+
+    def _readiness(self, event_log: SqliteLog, tracker: Tracker | None, clock: Clock) -> Readiness:
+        reasons = (
+            self._state,
+            event_log.refusing(),
+            tracker.failing if tracker is not None else self._store_lost,
+        )
+        since = clock.now() - NOTED
+        notes = [note(one) for one in event_log.lost() if one.found > since]
+        if tracker is not None and tracker.set_aside:
             notes.append(
                 f"quarantine: {tracker.set_aside} records that could not be followed are set aside: "
                 "see otel-ttf dead-letters list"
@@ -336,6 +402,26 @@ def _warn_of_small_disk(config: Config, data_dir: Path) -> None:
             limits_mib=sum(limits.values()) >> 20,
             file=str(store),
         )
+
+
+def _as_of(event_log: SqliteLog, clock: Clock) -> tuple[int, float]:
+    """Tracker.as_of where nobody follows the log."""
+    now = clock.now()
+    oldest = event_log.oldest(0)
+    at = now if oldest is None else min(oldest, now)
+    return at, (now - at) / SECOND
+
+
+def _lost_requests(event_log: SqliteLog, why: str) -> int:
+    return sum((one.last or one.first) - one.first + 1 for one in event_log.lost() if one.why == why)
+
+
+def _miss(book: Path, event_log: SqliteLog, followed: int, position: int, now: int) -> None:
+    """Notes what a store that was restored from a copy will never see."""
+    lost = event_log.missed(followed + 1, position, now)
+    if lost is None:
+        return
+    log.error("the store is older than the log", lost=told(lost), file=str(book))
 
 
 def _check_subjects(book: Path, names: Sequence[str], *, left: bool) -> None:

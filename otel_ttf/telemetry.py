@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -152,6 +153,14 @@ class Telemetry:
             "How far the wall clock stands from the anchored one that is used; 0 when they agree.",
             registry=registry,
         )
+        self._lost = Gauge(
+            "otel_ttf_log_lost_requests",
+            "Requests that were answered OK and are gone; at least so many.",
+            ["why"],
+            registry=registry,
+        )
+        for why in ("damaged", "missed"):
+            self._lost.labels(why)
         self._lag = _ConsumerLag()
         registry.register(self._lag)
         self._ways: dict[tuple[str, str], WayIn] = {}
@@ -220,6 +229,11 @@ class Telemetry:
     def watch_quarantine(self, records: Callable[[], float]) -> None:
         """Shows how many records are set aside, asked for at every scrape."""
         self._set_aside.set_function(records)
+
+    def watch_lost(self, lost: Callable[[str], int]) -> None:
+        """Shows how many requests are lost, asked for at every scrape: why (damaged, missed) -> number."""
+        for why in ("damaged", "missed"):
+            self._lost.labels(why).set_function(partial(lost, why))
 
     def watch_clock(self, step: Callable[[], float]) -> None:
         """Shows the clock's step in seconds, asked for at every scrape."""

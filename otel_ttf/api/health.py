@@ -12,9 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Why the service is not ready, for operators: starting, draining, the log refuses; empty: it is.
+    """For operators.
 
-    notes  what an operator should see to although it is ready
+    reasons  why the service is not ready: starting, draining, the log refuses; empty: it is
+    notes    what they should see to although it stops nothing
     """
 
     reasons: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from otel_ttf.api.context import Context
-from otel_ttf.store.base import HistogramRow, NotReady
+from otel_ttf.store.base import HistogramRow, NotReady, StoreUnreadable
 
 # name -> (type, help). They are there, empty, before the first journey: dashboards find them.
 FAMILIES = {
@@ -45,14 +45,18 @@ class JourneyMetrics(Collector):
             name: Metric(name.removesuffix("_total") if kind == "counter" else name, text, kind)
             for name, (kind, text) in FAMILIES.items()
         }
-        # One snapshot, so that a histogram's count is the counter beside it.
-        with reader.snapshot():
-            counters, histograms = reader.counters(), reader.histograms()
-            try:
-                gauges = reader.gauges(as_of.at)
-            except NotReady:
-                # Counted anew: no gauge is better than half a one, and the counters are right all the same.
-                gauges = []
+        try:
+            # One snapshot, so that a histogram's count is the counter beside it.
+            with reader.snapshot():
+                counters, histograms = reader.counters(), reader.histograms()
+                try:
+                    gauges = reader.gauges(as_of.at)
+                except NotReady:
+                    # Counted anew: no gauge is better than half a one, and the counters are right all the same.
+                    gauges = []
+        except StoreUnreadable:
+            # What the process counts is wanted all the more; /ready says why the rest is missing.
+            return families.values()
         for row in [*counters, *gauges]:
             families[row.metric].add_sample(row.metric, dict(row.labels), row.value)
         for histogram in histograms:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from otel_ttf.api.front import ALWAYS
+from otel_ttf.store.base import StoreUnreadable
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -155,12 +156,16 @@ def install(app: FastAPI, freshness: Callable[[], Mapping[str, object]]) -> None
         detail = "; ".join(f"{e['name'] or e['in']}: {e['reason']}" for e in errors)
         return answer(request, Problem(status, kind, detail, more={"errors": errors}))
 
+    def unreadable(request: Request, error: Exception) -> Response:
+        return answer(request, Problem(503, "store-unreadable", str(error)))
+
     def unexpected(request: Request, error: Exception) -> Response:
         # Answered outside of the front, hence the headers; and as_of may be what failed.
         detail = "this is a defect of the server; its log names the place"
         return document(Problem(500, "internal", detail, headers=ALWAYS))
 
     app.add_exception_handler(Problem, ours)
+    app.add_exception_handler(StoreUnreadable, unreadable)
     app.add_exception_handler(HTTPException, starlettes)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Exception, unexpected)

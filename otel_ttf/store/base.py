@@ -6,10 +6,10 @@ in the journey's time zone. `journey` is a configured journey's name; `version` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from otel_ttf.journey.state import State
 
@@ -23,6 +23,14 @@ UNKNOWN = "unknown"
 
 class StoreRefused(Exception):
     """The store cannot be used; the message says why and what to do (a newer schema, unknown keys, ...)."""
+
+
+class StoreDamaged(StoreRefused):
+    """Its bytes are not what was written; the message says what was found."""
+
+
+class StoreUnreadable(Exception):
+    """There is no store to ask, or it is damaged; the message says which and what to do."""
 
 
 class NotReady(Exception):
@@ -116,7 +124,7 @@ class HistogramRow:
 
 
 class Reader(Protocol):
-    """The reading side of a store."""
+    """The reading side of a store. Every method raises StoreUnreadable."""
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Within it, everything that this thread reads is of one instant. For short questions only."""
@@ -176,3 +184,13 @@ class Reader(Protocol):
 
     def gauges(self, now: int) -> list[CounterRow]:
         """ttf_in_flight, ttf_entered_late, ttf_overdue{level} at that instant."""
+
+
+class NoStore:
+    """What is asked where there is no store; every question raises StoreUnreadable."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __getattr__(self, question: str) -> Callable[..., Any]:
+        raise StoreUnreadable(self._reason)

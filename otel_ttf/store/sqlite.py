@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import Any, Protocol
 from otel_ttf.journey.definition import Journey, canonical
 from otel_ttf.journey.transitions import Transition
 from otel_ttf.migrate import SchemaRefused, migrate
+from otel_ttf.pages import is_damage
 from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, remedy, trouble, vacuum
-from otel_ttf.store.base import StoreRefused
+from otel_ttf.store.base import StoreDamaged, StoreRefused
 from otel_ttf.store.quarantine import Quarantine
 from otel_ttf.store.sqlite_file import CHECKPOINT_PAGES, connect
 from otel_ttf.store.sqlite_rows import Definition, Kept, kept_from, subject_hash, to_json
 from otel_ttf.store.tasks import Tasks
+from otel_ttf.swap import copy_database, draft, put
 from otel_ttf.units import DAY
 
 # How many ids are passed for each row that is wanted of a walk: versions lie mixed in one table.
@@ -34,6 +37,16 @@ _LINE = "kind, name, span_kind, status, at, arrival, flags, attributes, resource
 _EVENT = f"event_id, subject_hash, subject, {_LINE}"
 
 
+SCHEMA = resources.files("otel_ttf.store") / "schema"
+
+
+def tables() -> list[str]:
+    """Names of the store's tables."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        migrate(db, Path(":memory:"), SCHEMA)
+        return [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+
+
 class FirstColumns(Protocol):
     """What is the same in all rows that one milestone alone makes; see SqliteStore.insert_firsts."""
 
@@ -47,22 +60,43 @@ class FirstColumns(Protocol):
     def waiting(self) -> int | None: ...
 
 
+def why_refused(path: Path, error: sqlite3.Error) -> StoreRefused:
+    """Why a file cannot be opened as a store, and what to do."""
+    # SQLITE_ERROR: our statements fit our schema, so it is not ours any more.
+    if is_damage(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR":
+        return StoreDamaged(f"{path}: cannot be opened as a store, it is damaged: {error}")
+    return StoreRefused(
+        f"{path}: cannot be opened as a store: {trouble(error)}: {remedy(error, 'put it back from a copy')}"
+    )
+
+
 class SqliteStore:
     """The writing side, for one thread. Every write happens between `begin` and `commit`."""
 
     def __init__(self, path: Path, *, writer: str = "local") -> None:
+        """Opens or makes the file. Raises StoreRefused, StoreDamaged."""
         self.path = path
         self.writer = writer
         try:
             self.db = connect(path, writer=True)
-            migrate(self.db, path, resources.files("otel_ttf.store") / "schema")
+        except sqlite3.DatabaseError as error:
+            raise why_refused(path, error) from error
+        try:
+            migrate(self.db, path, SCHEMA)
+            self.db.execute("INSERT OR IGNORE INTO meta VALUES ('id', lower(hex(randomblob(16))))")
+            (self.store_id,) = self.db.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
             (last,) = self.db.execute("SELECT max(position) FROM transition").fetchone()
+            for name in tables():
+                self.db.execute(
+                    f"SELECT * FROM {name} LIMIT 1"
+                ).fetchone()  # it is there, its first pages whole
+            self._node = path.stat().st_ino
         except SchemaRefused as refused:
+            self.db.close()
             raise StoreRefused(str(refused)) from None
         except sqlite3.DatabaseError as error:
-            raise StoreRefused(
-                f"{path}: cannot be opened as a store: {trouble(error)}: {remedy(error, 'put it back from a copy')}"
-            ) from error
+            self.db.close()
+            raise why_refused(path, error) from error
         self.quarantine = Quarantine(self.db)
         self.tasks = Tasks(self.db)
         self._position: int = last or 0
@@ -70,6 +104,18 @@ class SqliteStore:
 
     def close(self) -> None:
         self.db.close()
+
+    def moved(self) -> bool:
+        """Whether under its name there is no file any more, or another one."""
+        try:
+            return self.path.stat().st_ino != self._node
+        except FileNotFoundError:
+            return True
+
+    def write_again(self, now: int) -> None:
+        """Puts all that this connection sees under the file's name. Raises sqlite3.Error, OSError."""
+        copy_database(self.db, draft(self.path))
+        put(self.path, "found", now)
 
     # The transaction.
 

@@ -11,16 +11,22 @@ CHECKPOINT_PAGES = 4000
 
 def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
     """A connection as every part of the store wants it. Only the tracker's may write."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    if writer:
-        # Both only count on an empty file, before the first table.
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-        connection.execute("PRAGMA temp_store=MEMORY")
-    else:
-        connection.execute("PRAGMA query_only=ON")
-        connection.execute("PRAGMA cache_size=-4096")
+    # Whoever only reads makes no file where it was deleted.
+    uri = f"{path.absolute().as_uri()}?mode={'rwc' if writer else 'rw'}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+    try:
+        if writer:
+            # Both only count on an empty file, before the first table.
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            connection.execute("PRAGMA temp_store=MEMORY")
+        else:
+            connection.execute("PRAGMA query_only=ON")
+            connection.execute("PRAGMA cache_size=-4096")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from otel_ttf.journey.definition import Journey, carried
 from otel_ttf.journey.labels import LABEL_VALUES, OTHER, label_name
@@ -25,6 +27,7 @@ from otel_ttf.store.base import (
     JourneyRow,
     NotReady,
     SeenName,
+    StoreUnreadable,
     StuckRow,
     Version,
 )
@@ -36,6 +39,23 @@ _DEFINITION = (
     "SELECT id, journey, version, canonical, first_started, complete_since, current, recounting, carrying"
     " FROM definition WHERE journey = ? ORDER BY current DESC, id DESC"
 )
+
+
+Question = ParamSpec("Question")
+Answer = TypeVar("Answer")
+
+
+def _told(method: Callable[Question, Answer]) -> Callable[Question, Answer]:
+    """What the file cannot tell is StoreUnreadable, to whoever asks."""
+
+    @wraps(method)
+    def asked(*arguments: Question.args, **named: Question.kwargs) -> Answer:
+        try:
+            return method(*arguments, **named)
+        except sqlite3.DatabaseError as error:
+            raise StoreUnreadable(f"store.db cannot be read: {error}: see /ready") from error
+
+    return asked
 
 
 class SqliteReader:
@@ -59,17 +79,22 @@ class SqliteReader:
         for connection in self._opened:
             connection.close()
 
+    @_told
+    def _begin(self) -> bool:
+        """Whether it is ours to end."""
+        if self._db.in_transaction:
+            return False
+        self._db.execute("BEGIN")
+        return True
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        connection = self._db
-        if connection.in_transaction:
-            yield
-            return
-        connection.execute("BEGIN")
+        ours = self._begin()
         try:
             yield
         finally:
-            connection.execute("ROLLBACK")
+            if ours:
+                self._db.execute("ROLLBACK")
 
     def _definition(self, journey: str, version: str | None) -> tuple[int, str, int | None] | None:
         """(id, version, how far counting anew or carrying over is: None when done) of a stored version."""
@@ -78,12 +103,14 @@ class SqliteReader:
                 return row[0], row[2], row[7] if row[7] is not None else row[8]
         return None
 
+    @_told
     def versions(self, journey: str) -> list[Version]:
         return [
             Version(row[1], row[2], json.loads(row[3]), row[4], row[5], bool(row[6]))
             for row in self._db.execute(_DEFINITION, (journey,))
         ]
 
+    @_told
     def find(self, journey: str, subjects: Sequence[str], version: str | None = None) -> list[JourneyRow]:
         definition = self._definition(journey, version)
         if definition is None:
@@ -168,6 +195,7 @@ class SqliteReader:
             values.append(json.dumps(combos))
         return "".join(f" AND {part}" for part in parts), values
 
+    @_told
     def shares(self, journey: str, cohort: Cohort, version: str | None = None) -> list[bytes]:
         definition = self._ready(journey, version)
         where, values = self._where(definition, cohort)
@@ -176,6 +204,7 @@ class SqliteReader:
         )
         return [cells for (cells,) in rows]
 
+    @_told
     def unswept(
         self,
         journey: str,
@@ -197,6 +226,7 @@ class SqliteReader:
         ).fetchone()
         return int(count)
 
+    @_told
     def young(
         self, journey: str, cohort: Cohort, *, touched_after: int, version: str | None = None
     ) -> list[bytes]:
@@ -210,6 +240,7 @@ class SqliteReader:
         )
         return [reached for (reached,) in rows]
 
+    @_told
     def stuck(
         self,
         journey: str,
@@ -233,6 +264,7 @@ class SqliteReader:
             for row in rows
         ]
 
+    @_told
     def names(self, limit: int = 1000) -> list[SeenName]:
         rows = self._db.execute(
             "SELECT kind, name, count, last_seen, matched FROM seen ORDER BY count DESC, name LIMIT ?",
@@ -243,10 +275,12 @@ class SqliteReader:
             for kind, name, count, last, matched in rows
         ]
 
+    @_told
     def counters(self) -> list[CounterRow]:
         rows = self._db.execute("SELECT metric, labels, sum(value) FROM counter GROUP BY metric, labels")
         return [CounterRow(metric, json.loads(labels), value) for metric, labels, value in rows]
 
+    @_told
     def histograms(self) -> list[HistogramRow]:
         summed: dict[tuple[str, str], tuple[list[int], int]] = {}
         for metric, labels, text, total in self._db.execute(
@@ -268,6 +302,7 @@ class SqliteReader:
             for (metric, labels), (counts, total) in summed.items()
         ]
 
+    @_told
     def gauges(self, now: int) -> list[CounterRow]:
         rows: list[CounterRow] = []
         kept = {

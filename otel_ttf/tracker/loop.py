@@ -12,9 +12,11 @@ from typing import Self, TypeVar
 import structlog
 
 from otel_ttf.clock import Clock
-from otel_ttf.log.base import EventLog, Row
+from otel_ttf.log.base import EventLog, LogError, Row
 from otel_ttf.otlp.events import Rules
+from otel_ttf.pages import is_damage
 from otel_ttf.sqlite_disk import trouble
+from otel_ttf.store.opening import StoreLost, lost
 from otel_ttf.store.quarantine import DeadLetter
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.telemetry import failure
@@ -147,6 +149,9 @@ class Tracker:
                 return
             if attempt.failed is None:
                 pause, self.failing = 0.1, None
+            elif is_damage(attempt.failed) or isinstance(attempt.failed, StoreLost):
+                self._give_up(attempt.failed)
+                return
             else:
                 self._tell(attempt.failed)
                 self._torn = True
@@ -164,9 +169,20 @@ class Tracker:
     def _out_of_time(self) -> bool:
         return time.monotonic() > self._deadline
 
+    def _give_up(self, error: Exception) -> None:
+        """The store is damaged or gone: nothing is written into it any more."""
+        with _Attempt():
+            self._follower.undo()
+        self.failing = str(
+            error if isinstance(error, StoreLost) else lost(self._store.path, f"is damaged ({error})")
+        )
+        log.error("the tracker has ended", reason=self.failing)
+
     def _tell(self, error: Exception) -> None:
         """Says once a minute what is wrong. Texts of errors that we don't know may hold what a sender sent."""
-        if isinstance(error, sqlite3.Error | OSError) and of_the_machine(error):
+        if isinstance(error, LogError):
+            told = str(error)
+        elif isinstance(error, sqlite3.Error | OSError) and of_the_machine(error):
             told = f"the store cannot be written: {trouble(error)}"
         elif isinstance(error, EverythingFails):
             told = f"the tracker fails: {error}"
@@ -187,6 +203,11 @@ class Tracker:
 
     def _step(self) -> bool:
         """A little of all there is to do, each in a transaction of its own; False: there was nothing."""
+        if self._store.moved():
+            self._store.write_again(self._clock.now())
+            raise StoreLost(
+                f"{self._store.path} was deleted or replaced: it was written again, nothing is lost: restart the server"
+            )
         # Before rows: on a full disk they need the room that this makes.
         trimming = not self._stop.is_set() and self.upkeep.trim(self._taken)
         rows = self._log.read(self._position, rows=BATCH_ROWS, size=BATCH_BYTES, payloads=False)

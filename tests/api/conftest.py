@@ -320,3 +320,9 @@ def serve_memory() -> Callable[..., Served]:
         return Served(MemoryReader(journeys, {journey.name: states}, **more), journeys, **(options or {}))
 
     return make
+
+
+@pytest.fixture
+def serve_over() -> Callable[..., Served]:
+    """(reader, journeys) -> the API over that reader."""
+    return Served

@@ -7,7 +7,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from otel_ttf.api.health import Readiness
-from otel_ttf.store.base import MINUTE_BOUNDS, SCORE_BOUNDS, CounterRow, HistogramRow, SeenName
+from otel_ttf.store.base import MINUTE_BOUNDS, SCORE_BOUNDS, CounterRow, HistogramRow, NoStore, SeenName
+from otel_ttf.store.sqlite_read import SqliteReader
 
 # design.md, Interfaces that people know.
 METRICS = {
@@ -55,6 +56,26 @@ def test_a_note_sends_no_traffic_elsewhere(serve_memory, onboarding):
     api = serve_memory(onboarding, {})
     api.readiness = Readiness(notes=("see to this",))
     assert api.get("/ready", 200) == {"status": "ready", "reasons": [], "notes": ["see to this"]}
+
+
+def test_without_a_store_questions_are_503_and_the_process_is_still_measured(serve_over, onboarding):
+    api = serve_over(NoStore("store.db is damaged: restore it"), {"onboarding": onboarding})
+    for path in ("/api/v1/ttf", "/api/v1/ttf/ada", "/api/v1/stuck", "/api/v1/events/names"):
+        told = api.get(path, 503)
+        assert told["type"] == "urn:otel-ttf:problem:store-unreadable"
+        assert told["detail"] == "store.db is damaged: restore it"
+    text = api.client.get("/metrics").text
+    assert "otel_ttf_build_info{" in text
+    assert "# TYPE ttf_started_total counter" in text
+
+
+def test_a_file_that_becomes_unreadable_is_503(serve_over, onboarding, tmp_path):
+    (tmp_path / "store.db").write_bytes(b"no store" * 1000)
+    reader = SqliteReader(tmp_path / "store.db", {"onboarding": onboarding})
+    api = serve_over(reader, {"onboarding": onboarding})
+    assert "see /ready" in api.get("/api/v1/ttf/ada", 503)["detail"]
+    assert "otel_ttf_build_info{" in api.client.get("/metrics").text
+    reader.close()
 
 
 @pytest.mark.parametrize(("name", "kind"), METRICS.items())

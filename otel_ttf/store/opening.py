@@ -1,0 +1,110 @@
+"""Whether store.db is the one that was here, and whole as far as a start can tell; what to do where it is not."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from otel_ttf.pages import PageFile
+from otel_ttf.remembered import remember, remembered
+from otel_ttf.store.base import StoreDamaged, StoreRefused
+from otel_ttf.store.sqlite import SqliteStore, why_refused
+from otel_ttf.swap import finish
+
+PAGE_SIZE = 4096
+NOTE = "file store.db"  # in log.db: the id of the store that has followed it
+
+
+class StoreLost(Exception):
+    """There is no store to follow journeys in; the message says why and which ways there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a store says of itself. id: None before there were ids. cursors: log_id -> consumer -> position."""
+
+    id: str | None
+    cursors: Mapping[str, Mapping[str, int]]
+
+    def position(self, log_id: str, consumer: str) -> int | None:
+        return self.cursors.get(log_id, {}).get(consumer)
+
+
+def lost(path: Path, what: str) -> StoreLost:
+    """With the ways on."""
+    return StoreLost(
+        f"{path} {what}: nothing is followed, requests are taken until the log is full. Stop the server; "
+        "then, with its --config and --data-dir, `otel-ttf restore FILE` takes a copy of it or of the data directory, "
+        "`otel-ttf salvage` keeps what is readable, `otel-ttf run --accept-empty-store` begins anew, without all that "
+        "was counted"
+    )
+
+
+def open_store(path: Path, book: Path, log_id: str, *, followed: bool) -> SqliteStore:
+    """The store, made where there was none yet.
+
+    book      log.db, which remembers whose store followed it
+    followed  whether anything of that log was followed already
+    Raises StoreLost, StoreRefused.
+    """
+    try:
+        finish(path)
+        known = remembered(book, NOTE)
+        if known or followed:
+            _check(path, known, log_id)
+        return make_store(path, book)
+    except StoreDamaged as error:
+        raise lost(path, f"is damaged ({error.__cause__})") from None
+    except sqlite3.Error as error:
+        why = why_refused(path, error)
+        raise (lost(path, f"is damaged ({error})") if isinstance(why, StoreDamaged) else why) from None
+    except OSError as error:
+        raise StoreRefused(f"{path}: {error.strerror}") from None
+
+
+def make_store(path: Path, book: Path) -> SqliteStore:
+    """Opens or makes the store, and has its id noted. Raises StoreRefused, sqlite3.Error."""
+    store = SqliteStore(path)
+    try:
+        remember(book, NOTE, store.store_id)
+    except sqlite3.Error:
+        store.close()
+        raise
+    return store
+
+
+def _check(path: Path, known: str | None, log_id: str) -> None:
+    """Raises StoreLost, sqlite3.Error, OSError."""
+    if not path.exists() or not path.stat().st_size:
+        raise lost(path, "is missing or empty, and there was one")
+    with closing(PageFile(path, page_size=PAGE_SIZE)) as file:
+        if not file.has_header:
+            raise lost(path, "is damaged (it does not begin as a file of SQLite)")
+        if file.wal_broken:
+            # SQLite reads up to the first bad frame, and would leave out what was committed behind it.
+            raise lost(path, "is damaged (its write-ahead log has other checksums than expected)")
+    found = identity(path)
+    if known and found.id != known and (found.id is not None or log_id not in found.cursors):
+        raise lost(path, "is not the one that was here")
+
+
+def identity(path: Path) -> Identity:
+    """Read without changing anything. Raises sqlite3.Error, also where it is no store."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as db:
+        row = db.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
+        cursors: dict[str, dict[str, int]] = {}
+        for consumer, log_id, position in db.execute("SELECT consumer, log_id, position FROM cursor"):
+            cursors.setdefault(log_id, {})[consumer] = position
+    return Identity(row[0] if row else None, cursors)
+
+
+def saved_cursors(path: Path, consumer: str) -> tuple[str, Mapping[str, int]]:
+    """(log_id, consumer -> position) of the log that this consumer has read; ("", {}) where nobody knows."""
+    try:
+        found = identity(path)
+    except sqlite3.Error:
+        return "", {}
+    return next(((log_id, by) for log_id, by in found.cursors.items() if consumer in by), ("", {}))
