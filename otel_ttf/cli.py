@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from otel_ttf import __version__
+from otel_ttf.cli_data import check_data, restore, salvage
 from otel_ttf.cli_keys import keys
 from otel_ttf.cli_mask import mask
 from otel_ttf.cli_options import Sources, Stop, configured, load_config, with_data_dir
@@ -274,8 +275,11 @@ def seen(url: str, shape: str) -> None:
 
 main.add_command(keys)
 main.add_command(mask)
+main.add_command(check_data)
 main.add_command(dead_letters)
 main.add_command(recompute)
+main.add_command(restore)
+main.add_command(salvage)
 
 
 @main.command()

@@ -85,6 +85,12 @@ class Companions:
         known = self.known(path.name)
         return self._told(path, known, _MISSING) if known and not path.exists() else None
 
+    def wrong(self, path: Path) -> str | None:
+        """What is wrong with the file, if there was one: gone, another one, or too old a copy to tell."""
+        known = self.known(path.name)
+        found = _wrong(path, known)
+        return self._told(path, known, found) if found else None
+
     def not_needed(self, path: Path) -> str | None:
         """As `missing`, for a file that this start does without; where the loss is accepted it is forgotten.
 

@@ -14,13 +14,19 @@ class SchemaRefused(Exception):
 
 
 def migrate(
-    db: sqlite3.Connection, path: Path, scripts: Traversable, *, ours: tuple[int, str] | None = None
+    db: sqlite3.Connection,
+    path: Path,
+    scripts: Traversable,
+    *,
+    ours: tuple[int, str] | None = None,
+    until: int | None = None,
 ) -> None:
     """Runs the scripts that the file lacks; its `user_version` is the number of the last that it has.
 
     Each is one transaction: a kill in the middle leaves the version before. Two processes may open a new file at
     once: the second finds the work done. ours: application_id, and what the file is called: a file with tables
-    and another id is somebody else's. The connection has isolation_level None. Raises SchemaRefused, sqlite3.Error.
+    and another id is somebody else's. until: the last script to run. The connection has isolation_level None.
+    Raises SchemaRefused, sqlite3.Error.
     """
     if ours is not None:
         application, what = ours
@@ -34,7 +40,7 @@ def migrate(
             "upgrade otel_ttf, or start with another data directory"
         )
     for number, script in numbered:
-        if number <= version:
+        if number <= version or (until is not None and number > until):
             continue
         with transaction(db):
             if _pragma(db, "user_version") >= number:

@@ -119,7 +119,7 @@ class Writes:
             old = share(journey, timeline(journey, kept.state), expired=kept.stage == EXPIRED_STATE)
             if old is not None:
                 cells = self.counts.cells((definition.id, kept.day, kept.combo))
-                add(cells, _with_level(journey, old.cells, kept.stage, kept.told), -1)
+                add(cells, with_level(journey, old.cells, kept.stage, kept.told), -1)
         if not uncounted:
             new = share(journey, line, expired=stage == EXPIRED_STATE)
             if new is not None:
@@ -128,7 +128,7 @@ class Writes:
                     new.day,
                     self.counts.combo(definition.id, journey, new.segments),
                 )
-                add(self.counts.cells(place), _with_level(journey, new.cells, stage, new_told), 1)
+                add(self.counts.cells(place), with_level(journey, new.cells, stage, new_told), 1)
         derived = (
             pack_times(new_state.reached),
             pack_touches(self.followed.segments, new_state.segments),
@@ -178,7 +178,7 @@ def fresh(followed: Followed, subject: str) -> Kept:
     )
 
 
-def _with_level(journey: Journey, cells: dict[int, int], stage: int, told: int) -> dict[int, int]:
+def with_level(journey: Journey, cells: dict[int, int], stage: int, told: int) -> dict[int, int]:
     """The share plus the highest overdue level, which only journeys in progress have."""
     if stage == IN_PROGRESS:
         for level in reversed(LEVELS):

@@ -1,0 +1,291 @@
+"""`otel-ttf check-data`: everything that can be checked about a data directory, without changing any of it.
+
+A server may run beside it: each file is read in one snapshot.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import zstandard
+
+from otel_ttf.companions import LOSSES, Companions
+from otel_ttf.journey.definition import Journey
+from otel_ttf.journey.rollup import add, share, unpack
+from otel_ttf.journey.state import State, timeline
+from otel_ttf.journey.times import unpack_times
+from otel_ttf.log.base import LogDamaged, Lost
+from otel_ttf.log.rescue import note
+from otel_ttf.log.sqlite_file import LOST, Stored, opened
+from otel_ttf.mending import log_state
+from otel_ttf.pages import PageFile
+from otel_ttf.remembered import remembered
+from otel_ttf.store.opening import NOTE, PAGE_SIZE, identity
+from otel_ttf.store.sqlite_rows import unpack_segments
+from otel_ttf.tracker.derived import EXPIRED_STATE
+from otel_ttf.tracker.loop import CONSUMER
+from otel_ttf.tracker.writes import with_level
+
+AT_MOST = 20  # sentences of one check
+WAIT_SECONDS = 30
+EVERY = 1000  # rows between reports of progress
+
+Progress = Callable[[int, int | None], object]  # rows done, and of how many, if that is known
+Said = Iterator[str]
+
+# Rows that must be where others point at: what is told, how to find it.
+REFERENCES = {
+    "events whose resource is not there": "FROM event WHERE resource NOT IN (SELECT id FROM resource)",
+    "journeys whose version is not there": "FROM journey WHERE definition NOT IN (SELECT id FROM definition)",
+    "journeys whose segments' values are not there": (
+        "FROM journey WHERE combo IS NOT NULL AND combo NOT IN (SELECT id FROM combo)"
+    ),
+    "figures whose version is not there": "FROM rollup WHERE definition NOT IN (SELECT id FROM definition)",
+    "transitions that stand there twice": "FROM (SELECT 1 FROM transition GROUP BY id HAVING count(*) > 1)",
+}
+# What transitions say that counters must be, by journey (and stage): metric -> how to count.
+COUNTERS = {
+    "ttf_started_total": "kind = 'started'",
+    "ttf_completion_total": "kind = 'completed'",
+    "ttf_expired_total": "kind = 'expired'",
+    "ttf_corrections_total": "kind = 'corrected' OR changed <> '[]'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """path: the data directory; store: its store.db, which may lie elsewhere."""
+
+    path: Path
+    store: Path
+    journeys: Sequence[Journey]
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.db"
+
+
+def running(path: Path) -> bool:
+    """Whether a server works on the directory."""
+    try:
+        file = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def checks(directory: Directory) -> list[tuple[str, Callable[[Progress], Said]]]:
+    """(what is checked, how): each gives a sentence for each thing that is wrong."""
+    found: list[tuple[str, Callable[[Progress], Said]]] = []
+    for path in (directory.log, directory.store, *(directory.path / name for name in LOSSES)):
+        if path.exists():
+            found.append((f"{path.name}: pages and indices", _whole(path, directory)))
+    found += [
+        ("log.db: each request, and that none is missing", lambda progress: _requests(directory, progress)),
+        ("how far the log was followed", lambda _: _cursors(directory)),
+        ("store.db: what points at what", lambda _: _references(directory)),
+        ("store.db: counters against transitions", lambda _: _counters(directory)),
+        ("store.db: figures against journeys", lambda progress: _figures(directory, progress)),
+        ("consent.db, vault.db: those that were here", lambda _: _companions(directory)),
+    ]
+    return found
+
+
+def notes(directory: Directory) -> list[str]:
+    """What was lost before, and known since."""
+    with _reading(directory.log) as db:
+        return [note(Lost(*row)) for row in db.execute(LOST)]
+
+
+def said(check: Callable[[Progress], Said], progress: Progress) -> list[str]:
+    """The first sentences of a check; what cannot be read at all is one, too."""
+    found: list[str] = []
+    try:
+        for sentence in check(progress):
+            if len(found) == AT_MOST:
+                return [*found, "and more"]
+            found.append(sentence)
+    except (sqlite3.Error, OSError, ValueError) as error:
+        found.append(f"cannot be read: {error}")
+    return found
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """One snapshot. Raises sqlite3.Error."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)) as db:
+        db.execute("BEGIN")
+        yield db
+
+
+def _whole(path: Path, directory: Directory) -> Callable[[Progress], Said]:
+    def check(progress: Progress) -> Said:
+        if not running(directory.path):  # else it is being written
+            with closing(PageFile(path, page_size=PAGE_SIZE)) as file:
+                if file.wal_broken:
+                    yield f"{path}-wal: expected other checksums; what stands behind the first bad one would be lost"
+        with _reading(path) as db:
+            for (sentence,) in db.execute(f"PRAGMA integrity_check({AT_MOST + 1})"):
+                if sentence != "ok":
+                    yield from str(sentence).splitlines()
+
+    return check
+
+
+def _requests(directory: Directory, progress: Progress) -> Said:
+    unpacker = zstandard.ZstdDecompressor()
+    with _reading(directory.log) as db:
+        known = [Lost(*row) for row in db.execute(LOST)]
+        (total,) = db.execute("SELECT count(*) FROM entry").fetchone()
+        before = records = None
+        for done, row in enumerate(
+            db.execute(
+                "SELECT position, arrival, signal, bytes, records, records_before, stored_before, packed, ids, payload,"
+                " crc FROM entry ORDER BY position"
+            )
+        ):
+            stored = Stored(*row)
+            if not done % EVERY:
+                progress(done, total)
+            try:
+                opened(stored, unpacker)
+            except LogDamaged as error:
+                yield str(error)
+            gap = before is not None and stored.position != before + 1
+            if gap and before is not None and not _known(known, before + 1, stored.position - 1):
+                yield f"positions {before + 1} to {stored.position - 1} are missing"
+            if not gap and records is not None and stored.records_before != records:
+                yield f"position {stored.position}: expected {records} records before it, found {stored.records_before}"
+            before, records = stored.position, stored.records_before + stored.records
+        row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone()
+        if before is not None and (row is None or row[0] != before):
+            yield f"expected the last position to be {row[0] if row else 'known'}, found {before}"
+
+
+def _known(lost: Iterable[Lost], first: int, last: int) -> bool:
+    return any(one.first <= first and (one.last or 0) >= last for one in lost)
+
+
+def _cursors(directory: Directory) -> Said:
+    before = log_state(directory.log)
+    found = identity(directory.store)
+    after = log_state(directory.log)
+    if before is None or after is None:
+        yield f"{directory.log} cannot be read"
+        return
+    known = remembered(directory.log, NOTE)
+    if known is not None and found.id != known:
+        yield f"{directory.store} is not the one that has followed this log before"
+    position = found.position(before.log_id, CONSUMER)
+    if position is None:
+        if before.gone:
+            yield f"{directory.store} has not read this log, of which positions up to {before.gone} are gone"
+    elif position < before.gone:
+        yield f"requests at positions {position + 1} to {before.gone} are gone before they were followed"
+    elif position > after.end:
+        yield f"expected the log to reach position {position}, to which it was followed, found its end at {after.end}"
+
+
+def _references(directory: Directory) -> Said:
+    with _reading(directory.store) as db:
+        for what, rows in REFERENCES.items():
+            (count,) = db.execute(f"SELECT count(*) {rows}").fetchone()
+            if count:
+                yield f"{count} {what}"
+        first, last, count = db.execute(
+            "SELECT min(position), max(position), count(*) FROM transition"
+        ).fetchone()
+        if count and last - first + 1 != count:
+            yield f"{last - first + 1 - count} transitions are missing between positions {first} and {last}"
+
+
+def _counters(directory: Directory) -> Said:
+    with _reading(directory.store) as db:
+        expected: Counter[tuple[str, str, str]] = Counter()
+        for metric, condition in COUNTERS.items():
+            for journey, count in db.execute(
+                f"SELECT journey, count(*) FROM transition WHERE NOT backfilled AND ({condition}) GROUP BY journey"
+            ):
+                expected[metric, journey, ""] = count
+        for journey, stage, count in db.execute(
+            "SELECT journey, json_extract(one.value, '$[0]'), count(*) FROM transition, json_each(closed) AS one"
+            " WHERE NOT backfilled GROUP BY 1, 2"
+        ):
+            expected["ttf_stage_minutes", journey, stage] = count
+        for (metric, journey, _), count in list(expected.items()):
+            if metric == "ttf_completion_total":
+                expected["ttf_complete_minutes", journey, ""] = count
+        counted: Counter[tuple[str, str, str]] = Counter()
+        for metric, text, value in db.execute("SELECT metric, labels, value FROM counter"):
+            counted[metric, json.loads(text)["journey"], ""] += value
+        for metric, text, counts in db.execute("SELECT metric, labels, counts FROM histogram"):
+            labels = json.loads(text)
+            if metric != "ttf_efficiency_score":  # not every journey has one
+                counted[metric, labels["journey"], labels.get("stage", "")] += sum(json.loads(counts))
+    for key in sorted(expected.keys() | counted.keys()):
+        if expected[key] != counted[key]:
+            metric, journey, stage = key
+            of = f"journey {journey}" + (f", stage {stage}" if stage else "")
+            yield f"{metric} of {of}: expected {expected[key]} by its transitions, found {counted[key]}"
+
+
+def _figures(directory: Directory, progress: Progress) -> Said:
+    with _reading(directory.store) as db:
+        for journey in directory.journeys:
+            row = db.execute(
+                "SELECT id, recounting FROM definition WHERE journey = ? AND version = ? AND derived = ? AND current",
+                (journey.name, journey.version, journey.derived),
+            ).fetchone()
+            # With other settings than those of --config the next start counts them anew.
+            if row is not None and row[1] is None:
+                yield from _figures_of(db, journey, row[0], progress)
+
+
+def _figures_of(db: sqlite3.Connection, journey: Journey, definition: int, progress: Progress) -> Said:
+    names = [segment.attribute for segment in journey.segments]
+    scanned: dict[tuple[int | None, int | None], dict[int, int]] = {}
+    (total,) = db.execute("SELECT count(*) FROM journey WHERE definition = ?", (definition,)).fetchone()
+    for done, (reached, segments, told, stage, day, combo) in enumerate(
+        db.execute(
+            "SELECT reached, segments, told, state, day, combo FROM journey WHERE definition = ?",
+            (definition,),
+        )
+    ):
+        if not done % EVERY:
+            progress(done, total)
+        line = timeline(journey, State(unpack_times(reached), unpack_segments(names, segments)))
+        part = share(journey, line, expired=stage == EXPIRED_STATE)
+        if part is not None:
+            add(scanned.setdefault((day, combo), {}), with_level(journey, part.cells, stage, told), 1)
+    for day, combo, cells in db.execute(
+        "SELECT day, combo, cells FROM rollup WHERE definition = ?", (definition,)
+    ):
+        add(scanned.setdefault((day, combo), {}), unpack(cells), -1)
+    wrong: Mapping[object, object] = {place: cells for place, cells in scanned.items() if any(cells.values())}
+    if wrong:
+        yield (
+            f"journey {journey.name}: {len(wrong)} of {len(scanned)} figures (of a day and segments' values) are not "
+            f"what its {total} journeys say"
+        )
+
+
+def _companions(directory: Directory) -> Said:
+    companions = Companions(directory.log, directory.store)
+    for name in LOSSES:
+        if sentence := companions.wrong(directory.path / name):
+            yield sentence

@@ -1,0 +1,352 @@
+"""`otel-ttf restore` and `otel-ttf salvage`: another store.db in the place of one that is damaged or gone.
+
+No server runs meanwhile. The old file is kept beside the new one, and a kill leaves one or the other.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from otel_ttf.journey.definition import Journey
+from otel_ttf.journey.metrics import score
+from otel_ttf.journey.state import UNSET, State, timeline
+from otel_ttf.journey.times import pack_times, unpack_times
+from otel_ttf.journey.transitions import Transition, advance, told_bit
+from otel_ttf.migrate import SchemaRefused, migrate
+from otel_ttf.pages import PageFile, is_damage
+from otel_ttf.remembered import remember
+from otel_ttf.store.base import StoreRefused
+from otel_ttf.store.opening import NOTE, PAGE_SIZE, Identity, identity
+from otel_ttf.store.salvage import Progress, Salvaged, salvage
+from otel_ttf.store.sqlite import SCHEMA, SqliteStore
+from otel_ttf.store.sqlite_rows import subject_hash, to_json, unpack_segments
+from otel_ttf.swap import draft, finish, put
+from otel_ttf.tracker.counts import Counts
+from otel_ttf.tracker.loop import CONSUMER
+
+
+class CannotMend(Exception):
+    """The message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """What log.db holds: positions after `gone`, up to `end`."""
+
+    log_id: str
+    gone: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """kept: where the old file is. cursor: how far the new store has followed this log; None: it knows another."""
+
+    kept: Path | None
+    cursor: int | None
+    log: LogState | None
+
+
+def restore(source: Path, path: Path, book: Path, now: int) -> Mended:
+    """Puts a copy of a store in its place. source: its file, or a data directory. Raises CannotMend."""
+    if source.is_dir():
+        source = source / path.name
+    if not source.is_file():
+        raise CannotMend(f"{source}: there is no such file: name a copy of store.db or of a data directory")
+    if path.exists() and source.samefile(path):
+        raise CannotMend(f"{source} is the store itself: name a copy of it")
+    try:
+        made = draft(path)
+        shutil.copyfile(source, made)
+        with suppress(FileNotFoundError):
+            shutil.copyfile(_wal(source), _wal(made))
+        told = _ready(source, made)
+        return _put(path, book, told, "replaced", now)
+    except OSError as error:
+        raise CannotMend(f"{error.filename or source}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _ready(source: Path, made: Path) -> Identity:
+    """Makes a closed store of today's version of the copy, once it is known to be whole. Raises CannotMend."""
+    with closing(PageFile(made, page_size=PAGE_SIZE)) as file:
+        if not file.has_header or file.wal_broken:
+            raise CannotMend(f"{source} is damaged, too: take an older copy, or use `otel-ttf salvage`")
+    try:
+        found = identity(made)
+        with closing(sqlite3.connect(made, isolation_level=None)) as db:
+            (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            if said != "ok":
+                raise CannotMend(
+                    f"{source} is damaged, too ({said}): take an older copy, or use `otel-ttf salvage`"
+                )
+            migrate(db, source, SCHEMA)
+            db.execute("PRAGMA journal_mode=DELETE")
+        _closed(made)
+    except sqlite3.Error as error:
+        if is_damage(error):
+            raise CannotMend(
+                f"{source} is damaged, too ({error}): take an older copy, or use `otel-ttf salvage`"
+            ) from None
+        raise CannotMend(f"{source} cannot be read as a store.db of otel_ttf: {error}") from None
+    except (SchemaRefused, StoreRefused) as error:
+        raise CannotMend(str(error)) from None
+    return found
+
+
+def _closed(made: Path) -> None:
+    """With an id, and without a write-ahead log."""
+    SqliteStore(made).close()
+    with closing(sqlite3.connect(made, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode=DELETE")
+
+
+def _put(path: Path, book: Path, told: Identity, why: str, now: int) -> Mended:
+    """Raises OSError, CannotMend."""
+    made = path.with_name(path.name + ".draft")
+    log = log_state(book)
+    if book.exists():
+        new = identity(made)
+        try:
+            remember(
+                book, NOTE, str(new.id)
+            )  # first: with it the old file is refused, not taken for this one
+        except sqlite3.Error as error:
+            raise CannotMend(
+                f"{book}: {error}: start the server once, which mends it, and stop it again"
+            ) from None
+    cursor = told.position(log.log_id, CONSUMER) if log is not None else None
+    return Mended(put(path, why, now), cursor, log)
+
+
+def log_state(book: Path) -> LogState | None:
+    """None: there is no log, or it cannot be read."""
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"{book.absolute().as_uri()}?mode=ro", uri=True)) as db,
+    ):
+        (log_id,) = db.execute("SELECT id FROM log").fetchone()
+        (first,) = db.execute("SELECT min(position) FROM entry").fetchone()
+        row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone()
+        end = row[0] if row else 0
+        return LogState(log_id, end if first is None else first - 1, end)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class SalvageReport:
+    """rebuilt: journeys made again from transitions. without: rows that were left out, since nobody knows
+    of which journey they are."""
+
+    found: Salvaged
+    rebuilt: int
+    without: int
+    mended: Mended
+
+
+def salvage_store(
+    path: Path, book: Path, journeys: Sequence[Journey], now: int, progress: Progress
+) -> SalvageReport:
+    """Puts a new store with all that is readable in the old one's place. Raises CannotMend."""
+    try:
+        finish(path)
+        if not path.exists() and not _wal(path).exists():
+            raise CannotMend(f"{path}: there is no such file: use `otel-ttf restore FILE`")
+        made = draft(path)
+        found = salvage(path, made, progress)
+        with closing(SqliteStore(made)) as store:
+            store.begin()
+            without = _forget_unknown(store)
+            rebuilt = sum(_rebuild(store, journey, now) for journey in journeys)
+            _mend_references(store)
+            if found.harmed & {"transition", "counter", "histogram", "?"}:
+                _count_transitions(store, journeys)
+            _count_anew(store, journeys)
+            store.commit()
+        _closed(made)
+        return SalvageReport(found, rebuilt, without, _put(path, book, identity(made), "damaged", now))
+    except StoreRefused as error:
+        raise CannotMend(str(error)) from None
+    except (OSError, sqlite3.Error) as error:
+        raise CannotMend(f"{path}: {error}: make room on that disk, or restore a copy") from None
+
+
+def _forget_unknown(store: SqliteStore) -> int:
+    """Deletes journeys whose definition is lost, or that have not as many times as it has milestones."""
+    gone = store.db.execute(
+        "DELETE FROM journey WHERE definition NOT IN (SELECT id FROM definition)"
+    ).rowcount
+    for definition in store.definitions():
+        size = 8 * len(definition.canonical["milestones"])  # type: ignore[arg-type]
+        gone += store.db.execute(
+            "DELETE FROM journey WHERE definition = ? AND length(reached) <> ?", (definition.id, size)
+        ).rowcount
+    return gone
+
+
+def _rebuild(store: SqliteStore, journey: Journey, now: int) -> int:
+    """Makes journeys again of which only the transitions are left. How many."""
+    mine = next((d for d in store.definitions(journey.name) if d.version == journey.version), None)
+    if mine is None:
+        (any_,) = store.db.execute(
+            "SELECT count(*) FROM transition WHERE journey = ? AND version = ?",
+            (journey.name, journey.version),
+        ).fetchone()
+        if not any_:
+            return 0
+        store.add_definition(journey, now, None)
+        mine = next(d for d in store.definitions(journey.name) if d.version == journey.version)
+    store.db.create_function("subject_hash", 1, subject_hash, deterministic=True)
+    facts: dict[str, list[Transition]] = {}
+    for fact in _transitions(
+        store,
+        "journey = ? AND version = ? AND NOT EXISTS (SELECT 1 FROM journey AS j WHERE j.definition = ?"
+        " AND j.subject_hash = subject_hash(transition.subject) AND j.subject = transition.subject)",
+        (journey.name, journey.version, mine.id),
+    ):
+        facts.setdefault(fact.subject, []).append(fact)
+    for subject, told in facts.items():
+        _insert(store, journey, mine.id, mine.epoch, subject, told)
+    return len(facts)
+
+
+def _insert(
+    store: SqliteStore, journey: Journey, definition: int, epoch: int, subject: str, facts: list[Transition]
+) -> None:
+    places = {milestone.name: place for place, milestone in enumerate(journey.milestones)}
+    reached = [UNSET] * len(places)
+    told, recorded = 0, None
+    for fact in facts:
+        if fact.milestone in places:
+            place = places[fact.milestone]
+            reached[place] = min(reached[place], fact.at)
+        else:
+            told |= told_bit(fact.kind, fact.level)
+        if fact.kind == "started":
+            recorded = fact.recorded
+    # Their first times are not told: that of the first milestone is early enough to count.
+    first = min(reached)
+    segments = {name: [first, value] for fact in facts for name, value in fact.segments.items()}
+    names = [segment.attribute for segment in journey.segments]
+    state = State(tuple(reached), unpack_segments(names, to_json(segments)))
+    _, bits = advance(journey, None, state, told, subject=subject, recorded=0)
+    # Columns that follow from these are worked out when it is counted.
+    store.db.execute(
+        "INSERT INTO journey (definition, subject_hash, subject, key, reached, segments, told, recorded, weight,"
+        " epoch, state) VALUES (?, ?, ?, '', ?, ?, ?, ?, 1.0, ?, 0)",
+        (
+            definition,
+            subject_hash(subject),
+            subject,
+            pack_times(reached),
+            to_json(segments),
+            bits,
+            recorded,
+            epoch,
+        ),
+    )
+
+
+def _transitions(store: SqliteStore, where: str, values: Sequence[object]) -> list[Transition]:
+    return [
+        Transition(
+            digest,
+            journey,
+            version,
+            tuple(json.loads(key)) if key else (),
+            subject,
+            kind,
+            milestone,
+            level,
+            at,
+            recorded,
+            json.loads(segments),
+            bool(backfilled),
+            closed=tuple((stage, took) for stage, took in json.loads(closed)),
+            changed=tuple((what, old, new) for what, old, new in json.loads(changed)),
+        )
+        for (
+            digest,
+            journey,
+            version,
+            key,
+            subject,
+            kind,
+            milestone,
+            level,
+            at,
+            recorded,
+            segments,
+            backfilled,
+            closed,
+            changed,
+        ) in store.db.execute(
+            "SELECT id, journey, version, key, subject, kind, milestone, level, at, recorded, segments, backfilled,"
+            f" closed, changed FROM transition WHERE {where} ORDER BY position",
+            tuple(values),
+        )
+    ]
+
+
+def _mend_references(store: SqliteStore) -> None:
+    """An event whose resource is lost keeps an empty one."""
+    store.db.execute(
+        "INSERT OR IGNORE INTO resource (id, digest, bytes, used_block)"
+        " SELECT resource, CAST('lost ' || resource AS BLOB), x'', max(id) / 4096 FROM event"
+        " WHERE resource NOT IN (SELECT id FROM resource) GROUP BY resource"
+    )
+
+
+def _count_anew(store: SqliteStore, journeys: Sequence[Journey]) -> None:
+    """Has the tracker count the followed versions' figures from their journeys."""
+    followed = {(journey.name, journey.version) for journey in journeys}
+    for definition in store.definitions():
+        if definition.current or (definition.journey, definition.version) in followed:
+            store.clear_rollup(definition.id)
+            definition.recounting = 0
+            store.save_definition(definition)
+
+
+def _count_transitions(store: SqliteStore, journeys: Sequence[Journey]) -> None:
+    """Counters and histograms become what the transitions say that are left.
+
+    So what is lost and sent again counts once, and Prometheus sees a counter that began anew.
+    """
+    counts = Counts(store)
+    for journey in journeys:
+        starts: dict[str, int] = {}
+        for fact in _transitions(store, "journey = ?", (journey.name,)):
+            if fact.milestone == journey.milestones[0].name:
+                starts[fact.subject] = min(fact.at, starts.get(fact.subject, fact.at))
+            total = points = None
+            if fact.kind == "completed":
+                total = max(0, fact.at - starts.get(fact.subject, fact.at))
+                points = _score(store, journey, fact)
+            counts.told(journey, fact, points, total)
+        for table in ("counter", "histogram"):
+            store.db.execute(
+                f"DELETE FROM {table} WHERE json_extract(labels, '$.journey') = ?", (journey.name,)
+            )
+    counts.flush()
+
+
+def _score(store: SqliteStore, journey: Journey, fact: Transition) -> float | None:
+    row = store.db.execute(
+        "SELECT reached, segments FROM journey WHERE subject_hash = ? AND subject = ? AND definition IN"
+        " (SELECT id FROM definition WHERE journey = ? AND version = ?)",
+        (subject_hash(fact.subject), fact.subject, fact.journey, fact.version),
+    ).fetchone()
+    if row is None or fact.version != journey.version:
+        return None
+    names = [segment.attribute for segment in journey.segments]
+    line = timeline(journey, State(unpack_times(row[0]), unpack_segments(names, row[1])))
+    return score(journey, line, fact.at)

@@ -1,0 +1,308 @@
+"""log.db and store.db damaged, gone or replaced: receivers start, nothing is silently empty, and the ways on work."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from server_process import Answer, ServerProcess, wait_for
+
+PAGE = 16384
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path / "data") as running:
+        yield running
+
+
+def send(server: ServerProcess, *users: str, event: str = "signup") -> None:
+    for user in users:
+        answer = server.post_json(
+            "/api/v1/events",
+            {"events": [{"event_name": event, "event_type": "milestone", "user_id": user}]},
+        )
+        assert answer.status == 200, answer.body
+
+
+def started(server: ServerProcess) -> Answer:
+    """Launched, and past starting; what /ready says."""
+    server.launch()
+    found: list[Answer] = []
+
+    def answers() -> bool:
+        try:
+            answer = server.get("/ready")
+        except (OSError, http.client.HTTPException):
+            assert server.running.poll() is None, server.printed()
+            return False
+        found.append(answer)
+        return "starting" not in answer.json["reasons"]
+
+    wait_for(answers, "the server to listen", 30)
+    return found[-1]
+
+
+def otel_ttf(server: ServerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "otel_ttf", *arguments, "--data-dir", str(server.data_dir)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def scribble(path: Path, *, after: int = 0, seed: int = 1) -> None:
+    """Random bytes over the file."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(after)
+        file.write(random.Random(seed).randbytes(size - after))
+
+
+def started_journeys(server: ServerProcess) -> float:
+    return server.metrics().total("ttf_started_total")
+
+
+def test_a_damaged_log_is_rescued_at_the_start_and_what_is_lost_is_told(server: ServerProcess) -> None:
+    send(server, "ada", "bob")
+    server.wait_caught_up()
+    server.kill()
+    log = server.data_dir / "log.db"
+    scribble(log)
+    scribble(log.with_name("log.db-wal"))
+    ready = started(server)
+    assert ready.status == 200
+    (note,) = ready.json["notes"]
+    assert "could not be read out of a damaged log.db" in note
+    assert server.metrics().total("otel_ttf_log_lost_requests", why="damaged") >= 1
+    send(server, "cyd")
+    server.wait_caught_up()
+    assert started_journeys(server) == 3
+    assert list(server.data_dir.glob("log.db.damaged-*Z"))
+    assert list(server.data_dir.glob("log.db.damaged-*Z-wal"))
+    assert server.terminate() == 0
+    assert started(server).json["notes"] == [note], "told for a week"
+
+
+def test_a_log_that_is_deleted_while_the_server_runs_loses_nothing(server: ServerProcess) -> None:
+    send(server, "ada")
+    for file in server.data_dir.glob("log.db*"):
+        file.unlink()
+    time.sleep(0.5)
+    wait_for(lambda: server.get("/ready").status == 200, "the log to be written again")
+    send(server, "bob")
+    server.wait_caught_up()
+    server.kill()
+    server.start()
+    server.wait_caught_up()
+    assert started_journeys(server) == 2
+    assert "was deleted or replaced" in server.printed()
+
+
+def test_a_log_that_is_overwritten_while_the_server_runs_is_rescued(server: ServerProcess) -> None:
+    send(server, "ada")
+    server.wait_caught_up()
+    scribble(server.data_dir / "log.db")
+    # The pages in its memory are whole: it is noticed when somebody reads the disk.
+    for number in range(300):
+        answer = server.post_json(
+            "/api/v1/events",
+            {"events": [{"event_name": "signup", "event_type": "milestone", "user_id": f"user-{number}"}]},
+        )
+        assert answer.status in (200, 503)
+        if list(server.data_dir.glob("log.db.damaged-*")):
+            break
+    server.wait_caught_up()
+    before = started_journeys(server)
+    server.kill()
+    assert started(server).status == 200
+    server.wait_caught_up()
+    assert started_journeys(server) == before
+
+
+def lose_store(server: ServerProcess) -> None:
+    for file in server.data_dir.glob("store.db*"):
+        file.unlink()
+
+
+def garble_store(server: ServerProcess) -> None:
+    scribble(server.data_dir / "store.db")
+
+
+def garble_pages(server: ServerProcess) -> None:
+    scribble(server.data_dir / "store.db", after=4096)
+
+
+def another_store(server: ServerProcess) -> None:
+    lose_store(server)
+    other = ServerProcess(server.data_dir.with_name("other"))
+    other.data_dir.mkdir()
+    shutil.copy(server.data_dir / "keys", other.data_dir)
+    with other:
+        send(other, "zoe")
+        other.wait_caught_up()
+        assert other.terminate() == 0
+    shutil.copy(other.data_dir / "store.db", server.data_dir)
+
+
+@pytest.mark.parametrize("harm", [lose_store, garble_pages, another_store])
+def test_without_a_store_requests_are_taken_and_the_ways_on_are_named(server: ServerProcess, harm) -> None:
+    send(server, "ada")
+    server.wait_caught_up()
+    assert server.terminate() == 0
+    shutil.copytree(server.data_dir, server.data_dir.with_name("copy"))
+    harm(server)
+    ready = started(server)
+    assert ready.status == 503
+    (reason,) = ready.json["reasons"]
+    for way in ("otel-ttf restore FILE", "otel-ttf salvage", "otel-ttf run --accept-empty-store"):
+        assert way in reason
+    send(server, "bob")
+    asked = server.get("/api/v1/ttf/ada")
+    assert (asked.status, asked.json["detail"]) == (503, reason)
+    assert server.get("/health").status == 200
+    assert server.metrics().total("telemetry_events_total") == 1
+    assert server.metrics().lag() == 1
+    assert server.terminate() == 0
+    # Asked again, nothing was made anew in silence.
+    assert started(server).json["reasons"] == [reason]
+    assert server.terminate() == 0
+
+    server.options = ["--accept-empty-store"]
+    assert started(server).status == 200
+    server.wait_caught_up()
+    assert started_journeys(server) == 1, "bob, whom the log still had"
+    assert "all that was counted is gone" in server.printed()
+    assert server.terminate() == 0
+    server.options = []
+    assert started(server).status == 200
+    assert server.get("/api/v1/ttf/bob").status == 200
+
+
+def test_a_store_that_is_damaged_while_the_server_runs_stops_the_tracker_alone(server: ServerProcess) -> None:
+    send(server, *(f"user-{number}" for number in range(30)))
+    server.wait_caught_up()
+    with server.store() as store:  # all of it in the file
+        store.execute("SELECT count(*) FROM journey").fetchone()
+    assert server.terminate() == 0
+    server.start()
+    scribble(server.data_dir / "store.db")
+    for number in range(50):
+        send(server, f"late-{number}")
+        if server.get("/ready").status == 503:
+            break
+        time.sleep(0.1)
+    (reason,) = server.get("/ready").json["reasons"]
+    assert "otel-ttf salvage" in reason
+    send(server, "after")
+    assert server.get("/api/v1/ttf/after").status == 503
+
+
+def test_a_store_that_is_deleted_while_the_server_runs_is_written_again(server: ServerProcess) -> None:
+    send(server, "ada")
+    server.wait_caught_up()
+    lose_store(server)
+    wait_for(lambda: server.get("/ready").status == 503, "the tracker to notice")
+    assert "nothing is lost: restart the server" in server.get("/ready").json["reasons"][0]
+    send(server, "bob")
+    assert server.terminate() == 0
+    server.start()
+    server.wait_caught_up()
+    assert started_journeys(server) == 2
+
+
+def users(server: ServerProcess, *names: str) -> list[int]:
+    return [server.get(f"/api/v1/ttf/{name}").status for name in names]
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["of the data directory", "of store.db"])
+def test_an_older_copy_is_restored_and_what_is_sent_again_counts_once(
+    server: ServerProcess, tmp_path: Path, whole: bool
+) -> None:
+    send(server, "ada")
+    server.wait_caught_up()
+    assert server.terminate() == 0
+    copy = tmp_path / "copy"
+    shutil.copytree(server.data_dir, copy)
+    server.start()
+    send(server, "bob", "cyd")
+    server.wait_caught_up()
+    time.sleep(0.5)  # until they are gone from the log
+    assert server.terminate() == 0
+    garble_store(server)
+    refused = otel_ttf(server, "restore", str(server.data_dir / "store.db"))
+    assert (refused.returncode, "is the store itself" in refused.stderr) == (1, True)
+    done = otel_ttf(server, "restore", str(copy if whole else copy / "store.db"))
+    assert done.returncode == 0, done.stderr
+    assert "Requests at positions 2 to 3 were followed after the copy" in done.stdout
+    assert list(server.data_dir.glob("store.db.replaced-*"))
+    ready = started(server)
+    assert ready.status == 200
+    (note,) = ready.json["notes"]
+    assert "positions 2 to 3" in note
+    assert server.metrics().total("otel_ttf_log_lost_requests", why="missed") == 2
+    send(server, "ada", "bob", "cyd")
+    server.wait_caught_up()
+    assert users(server, "ada", "bob", "cyd") == [200] * 3
+    assert started_journeys(server) == 3
+    assert server.terminate() == 0
+    checked = otel_ttf(server, "check-data")
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_what_is_readable_is_salvaged_and_the_log_goes_on(server: ServerProcess) -> None:
+    before = [f"user-{number}" for number in range(60)]
+    send(server, *before)
+    server.wait_caught_up()
+    running = otel_ttf(server, "salvage")
+    assert (running.returncode, "stop it" in running.stderr) == (1, True)
+    checked = otel_ttf(server, "check-data")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert server.terminate() == 0
+    scribble_first(server.data_dir / "store.db")
+    started(server)
+    send(server, "late")
+    assert server.terminate() == 0
+    checked = otel_ttf(server, "check-data")
+    assert (checked.returncode, "otel-ttf salvage" in checked.stderr) == (1, True)
+    done = otel_ttf(server, "salvage")
+    assert done.returncode == 0, done.stderr
+    assert "60 rows" in done.stdout
+    assert list(server.data_dir.glob("store.db.damaged-*"))
+    assert started(server).json == {"status": "ready", "reasons": [], "notes": []}
+    server.wait_caught_up()
+    send(server, *before)
+    server.wait_caught_up()
+    assert users(server, "user-0", "user-59", "late") == [200] * 3
+    assert started_journeys(server) == 61
+    assert server.terminate() == 0
+    assert otel_ttf(server, "check-data").returncode == 0
+
+
+def scribble_first(path: Path) -> None:
+    """Random bytes over the first page: without it nothing says where a table begins."""
+    with path.open("r+b") as file:
+        file.write(random.Random(2).randbytes(4096))
+
+
+def test_a_damaged_copy_is_refused_and_changes_nothing(server: ServerProcess, tmp_path: Path) -> None:
+    send(server, "ada")
+    server.wait_caught_up()
+    assert server.terminate() == 0
+    copy = tmp_path / "copy.db"
+    shutil.copy(server.data_dir / "store.db", copy)
+    scribble(copy, after=8192)
+    refused = otel_ttf(server, "restore", str(copy))
+    assert (refused.returncode, "is damaged, too" in refused.stderr) == (1, True)
+    missing = otel_ttf(server, "restore", str(tmp_path / "nothing"))
+    assert (missing.returncode, "there is no such file" in missing.stderr) == (1, True)
+    assert started(server).status == 200
+    assert users(server, "ada") == [200]

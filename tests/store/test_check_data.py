@@ -1,0 +1,168 @@
+"""`otel-ttf check-data`: whatever is changed is found, and nothing else."""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from log_contract import entry
+from sqlite_logs import SqliteLogs
+from world import World
+
+from otel_ttf.check_data import running
+from otel_ttf.cli import main
+from otel_ttf.companions import Companions
+from otel_ttf.journey.definition import default_onboarding
+from otel_ttf.remembered import remember
+from otel_ttf.store.consent import SqliteBook
+from otel_ttf.store.opening import NOTE
+
+JOURNEY = default_onboarding()
+NAMES = [milestone.name for milestone in JOURNEY.milestones]
+
+
+@pytest.fixture
+async def folder(tmp_path: Path) -> Path:
+    """A data directory in which a server has worked: some of the log is followed, some is not."""
+    logs = SqliteLogs(tmp_path)
+    log = await logs.open()
+    log.register("tracker", 0, required=True)
+    for _ in range(5):
+        await log.append(entry(b"payload " * 100))
+    world = World(tmp_path, JOURNEY)
+    for user in range(20):
+        world.send(
+            *[
+                (name, f"user-{user}", user + 7.0 * i, {"plan": "pro"})
+                for i, name in enumerate(NAMES[: user % 6])
+            ]
+        )
+    world.store.begin()
+    world.store.save_cursor("tracker", log.log_id, 3)
+    world.store.commit()
+    remember(logs.path, NOTE, world.store.store_id)
+    await log.close()
+    world.close()
+    consent = tmp_path / "consent.db"
+    Companions(logs.path, world.path).opened(consent, partial(SqliteBook, consent)).close()
+    return tmp_path
+
+
+def check(folder: Path) -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["check-data", "--data-dir", str(folder)])
+    return done.exit_code, done.output
+
+
+def test_what_a_server_leaves_is_fine(folder):
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if not file.name.endswith("-shm")}
+    code, said = check(folder)
+    assert code == 0, said
+    assert "store.db: figures against journeys: fine" in said
+    assert said.endswith("All is fine.\n")
+    after = {file.name: file.read_bytes() for file in folder.iterdir() if file.name in before}
+    assert after == before
+
+
+def sql(name: str, statement: str) -> Callable[[Path], None]:
+    def harm(folder: Path) -> None:
+        with closing(sqlite3.connect(folder / name, isolation_level=None)) as db:
+            db.execute(statement)
+
+    return harm
+
+
+def page(name: str, number: int, size: int) -> Callable[[Path], None]:
+    def harm(folder: Path) -> None:
+        with (folder / name).open("r+b") as file:
+            file.seek(number * size)
+            file.write(bytes(size))
+
+    return harm
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        pytest.param(
+            sql("log.db", "UPDATE entry SET arrival = 1 WHERE position = 2"),
+            "position 2 is damaged",
+            id="row",
+        ),
+        pytest.param(
+            sql("log.db", "DELETE FROM entry WHERE position = 2"), "positions 2 to 2 are missing", id="hole"
+        ),
+        pytest.param(
+            sql("log.db", "DELETE FROM entry WHERE position = 5"), "the last position to be 5", id="end"
+        ),
+        pytest.param(
+            sql("log.db", "DELETE FROM entry WHERE position < 5"), "positions 4 to 4 are gone", id="gone"
+        ),
+        pytest.param(
+            sql("store.db", "UPDATE cursor SET position = 9"), "the log to reach position 9", id="cursor"
+        ),
+        pytest.param(
+            sql("store.db", "UPDATE cursor SET log_id = 'other'"), None, id="another log's cursor, all there"
+        ),
+        pytest.param(
+            sql("store.db", "DELETE FROM resource"), "events whose resource is not there", id="resource"
+        ),
+        pytest.param(
+            sql("store.db", "DELETE FROM transition WHERE position = 3"),
+            "1 transitions are missing",
+            id="fact",
+        ),
+        pytest.param(
+            sql("store.db", "UPDATE counter SET value = value + 1 WHERE metric = 'ttf_started_total'"),
+            "ttf_started_total of journey onboarding: expected 16 by its transitions, found 17",
+            id="counter",
+        ),
+        pytest.param(
+            sql("store.db", "DELETE FROM histogram WHERE labels LIKE '%agent%'"),
+            "ttf_stage_minutes of journey onboarding, stage agent: expected",
+            id="histogram",
+        ),
+        pytest.param(
+            sql("store.db", "UPDATE journey SET day = day + 1 WHERE id = 4"), "2 of 2 figures", id="day"
+        ),
+        pytest.param(sql("store.db", "DELETE FROM journey WHERE id = 4"), "1 of 1 figures", id="journey"),
+        pytest.param(
+            sql("store.db", "UPDATE meta SET value = 'x'"),
+            "is not the one that has followed",
+            id="another store",
+        ),
+        pytest.param(
+            lambda folder: (folder / "consent.db").unlink(), "consent.db is missing", id="consent.db"
+        ),
+        pytest.param(page("store.db", 7, 4096), "store.db: pages and indices:\n  ", id="page of the store"),
+        pytest.param(page("log.db", 4, 16384), "log.db: pages and indices:\n  ", id="page of the log"),
+        pytest.param(
+            lambda folder: (folder / "store.db").write_bytes(b"x" * 9999),
+            "file is not a database",
+            id="garbage",
+        ),
+        pytest.param(lambda folder: (folder / "store.db").unlink(), "store.db is not there", id="no store"),
+    ],
+)
+def test_what_is_changed_is_found(folder, harm, said):
+    harm(folder)
+    code, output = check(folder)
+    assert "Traceback" not in output
+    if said is None:
+        assert code == 0, output
+    else:
+        assert code == 1
+        assert said in output
+
+
+def test_a_server_that_runs_is_seen_by_its_lock(tmp_path):
+    assert not running(tmp_path)
+    with (tmp_path / "lock").open("w") as held:
+        assert not running(tmp_path)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert running(tmp_path)
