@@ -7,6 +7,7 @@ one request with the resources of both; so a pass over many small ones costs abo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from google.protobuf.message import DecodeError
 from otel_ttf.clock import Clock
 from otel_ttf.log.base import Entry, LogRefused
 from otel_ttf.otlp.batch import Batch
-from otel_ttf.otlp.events import FLAG_NAMES, Rules
+from otel_ttf.otlp.events import FLAG_NAMES, Extract, Rules
 from otel_ttf.otlp.wire import SHAPES, Malformed, Signal, decode_bounded
 from otel_ttf.pii.consent import ConsentRefused
 from otel_ttf.receivers.limits import MAX_OUTER, check
@@ -178,12 +179,10 @@ class Preparation:
         # An empty request, or one without a good record, needs no place in the log.
         if batch.kept:
             payload = batch.finish()
-            try:
+            view: Extract | None = None
+            # One bad record must not keep the others out: it is masked, and the tracker reads it again and sets it aside.
+            with suppress(Exception):
                 view = batch.extract(self._rules)
-            except Exception:  # noqa: BLE001 - one bad record must not keep the others out
-                # It is masked: the tracker reads it again, and sets aside what it cannot follow.
-                view = None
-            else:
                 for flag, count in view.flags.items():
                     batch.counts["flagged", FLAG_NAMES[flag]] = count
             entry = Entry(batch.signal, batch.arrival, payload, batch.ids, batch.kept, view)
