@@ -5,6 +5,11 @@ import os
 import tempfile
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(tryfirst=True)

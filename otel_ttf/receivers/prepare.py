@@ -180,7 +180,7 @@ class Preparation:
         if batch.kept:
             payload = batch.finish()
             view: Extract | None = None
-            # One bad record must not keep the others out: it is masked, and the tracker reads it again and sets it aside.
+            # One bad record must not keep the others out: the tracker reads what is masked again, and sets it aside.
             with suppress(Exception):
                 view = batch.extract(self._rules)
                 for flag, count in view.flags.items():

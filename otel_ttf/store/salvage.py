@@ -13,6 +13,7 @@ from pathlib import Path
 
 from otel_ttf.migrate import migrate
 from otel_ttf.pages import PageFile, Value
+from otel_ttf.pii.pseudonym import is_token
 from otel_ttf.store.opening import PAGE_SIZE
 from otel_ttf.store.sqlite import SCHEMA
 
@@ -32,6 +33,7 @@ _JSON = {
     "counter": ("labels",),
     "histogram": ("labels", "counts"),
     "seen": ("matched",),
+    "task": ("what",),
 }
 _MULTIPLES = {("journey", "reached"): 8, ("rollup", "cells"): 12, ("transition", "id"): 16}
 
@@ -65,6 +67,7 @@ class _Table:
         self.types = [_TYPES[column[1]] for column in columns]
         self.needed = [bool(column[2]) for column in columns]
         self.id = next((i for i, column in enumerate(columns) if column[4] and not self.keyed), None)
+        self.subject = self.names.index("subject") if "subject" in self.names else None
         self.json = [self.names.index(column) for column in _JSON.get(name, ())]
         self.multiples = [(self.names.index(c), n) for (table, c), n in _MULTIPLES.items() if table == name]
 
@@ -81,6 +84,10 @@ class _Table:
             values[self.id] = rowid
         for value, types, needed in zip(values, self.types, self.needed, strict=False):
             if not isinstance(value, types) and (needed or value is not None):
+                return None
+        if self.subject is not None:
+            subject = values[self.subject] if self.subject < len(values) else None
+            if isinstance(subject, str) and not is_token(subject):
                 return None
         try:
             for place in self.json:
@@ -110,13 +117,15 @@ def salvage(path: Path, target: Path, progress: Progress = lambda _, __: None) -
         usual: dict[str, int] = dict(
             db.execute("SELECT name, rootpage FROM sqlite_master WHERE type = 'table'").fetchall()
         )
-        tables = {name: _Table(db, name) for name in usual}
+        # SQLite's own table of last ids follows from the rows.
+        tables = {name: _Table(db, name) for name in usual if not name.startswith("sqlite_")}
         owners, bad = file.owners(file.roots(usual))
         db.execute("BEGIN")
         for done, (number, name) in enumerate(owners.items()):
             if not done % PROGRESS_EVERY:
                 progress(done, len(owners))
-            _copy(db, file, number, tables[name], found, bad)
+            if name in tables:
+                _copy(db, file, number, tables[name], found, bad)
         progress(len(owners), len(owners))
         db.execute("COMMIT")
     found.damaged = len(bad)
