@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -245,3 +246,39 @@ def test_keys_have_the_classes_that_are_documented(key, policy, _):
 def test_every_action_is_documented():
     header = "action | `4111 1111 1111 1111` becomes | for"
     assert {action for action, *_ in rows(header)} == set(get_args(Action))
+
+
+OUR_LOG = [
+    (f"{named(path)}:{call.lineno}", call.args[0].value)
+    for path in sorted((ROOT / "otel_ttf").rglob("*.py"))
+    for call in ast.walk(ast.parse(path.read_text()))
+    if isinstance(call, ast.Call)
+    and isinstance(call.func, ast.Attribute)
+    and call.func.attr in ("warning", "error", "critical")
+    and ast.unparse(call.func.value) in ("log", "_log", "structlog.get_logger()")
+    and call.args
+    and isinstance(call.args[0], ast.Constant)
+    and isinstance(call.args[0].value, str)
+]
+
+
+def test_every_warning_and_error_of_our_log_has_a_row_that_says_what_to_do():
+    section = (
+        (ROOT / "docs" / "operations.md")
+        .read_text()
+        .partition("## What our log says")[2]
+        .partition("\n## ")[0]
+    )
+    begins = tuple(
+        begin
+        for row in re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+        for begin in re.findall(r"`([^`]+)`", row)
+    )
+    assert len(OUR_LOG) > 20
+    assert [(place, text) for place, text in OUR_LOG if not text.startswith(begins)] == []
+
+
+def test_every_test_that_a_promise_names_is_there():
+    named_tests = re.findall(r"`((?:tests|benchmarks)/[\w/.]*)`", (ROOT / "docs" / "promises.md").read_text())
+    assert len(named_tests) > 15
+    assert [name for name in named_tests if not (ROOT / name).exists()] == []
