@@ -89,7 +89,7 @@ class ServerProcess:
     # Life.
 
     def __enter__(self) -> Self:
-        if self.process is None:
+        if self.process is None or self.process.poll() is not None:
             self.launch()
         self.wait_ready()
         return self
