@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,20 @@ from hypothesis import settings
 # How long an example takes says more about the machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+HERE = Path(__file__).parent
+# What takes minutes together: killed servers, full disks, crowds of peers. ./scripts/test leaves it to .ci/run.
+LONG = (
+    *(f"crash/test_{name}.py" for name in ("kill_bad_records", "points", "power", "trim")),
+    *(f"end_to_end/test_{name}.py" for name in ("disk", "sidecar", "wall_clock", "broken_files")),
+    *(f"hostile/test_{name}.py" for name in ("table", "memory")),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE) and item.path.relative_to(HERE).as_posix() in LONG:
+            item.add_marker("long")
 
 
 @pytest.hookimpl(tryfirst=True)
