@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
 import yaml
-from yaml.composer import Composer
+from yaml.composer import Composer, ComposerError
 from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.parser import Parser
@@ -24,6 +24,9 @@ from otel_ttf.config.problems import Path, Problem
 
 Scalar = str | int | float | bool | None
 MAX_DIGITS = 300
+MAX_NESTED = 100
+MAX_VALUES = 100_000  # of one file: ten lines of aliases of each other could stand for a billion
+_UNTAGGED = (BaseResolver.DEFAULT_MAPPING_TAG, BaseResolver.DEFAULT_SEQUENCE_TAG)
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 _ENV = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _KEY = re.compile(r'(?:"([^"]*)"|([^."=]+))(\.|=)')
@@ -106,6 +109,17 @@ class _Loader(
         Parser.__init__(self)
         Composer.__init__(self)
         _Resolver.__init__(self)
+        self._nested = 0
+
+    def compose_node(self, parent: Node | None, index: object) -> Node | None:
+        self._nested += 1
+        if self._nested > MAX_NESTED:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise ComposerError(None, None, f"values within each other more than {MAX_NESTED} deep", mark)
+        try:
+            return super().compose_node(parent, index)  # type: ignore[arg-type]
+        finally:
+            self._nested -= 1
 
 
 @dataclass
@@ -117,12 +131,18 @@ class _Reading:
     problems: list[Problem]
     lines: bool = True
     open: list[int] = field(default_factory=list)
+    values: int = 0
     resolver: _Resolver = field(default_factory=_Resolver)
 
     def tree(self, node: Node, path: Path, line: int | None = None) -> Tree:
         at = self.line(node) if line is None else line
         if id(node) in self.open:
             self.wrong(at, path, "expected a value, found an alias of itself")
+            return Tree(None, self.source, at)
+        if not self.fits(at, path):
+            return Tree(None, self.source, at)
+        if not isinstance(node, ScalarNode) and node.tag not in _UNTAGGED:
+            self.wrong(at, path, f"expected a value without a tag, found {node.tag}")
             return Tree(None, self.source, at)
         self.open.append(id(node))
         try:
@@ -155,12 +175,23 @@ class _Reading:
             first[key] = line
             entries[key] = self.tree(value_node, (*path, key), line)
         for other in merged:
-            if isinstance(other, MappingNode):
+            if not isinstance(other, MappingNode):
+                self.wrong(self.line(other), path, "expected a mapping behind <<, found something else")
+            elif id(other) in self.open:
+                self.wrong(self.line(other), path, "expected a mapping behind <<, found the one it stands in")
+            elif self.fits(self.line(other), path):
+                self.open.append(id(other))
                 for key, entry in self.mapping(other, path).items():
                     entries.setdefault(key, entry)
-            else:
-                self.wrong(self.line(other), path, "expected a mapping behind <<, found something else")
+                self.open.pop()
         return entries
+
+    def fits(self, line: int, path: Path) -> bool:
+        """Counts one more value, an alias as often as it is followed; whether these aren't too many, said once."""
+        self.values += 1
+        if self.values == MAX_VALUES + 1:
+            self.wrong(line, path, f"expected at most {MAX_VALUES} values, aliases followed, found more")
+        return self.values <= MAX_VALUES
 
     def scalar(self, node: ScalarNode, path: Path, line: int) -> Tree:
         text, from_env = self.substituted(str(node.value), path, line)

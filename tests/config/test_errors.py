@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -60,14 +61,55 @@ def test_errors_of_several_files_and_settings_come_together(tmp_path):
             "{a: 1}: 2", "expected a name as key, found a list or a mapping", id="a mapping as a key"
         ),
         pytest.param("<<: 1", "expected a mapping behind <<, found something else", id="a number to merge"),
+        pytest.param(
+            "\na: &a\n  <<: *a",
+            ":2: a: expected a mapping behind <<, found the one it stands in",
+            id="a mapping to merge with itself",
+        ),
+        pytest.param("\na: &a [*a]", ":2: a[0]: expected a value, found an alias", id="a list in itself"),
+        pytest.param(
+            "a: 1\nb: !!python/object/apply:os.system [id]",
+            ":2: b: expected a value without a tag, found tag:yaml.org,2002:python/object/apply:os.system",
+            id="an object of Python's",
+        ),
+        pytest.param(
+            "a: 1\nb: !!python/name:os.system x",
+            ":2: b: expected a value without a tag, found tag:yaml.org,2002:python/name:os.system",
+            id="a function of Python's",
+        ),
+        pytest.param(
+            "\na: " + "[" * 5000,
+            ":2: expected YAML, found an error in it: values within each other more than 100 deep",
+            id="brackets",
+        ),
     ],
 )
 def test_what_is_no_configuration_is_said_so(tmp_path, text, error):
     file = tmp_path / "odd.yaml"
     file.write_text(text)
-    first = said([file])[0]
-    assert first.startswith(f"{file}:")
-    assert error in first
+    lines = said([file])
+    assert lines[0].startswith(f"{file}:")
+    assert [line for line in lines if error in line]
+
+
+@pytest.mark.parametrize(
+    "level",
+    [
+        pytest.param("l{n}: &l{n} [{aliases}]", id="lists"),
+        pytest.param("l{n}: &l{n} {{{pairs}}}", id="mappings"),
+        pytest.param("l{n}: &l{n} {{<<: [{aliases}]}}", id="merged"),
+    ],
+)
+def test_a_small_file_that_would_become_a_large_tree_is_refused(tmp_path, level):
+    file = tmp_path / "bomb.yaml"
+    lines = ["l0: &l0 {}"]
+    for n in range(1, 12):
+        before = f"*l{n - 1}"
+        pairs = ", ".join(f"k{at}: {before}" for at in range(10))
+        lines.append(level.format(n=n, aliases=", ".join([before] * 10), pairs=pairs))
+    file.write_text("\n".join(lines))
+    (told,) = [line for line in said([file]) if "values" in line]
+    assert re.match(rf"{re.escape(str(file))}:\d+: .*expected at most 100000 values", told)
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
