@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 import grpc
 from attacks import ATTACKS, DATA, END_HEADERS, END_STREAM, HEADERS, block, frame, greeted
@@ -34,6 +35,9 @@ CLOSED = "closed"
 SILENCE = "nothing"
 # In all that is sent; nothing of it may stand in our own log.
 CANARY = "xk7canary"
+# Somebody who has signed up, and what stands for that user's token in what is sent: as long as one.
+VICTIM = "victim"
+TOKEN = b"u1_mine_" + b"m" * 32
 PATIENCE = 30.0  # seconds for any answer
 SILENT_SECONDS = 3.0
 AGAIN = 5
@@ -91,7 +95,23 @@ class Attack:
     seconds: float = 2.0
 
 
-Input = Http | Raw | Call | Frames | Attack
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The same request so many times. Its answer is the last one, or the first that differs from the one before."""
+
+    what: Http | Call
+    times: int
+
+
+Input = Http | Raw | Call | Frames | Attack | Again
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the server answers, and what it says with it: a body, or the text of a gRPC status."""
+
+    answer: Answer
+    body: bytes = b""
 
 
 def port(server: ServerProcess, door: Door) -> int:
@@ -99,42 +119,56 @@ def port(server: ServerProcess, door: Door) -> int:
     return {"grpc": server.grpc_port, "http": server.http_port, "rest": server.api_port}[door]
 
 
-def made(content: Bytes) -> bytes:
-    """The bytes."""
-    return content() if callable(content) else content
+def made(server: ServerProcess, content: Bytes) -> bytes:
+    """The bytes; TOKEN in them is the victim's token."""
+    data = content() if callable(content) else content
+    return data.replace(TOKEN, token(server, VICTIM).encode()) if TOKEN in data else data
 
 
-def send(server: ServerProcess, door: Door, what: Input) -> Answer:
+def token(server: ServerProcess, user: str) -> str:
+    """The token of a user who has signed up."""
+    return str(server.get(f"/api/v1/ttf/{quote(user, safe='')}").json["subject"])
+
+
+def send(server: ServerProcess, door: Door, what: Input) -> Reply:
     """What the server answers."""
     match what:
         case Http():
             headers = {"content-type": MEDIA[door], **what.headers}
-            return server.request(
+            answer = server.request(
                 what.method,
                 what.path or PATHS[door],
-                made(what.body),
+                made(server, what.body),
                 headers=headers,
                 port=port(server, door),
                 timeout=PATIENCE,
-            ).status
+            )
+            return Reply(answer.status, answer.body)
         case Raw():
-            return _raw(port(server, door), what)
+            return Reply(_raw(server, port(server, door), what))
         case Call():
             return _call(server, what)
         case Frames():
-            return _frames(server.grpc_port, what)
+            return Reply(_frames(server.grpc_port, what))
         case Attack():
             with attacking(server, what.name):
                 time.sleep(what.seconds)
-            return CLOSED
+            return Reply(CLOSED)
+        case Again():
+            reply = send(server, door, what.what)
+            for _ in range(what.times - 1):
+                before, reply = reply, send(server, door, what.what)
+                if reply.answer != before.answer:
+                    break
+            return reply
 
 
-def _raw(at: int, what: Raw) -> Answer:
+def _raw(server: ServerProcess, at: int, what: Raw) -> Answer:
     got = b""
     end = time.monotonic() + PATIENCE
     with socket.create_connection(("127.0.0.1", at), PATIENCE) as peer:
         with contextlib.suppress(ConnectionError):
-            peer.sendall(made(what.first))
+            peer.sendall(made(server, what.first))
             while what.more and time.monotonic() < end:
                 peer.sendall(what.more)
                 if select.select([peer], [], [], what.pause)[0]:
@@ -145,7 +179,7 @@ def _raw(at: int, what: Raw) -> Answer:
     return int(status[1]) if status else CLOSED
 
 
-def _call(server: ServerProcess, what: Call) -> Answer:
+def _call(server: ServerProcess, what: Call) -> Reply:
     # A connection of its own, and room for what a client would not send by itself.
     options = [
         ("grpc.use_local_subchannel_pool", 1),
@@ -156,10 +190,15 @@ def _call(server: ServerProcess, what: Call) -> Answer:
     with grpc.insecure_channel(server.grpc, options=options) as channel:
         call = channel.unary_unary(what.method)
         try:
-            call(made(what.body), timeout=PATIENCE, compression=what.compression, metadata=what.metadata)
+            body = call(
+                made(server, what.body),
+                timeout=PATIENCE,
+                compression=what.compression,
+                metadata=what.metadata,
+            )
         except grpc.RpcError as error:
-            return str(error.code().name)
-    return "OK"
+            return Reply(str(error.code().name), str(error.details()).encode())
+    return Reply("OK", body)
 
 
 def _frames(at: int, what: Frames) -> Answer:
@@ -222,11 +261,11 @@ VALID: Mapping[Door, Input] = {
 
 def everybody_is_served(server: ServerProcess) -> None:
     """Raises AssertionError unless a record comes in through each door, and /health answers."""
-    got = {door: send(server, door, VALID[door]) for door in DOORS}
+    got = {door: send(server, door, VALID[door]).answer for door in DOORS}
     for _ in range(AGAIN):
         if got["grpc"] in ("CANCELLED", "UNAVAILABLE"):  # gRPC's own limit of calls; OTLP clients come again
             time.sleep(0.2)
-            got["grpc"] = send(server, "grpc", VALID["grpc"])
+            got["grpc"] = send(server, "grpc", VALID["grpc"]).answer
     assert got == {"grpc": "OK", "http": 200, "rest": 200}
     assert server.get("/health").status == 200
 

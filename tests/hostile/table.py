@@ -11,34 +11,15 @@ import gzip
 import json
 import struct
 import zlib
-from dataclasses import dataclass
 
 import grpc
 from attacks import message
 from bombs import gzip_bomb, zstd_bomb
-from doors import CANARY, CLOSED, SILENCE, Answer, Attack, Call, Door, Frames, Http, Input, Raw, record
+from decoding import DECODING
+from doors import CANARY, CLOSED, SILENCE, Attack, Call, Door, Frames, Http, Raw, record
+from meaning import MEANING
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One hostile input.
-
-    answer   an HTTP status, the name of a gRPC code, CLOSED, or several that will do
-    stored   records that come in by it
-    mib      what the process may grow by, be it for a moment
-    seconds  of the processor that it may cost; not of attacks, which go on
-    """
-
-    number: int
-    name: str
-    door: Door
-    sent: Input
-    answer: Answer | tuple[Answer, ...]
-    stored: int = 0
-    mib: int = 32
-    seconds: float = 4.0
-
+from row import Row
 
 LIMIT = 64  # MiB of a body, inflated or not
 BOMB = LIMIT + 32
@@ -254,3 +235,27 @@ for _name, _make, _refused, _mib in (
         ),
         Row(23, _name, "http", Http(_make), 400 if _refused else 200, int(not _refused), _mib),
     ]
+
+ROWS += [*DECODING, *MEANING]
+
+# What is no request -> the tests that hold it.
+ELSEWHERE = {
+    50: (
+        "config/test_errors.py::test_every_error_of_a_file_is_said_at_its_line",
+        "config/test_errors.py::test_what_is_no_configuration_is_said_so",
+        "config/test_errors.py::test_a_small_file_that_would_become_a_large_tree_is_refused",
+        "config/test_load.py::test_references_to_the_environment",
+        "end_to_end/test_life.py::test_a_wrong_setting_is_exit_code_2",
+    ),
+    52: (
+        "test_clock.py::test_a_step_is_not_believed_at_first",
+        "test_clock.py::test_another_step_begins_the_wait_again",
+        "tracker/test_clock_steps.py::test_an_hour_either_way_changes_nothing",
+        "end_to_end/test_wall_clock.py::test_an_hour_forward_and_back_changes_no_state",
+        "receivers/test_rest_events.py::test_timestamps",
+    ),
+    54: (
+        "end_to_end/test_life.py::test_sigterm_under_load_ends_with_0_in_time_and_loses_nothing",
+        "hostile/test_stopping.py::test_what_has_half_arrived_at_sigterm_is_not_answered_ok",
+    ),
+}
