@@ -225,10 +225,12 @@ QUESTIONS: tuple[tuple[str, Answer | tuple[Answer, ...]], ...] = (
 
 
 def tables_are_there(seen: Seen) -> None:
-    """Nothing was dropped, and what is asked for is answered as JSON without what was sent as a header."""
+    """Nothing was dropped, and nothing of ours is told."""
     with seen.server.store() as store:
         (events,) = store.execute("SELECT count(*) FROM event").fetchone()
     assert events > 0
+    for told in (b"sqlite", b"SELECT", b"otel_ttf/", b"Traceback"):
+        assert told not in seen.reply.body
 
 
 def as_it_came(text: str) -> Effect:
