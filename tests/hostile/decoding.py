@@ -57,7 +57,7 @@ def nothing_stays(seen: Seen) -> None:
 
 
 def stays(**attributes: object) -> Effect:
-    """The event has these texts, and is told as such by the API."""
+    """No personal data, and the event has these texts."""
 
     def effect(seen: Seen) -> None:
         nothing_stays(seen)
@@ -91,7 +91,7 @@ HEADS = {"l": ((b"", 0x0A), (b"", 0x2A)), "m": ((b"\x0a\x01k", 0x12), (b"", 0x0A
 
 def nested(kinds: str, levels: int) -> Iterator[bytes]:
     """An AnyValue so many levels deep, from its end to its beginning. kinds: l or m, by turns."""
-    parts = [b"\x0a" + delimited(1, CANARY.encode())[1:]]
+    parts = [delimited(1, CANARY.encode())]
     size = len(parts[0])
     for level in range(levels):
         for before, tag in HEADS[kinds[level % len(kinds)]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from doors import CANARY, Answer, Call, Door, Http, Input, Reply
@@ -109,11 +109,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Events, and how they are spelled. wrong: bytes that come in the place of BAD"""
+    """Events, and how they are spelled. wrong: bytes that come in the place of BAD."""
 
     of: Callable[[], Sequence[Event]]
     wrong: bytes = WRONG
-    more: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def one(cls, *attributes: tuple[str, Any], **event: Any) -> Self:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import gzip
 import json
 import struct
-import zlib
-from functools import cache
 
 import grpc
 from attacks import message
@@ -42,10 +40,8 @@ def packed(encoding: str, content: bytes) -> Http:
     return Http(content, {"content-encoding": encoding})
 
 
-@cache
 def _deflate_bomb() -> bytes:
-    packer = zlib.compressobj(9)
-    return b"".join(packer.compress(bytes(1 << 20)) for _ in range(512)) + packer.flush()
+    return gzip_bomb(512)[10:]  # without gzip's header
 
 
 ROWS: list[Row] = []
@@ -131,9 +127,9 @@ for _door in ("http", "rest"):
 ROWS += [
     Row(
         1,
-        "half a gibibyte in a gzip bomb",
+        "256 MiB in a gzip bomb",
         "grpc",
-        Call(lambda: bytes(512 << 20), grpc.Compression.Gzip),
+        Call(lambda: bytes(256 << 20), grpc.Compression.Gzip),
         "RESOURCE_EXHAUSTED",
         mib=BOMB,
     ),
