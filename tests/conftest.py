@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 LONG = (
     *(f"crash/test_{name}.py" for name in ("kill_bad_records", "points", "power", "trim")),
     *(f"end_to_end/test_{name}.py" for name in ("disk", "sidecar", "wall_clock", "broken_files")),
-    *(f"hostile/test_{name}.py" for name in ("table", "memory")),
+    *(f"hostile/test_{name}.py" for name in ("table", "memory", "stopping")),
 )
 
 
