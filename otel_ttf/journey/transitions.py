@@ -58,7 +58,8 @@ class Transition:
     segments      known values by attribute, as known when recorded
     backfilled    history that was filled in: moves no counter and notifies nobody
     after_expiry  a completion after expired was told
-    old, new      times of a corrected milestone; new is None where it was not reached after all
+    old, new      times of a corrected milestone; new is None where it was not reached after all, old where that had
+                  been told before
     closed        (stage, duration) that became known by it
     changed       (stage or "total", old, new duration) that it changed after they had been told
     """
@@ -107,18 +108,20 @@ def _id_parts(journey: str, kind: str, what: str | None) -> tuple[str, str]:
 
 
 def transition_digest(
-    journey: str, key: tuple[str, ...], kind: str, what: str | None, at: int | None = None
+    journey: str, key: tuple[str, ...], kind: str, what: str | None, *times: int | None
 ) -> bytes:
     """The first 128 bits of SHA-256 over the compact ASCII JSON of a list.
 
-    The list is [journey, [subject, further key parts...], kind, what], for `corrected` also the new time.
+    The list is [journey, [subject, further key parts...], kind, what], for `corrected` also the new time; of a user
+    with events that are left out, whose milestones may come to the same time more than once, the new time, the old
+    one, and when it was recorded.
 
     key   (subject, further parts...)
     what  the milestone of `reached` and `corrected`, the level of `overdue`, else None
     """
     head, tail = _id_parts(journey, kind, what)
-    time = "" if at is None else f",{at}"
-    text = f"{head}{','.join(map(json_string, key))}{tail}{time}]"
+    last = "".join([",null" if time is None else f",{time}" for time in times])
+    text = f"{head}{','.join(map(json_string, key))}{tail}{last}]"
     return hashlib.sha256(text.encode()).digest()[:16]
 
 
@@ -132,11 +135,9 @@ def digests(journey: str, kind: str, what: str | None) -> Callable[[str], bytes]
     return digest
 
 
-def transition_id(
-    journey: str, key: tuple[str, ...], kind: str, what: str | None, at: int | None = None
-) -> str:
+def transition_id(journey: str, key: tuple[str, ...], kind: str, what: str | None, *times: int | None) -> str:
     """transition_digest as 26 characters a-z2-7."""
-    return _base32(transition_digest(journey, key, kind, what, at))
+    return _base32(transition_digest(journey, key, kind, what, *times))
 
 
 def _base32(digest: bytes) -> str:
@@ -179,6 +180,7 @@ def advance(
     recorded: int,
     backfilled: bool = False,
     line: Timeline | None = None,
+    retold: bool = False,
 ) -> tuple[list[Transition], int]:
     """The transitions that a change of state brings, and told with their bits.
 
@@ -187,12 +189,14 @@ def advance(
     key         parts beyond the subject
     recorded    unix ns
     line        timeline(journey, after), if the caller has it
+    retold      whether some event of the subject was left out: then a milestone that was told may be unknown, and
+                its next time is a correction, too
     Several times may change at once: started comes first, then what was reached in order of time, then
     corrections, then completed. A stage is closed by the transition that supplies the second of its times.
     """
     if line is None:
         line = timeline(journey, after)
-    fresh, corrected = _moved(before, after, told)
+    fresh, corrected = _moved(before, after, told, retold=retold)
     moved = fresh + corrected
     new_told = told
     for place in fresh:
@@ -212,7 +216,7 @@ def advance(
     skips = journey.complete_when == "last" and line.total is not None
     # Otherwise every moment is its milestone's own time, now as before.
     if before is not None and moved and (corrected or line.out_of_order or skips):
-        changed = _changes(journey, before, after, line, told, moved)
+        changed = _changes(journey, before, after, line, told, moved, retold=retold)
 
     transitions: list[Transition] = []
     completes = line.completed_at is not None and not told & COMPLETED
@@ -223,17 +227,21 @@ def advance(
     for number, place in enumerate(moved):
         name, time = journey.milestones[place].name, after.reached[place]
         old = new = what = None
+        times: tuple[int | None, ...] = ()
         if number >= len(fresh) and before is not None:
             kind, what, old, new = "corrected", name, before.reached[place], time
             if time == UNSET:
                 time, new = old, None
+            elif old == UNSET:
+                old = None
+            times = (new, old, recorded) if retold else (new,)
         elif place:
             kind, what = "reached", name
         else:
             kind = "started"
         transitions.append(
             Transition(
-                transition_digest(journey.name, whose, kind, what, new),
+                transition_digest(journey.name, whose, kind, what, *times),
                 journey.name,
                 journey.version,
                 key,
@@ -274,7 +282,7 @@ def advance(
     return transitions, new_told
 
 
-def _moved(before: State | None, after: State, told: int) -> tuple[list[int], list[int]]:
+def _moved(before: State | None, after: State, told: int, *, retold: bool) -> tuple[list[int], list[int]]:
     """Milestones whose time is news, in the order in which they are told; and those with another time."""
     times = after.reached
     fresh: list[int] = []
@@ -283,7 +291,11 @@ def _moved(before: State | None, after: State, told: int) -> tuple[list[int], li
     for place, time in enumerate(times):
         if time != UNSET and not told & bit:
             fresh.append(place)
-        elif before is not None and time != before.reached[place] != UNSET:
+        elif (
+            before is not None
+            and time != before.reached[place]
+            and (retold or before.reached[place] != UNSET)
+        ):
             corrected.append(place)
         bit <<= 2
     if len(fresh) > 1:
@@ -304,7 +316,14 @@ def _closing(stage: int, fresh: Sequence[int], corrected: Sequence[int]) -> int:
 
 
 def _changes(
-    journey: Journey, before: State, after: State, line: Timeline, told: int, moved: Sequence[int]
+    journey: Journey,
+    before: State,
+    after: State,
+    line: Timeline,
+    told: int,
+    moved: Sequence[int],
+    *,
+    retold: bool,
 ) -> dict[int, list[Changed]]:
     """Told durations that are others now, by the moved milestone that did it."""
     then = timeline(journey, before)
@@ -313,8 +332,8 @@ def _changes(
         for place, milestone in enumerate(journey.milestones)
         if place and told & _closed(place)
     ]
-    # Without a total then, it was another version's that was told.
-    if told & COMPLETED and then.total is not None:
+    # Without a total then, it was another version's that was told, or it was taken back.
+    if told & COMPLETED and (retold or then.total is not None):
         pairs.append((0, TOTAL, then.total, line.total))
     pairs = [pair for pair in pairs if pair[2] != pair[3]]
     if not pairs:

@@ -74,6 +74,7 @@ class Follower:
             stored = self.store.definitions(journey.name)
             mine = next(d for d in stored if d.version == journey.version)
             followed = Followed(journey, mine, tuple(segment.attribute for segment in journey.segments))
+            followed.retold.update(self._excluded_times)
             for other in stored:
                 indices = carried(other.canonical, canonical(journey)) if other.id != mine.id else None
                 if indices is not None:

@@ -26,6 +26,8 @@ class Followed:
     others: list[tuple[Definition, tuple[int | None, ...]]] = field(default_factory=list)
     # Those with another `only`: their states count nothing here, but what they told is not told again.
     strangers: list[Definition] = field(default_factory=list)
+    # Subjects of whom events are left out: what was told of them may have been taken back.
+    retold: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.patterns = patterns(self.journey)

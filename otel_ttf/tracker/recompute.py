@@ -109,6 +109,8 @@ def recompute(
             for subject, found in told.items():
                 if found.left is not None:
                     follower.store.exclude(without, subject, found.left, now)
+                    for followed in follower.followed:
+                        followed.retold.add(subject)
         for j, followed in enumerate(follower.followed):
             batch = Writes(follower.store, follower.counts, followed, now)
             for one in done:

@@ -59,6 +59,7 @@ class Writes:
             recorded=self.now,
             backfilled=self.backfilled,
             line=line,
+            retold=kept.subject in self.followed.retold,
         )
         if kept.recorded is None and line.started_at is not None:
             kept.recorded = self.now

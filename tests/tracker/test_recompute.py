@@ -115,12 +115,37 @@ def test_a_milestone_that_no_other_event_says_is_unknown_again(world: World) -> 
         "SELECT kind, milestone, at, old, new FROM transition ORDER BY position DESC LIMIT 1"
     ) == [("corrected", "b", START + 4 * MINUTE, START + 4 * MINUTE, None)]
     told = world.told()
+    world.now += MINUTE
     world.send(("b", "ada", 6, {}))
     assert world.minutes("ada") == [0, 6, 9]
     # `reached` and `completed` exist once for ever.
-    assert world.told() == told
+    assert world.told() == [*told, ("corrected", "b", 0)]
+    assert world.rows("SELECT at, old, new, changed FROM transition ORDER BY position DESC LIMIT 1") == [
+        (
+            START + 6 * MINUTE,
+            None,
+            START + 6 * MINUTE,
+            f'[["b",null,{6 * MINUTE}],["c",null,{3 * MINUTE}],["total",null,{9 * MINUTE}]]',
+        )
+    ]
+    world.send(("b", "ada", 6, {}), ("b", "ada", 7, {}))
+    assert len(world.told()) == len(told) + 1
     assert world.counter("ttf_completion_total") == 1
     same_as_a_scan(world)
+
+
+def test_each_correction_has_an_id_of_its_own(world: World) -> None:
+    world.send(*SENT)
+    for spec in (EARLY, ("b", "ada", -200, {}), ("b", "ada", -300, {"plan": "again"})):
+        world.now += 1
+        world.send(spec)
+        assert world.minutes("ada") == [0, spec[2], 9]
+        world.now += 1
+        run(world, without=spec)
+        assert world.minutes("ada") == [0, 4, 9]
+    assert world.rows("SELECT count(*), count(DISTINCT id) FROM transition WHERE kind = 'corrected'") == [
+        (6, 6)
+    ]
 
 
 def test_of_whom_nothing_is_left_nothing_is_told_again(world: World) -> None:
@@ -316,7 +341,7 @@ def test_any_events_left_out_in_any_order(sent: list[Spec], data: st.DataObject)
         assert world.rows("SELECT * FROM journey") == again
         known = {"ttf_started_total", "ttf_completion_total"}
         assert all(row.value == 1 for row in world.reader.counters() if row.metric in known)
-        told = world.rows("SELECT id FROM transition WHERE kind != 'corrected'")
+        told = world.rows("SELECT id FROM transition")
         assert len(told) == len(set(told))
         for each in (world, other):
             each.close()
