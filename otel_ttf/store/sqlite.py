@@ -35,6 +35,10 @@ EVENT_BYTES = 150  # that an event takes beside its attributes, in its row and i
 
 _LINE = "kind, name, span_kind, status, at, arrival, flags, attributes, resource"
 _EVENT = f"event_id, subject_hash, subject, {_LINE}"
+_STORED = (
+    "SELECT event_id, kind, name, span_kind, status, at, arrival, flags, attributes, resource.bytes"
+    " FROM event JOIN resource ON resource.id = event.resource WHERE"
+)
 
 
 SCHEMA = resources.files("otel_ttf.store") / "schema"
@@ -459,10 +463,13 @@ class SqliteStore:
     def events_of(self, subject: str) -> Iterator[tuple[Any, ...]]:
         """event_id, kind, name, span_kind, status, at, arrival, flags, attributes, OTLP Resource of what is stored."""
         return self.db.execute(
-            "SELECT event_id, kind, name, span_kind, status, at, arrival, flags, attributes, resource.bytes"
-            " FROM event JOIN resource ON resource.id = event.resource WHERE subject_hash = ? AND subject = ?",
-            (subject_hash(subject), subject),
+            f"{_STORED} subject_hash = ? AND subject = ?", (subject_hash(subject), subject)
         )
+
+    def events_with(self, ids: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+        """The same columns of the events with these ids that are stored."""
+        for id_ in ids:
+            yield from self.db.execute(f"{_STORED} event_id = ?", (id_,))
 
     def told_times(self, journey: str, subject: str) -> Iterator[tuple[str, str, int | None]]:
         """(version, milestone, time) that was ever told of a journey's milestones. Looks at all transitions."""

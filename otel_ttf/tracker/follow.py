@@ -16,6 +16,7 @@ from otel_ttf.store.sqlite_rows import Definition, Kept, subject_hash
 from otel_ttf.tracker.counts import Counts
 from otel_ttf.tracker.firsts import Firsts
 from otel_ttf.tracker.followed import Followed
+from otel_ttf.tracker.left_out import LeftOut, left_out
 from otel_ttf.tracker.touches import Texts, Touch, Touches
 from otel_ttf.tracker.writes import Writes, fresh
 
@@ -52,9 +53,9 @@ class Follower:
         self._texts = Texts(segment.attribute for journey in journeys for segment in journey.segments)
         self._retention = retention
         self._on_missing_subject = on_missing_subject
-        # Events that move no journey, and their times by subject.
+        # Events that move no journey; by subject: id -> time.
         self.excluded: frozenset[bytes] = frozenset()
-        self._excluded_times: dict[str, set[int]] = {}
+        self._excluded_of: dict[str, dict[bytes, int]] = {}
 
     def prepare(self, now: int) -> None:
         """Brings the stored definitions in step with the configured ones. In a transaction of its own."""
@@ -66,15 +67,15 @@ class Follower:
         """Reads the stored definitions, and which events are excluded, again, as after a rollback."""
         excluded = self.store.excluded()
         self.excluded = frozenset([event for event, _, _ in excluded])
-        self._excluded_times = {}
-        for _, subject, at in excluded:
-            self._excluded_times.setdefault(subject, set()).add(at)
+        self._excluded_of = {}
+        for event, subject, at in excluded:
+            self._excluded_of.setdefault(subject, {})[event] = at
         self.followed = []
         for journey in self._journeys:
             stored = self.store.definitions(journey.name)
             mine = next(d for d in stored if d.version == journey.version)
             followed = Followed(journey, mine, tuple(segment.attribute for segment in journey.segments))
-            followed.retold.update(self._excluded_times)
+            followed.retold.update(self._excluded_of)
             for other in stored:
                 indices = carried(other.canonical, canonical(journey)) if other.id != mine.id else None
                 if indices is not None:
@@ -214,7 +215,7 @@ class Follower:
         for other, indices in followed.others:
             for subject, row in self.store.load(other.id, followed.segments, wanted).items():
                 reached = tuple(UNSET if i is None else row.state.reached[i] for i in indices)
-                state = self._without_excluded(subject, State(reached, row.state.segments))
+                state = self._without_excluded(followed, subject, State(reached, row.state.segments))
                 told = followed.carry_told(other, row.told)
                 known = found.get(subject)
                 if known is not None:
@@ -244,17 +245,19 @@ class Follower:
 
     def excluded_times(self, subject: str) -> Set[int]:
         """Times of a subject's events that move no journey."""
-        return self._excluded_times.get(subject, frozenset())
+        return frozenset(self._excluded_of.get(subject, {}).values())
 
-    def _without_excluded(self, subject: str, state: State) -> State:
+    def note(self, out: LeftOut, event: Event, hits: Sequence[tuple[int, int]]) -> None:
+        """An event that is left out."""
+        out.add(event, hits, self.dispatch, self._texts)
+
+    def _without_excluded(self, followed: Followed, subject: str, state: State) -> State:
         """An older version's state, which an event may have moved before it was excluded."""
-        times = self.excluded_times(subject)
-        if not times:
+        events = self._excluded_of.get(subject)
+        if not events:
             return state
-        return State(
-            tuple(UNSET if time in times else time for time in state.reached),
-            tuple(None if first is not None and first[0] in times else first for first in state.segments),
-        )
+        out = left_out(self.store, self.dispatch, self._texts, subject, events)
+        return out.without(self.followed.index(followed), followed.segments, state)
 
     def carry(self, followed: Followed, limit: int, now: int) -> None:
         """One step of joining other versions in."""

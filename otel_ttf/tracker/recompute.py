@@ -9,13 +9,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 from otel_ttf.journey.state import State, empty
-from otel_ttf.otlp.events import FLAG_TOO_OLD, Event, Rules, Source
-from otel_ttf.otlp.subject import subject_keys
 from otel_ttf.store.sqlite_rows import Kept
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.followed import Followed
+from otel_ttf.tracker.left_out import LeftOut, stored
 from otel_ttf.tracker.touches import Touch
 from otel_ttf.tracker.writes import Writes, fresh
 
@@ -36,16 +36,16 @@ class _Told:
 
     rest   those that are not left out
     first  id and time of the event that reached a milestone first, of all
-    gone   times of those that are left out, by what they reach; None: of all of them
+    gone   what those have said that are left out
     left   the time of the one that is to be left out now; None: it is not there
-    count  of all
+    known  whether there is any
     """
 
     rest: list[dict[str, Touch]]
     first: dict[Place, tuple[int, bytes | None]] = field(default_factory=dict)
-    gone: dict[Place | None, set[int]] = field(default_factory=lambda: {None: set()})
+    gone: LeftOut = field(default_factory=LeftOut)
     left: int | None = None
-    count: int = 0
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,6 @@ class Recomputed:
 
 def recompute(
     follower: Follower,
-    rules: Rules,
     subjects: Sequence[str],
     now: int,
     *,
@@ -77,7 +76,7 @@ def recompute(
     dry      nothing is written
     Raises Refused.
     """
-    told = {subject: _read(follower, rules, subject, without) for subject in subjects}
+    told = {subject: _read(follower, subject, without) for subject in subjects}
     if without is not None and all(found.left is None for found in told.values()):
         raise Refused(
             "no stored event of this user has that id: see those that --dry-run lists, and storage.retention.events"
@@ -102,7 +101,7 @@ def recompute(
             f"no stored event says when {', '.join(missing)} was reached: events are kept for a time only "
             "(storage.events, storage.retention.events), and nothing known is given up, so nothing was changed"
         )
-    if not done and not any(found.count for found in told.values()):
+    if not done and not any(found.known for found in told.values()):
         raise Refused("neither a journey nor a stored event of this user is known")
     if not dry:
         if without is not None:
@@ -122,20 +121,14 @@ def recompute(
     return done
 
 
-def _read(follower: Follower, rules: Rules, subject: str, without: bytes | None) -> _Told:
+def _read(follower: Follower, subject: str, without: bytes | None) -> _Told:
     rest = follower.touches()
     told = _Told(rest.subjects)
-    keys = subject_keys(tuple(rules.subject_from))
-    sources: dict[bytes, Source] = {}
-    for row in follower.store.events_of(subject):
-        id_, kind, name, span_kind, status, at, arrival, flags, attributes, resource = row
-        told.count += 1
-        if kind == "line" or flags & FLAG_TOO_OLD:
-            continue
-        source = sources.get(resource)
-        if source is None:
-            source = sources[resource] = Source(resource, keys)
-        event = Event(id_, kind, name, subject, at, arrival, flags, attributes, source, span_kind, status)
+    rows = follower.store.events_of(subject)
+    some = list(islice(rows, 1))
+    told.known = bool(some)
+    for event in stored(subject, chain(some, rows)):
+        id_, at = event.id, event.at
         hits = follower.dispatch.hits(event)
         for place in hits:
             if place not in told.first or at < told.first[place][0]:
@@ -145,8 +138,7 @@ def _read(follower: Follower, rules: Rules, subject: str, without: bytes | None)
         elif id_ is None or id_ not in follower.excluded:
             rest.add(event, subject, hits)
             continue
-        for gone in (None, *hits):
-            told.gone.setdefault(gone, set()).add(at)
+        follower.note(told.gone, event, hits)
     return told
 
 
@@ -160,16 +152,17 @@ def _one(follower: Follower, j: int, row: Kept, told: _Told, *, partly: bool) ->
     rest = told.rest[j].get(row.subject) or Touch(list(nothing.reached), list(nothing.segments))
     reached, missing = [], []
     for m, (before, after) in enumerate(zip(row.state.reached, rest.reached, strict=True)):
-        explained = after <= before or before in told.gone.get((j, m), ())
+        explained = after <= before or told.gone.reaches(j, m, before)
         if not explained and not partly:
             missing.append(f"{followed.journey.milestones[m].name} of {followed.journey.name}")
         reached.append(after if explained else before)
     if any(map(operator.gt, reached, row.state.reached)):
         reached = _told_before(follower, j, row, told, reached)
     segments = []
-    for known, found in zip(row.state.segments, rest.segments, strict=True):
+    kept = told.gone.without(j, followed.segments, row.state).segments
+    for known, still, found in zip(row.state.segments, kept, rest.segments, strict=True):
         # What came first may rest on events that are kept no longer, or never were.
-        explained = known is None or (found is not None and found <= known) or known[0] in told.gone[None]
+        explained = still is None or (found is not None and found <= still)
         segments.append(found if explained else known)
     first = {m: id_ for (journey, m), (_, id_) in told.first.items() if journey == j and id_ is not None}
     state = State(tuple(reached), tuple(segments))
@@ -186,6 +179,6 @@ def _told_before(follower: Follower, j: int, row: Kept, told: _Told, reached: li
     places, left_out = followed.places(), follower.excluded_times(row.subject)
     for version, milestone, at in follower.store.told_times(followed.journey.name, row.subject):
         m = places.get((version, milestone))
-        if m is not None and at is not None and at not in left_out and at not in told.gone.get((j, m), ()):
+        if m is not None and at is not None and at not in left_out and not told.gone.reaches(j, m, at):
             reached[m] = min(reached[m], at)
     return reached

@@ -101,7 +101,6 @@ class Errands:
         try:
             done = recompute(
                 self._follower,
-                self._rules,
                 what["subjects"],
                 now,
                 without=without and bytes.fromhex(without),

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import RULES, START, World, journey, milestone, token
+from world import START, World, journey, milestone, token
 
 from otel_ttf.journey.definition import LEVELS, Segment
 from otel_ttf.journey.match import parse
@@ -77,7 +77,7 @@ def _recompute(world: World, user: str, number: int) -> None:
     without = stored[number] if number < len(stored) else None
     world.store.begin()
     with suppress(Refused):
-        recompute(world.follower, RULES, [token(user)], world.now, without=without)
+        recompute(world.follower, [token(user)], world.now, without=without)
     world.store.commit()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import Machine, until
-from world import RULES, START, Spec, World, journey, milestone, request, same_as_a_scan, token
+from world import START, Spec, World, journey, milestone, request, same_as_a_scan, token
 
 from otel_ttf.journey.definition import Segment
 from otel_ttf.otlp.events import unpack_ids
@@ -31,7 +31,6 @@ def run(
     try:
         done = recompute(
             world.follower,
-            RULES,
             [token(user)],
             world.now,
             without=without and id_of(without),
@@ -248,6 +247,27 @@ def test_a_new_version_does_not_bring_it_back(world: World) -> None:
     world.restart(third)
     world.jobs()
     assert world.minutes("ada") == [4, 0]
+
+
+def test_what_else_came_in_the_same_second_stays(world: World) -> None:
+    """In a version that has not been recomputed itself, and of what the event said as well."""
+    bad: Spec = ("c", "ada", 0, {"plan": "wrong"})
+    world.send(("a", "ada", 0, {"plan": "pro"}), ("b", "ada", 4, {"plan": "late"}), bad)
+    kept = state(world)[1]
+    world.rows("DELETE FROM event WHERE name = 'a'")
+    run(world, without=bad)
+    assert world.minutes("ada") == [0, 4, None]
+    assert state(world)[1] == kept
+    changed = (milestone("a", None), milestone("b", 5 * MINUTE), milestone("d", MINUTE))
+    world.restart(journey(milestones=changed))
+    world.jobs()
+    assert world.minutes("ada") == [0, 4, None]
+    assert world.rows("SELECT DISTINCT segments FROM journey") == [(kept,)]
+    # Once it is stored no longer, it may have said anything at that time.
+    world.rows("DELETE FROM event")
+    world.restart(journey(milestones=(*changed, milestone("c", MINUTE))))
+    world.jobs()
+    assert world.minutes("ada") == [None, 4, None, None]
 
 
 async def test_the_tracker_does_it_once_over_a_crash(machine: Machine) -> None:
