@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otel_ttf.journey.definition import Journey
+from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.journey.metrics import score
 from otel_ttf.journey.state import UNSET, State, timeline
 from otel_ttf.journey.times import pack_times, unpack_times
-from otel_ttf.journey.transitions import Transition, advance, told_bit
+from otel_ttf.journey.transitions import Transition, advance, milestone_bit, stage_bit, told_bit
 from otel_ttf.migrate import SchemaRefused, migrate
 from otel_ttf.pages import PageFile, is_damage
 from otel_ttf.remembered import remember
@@ -28,7 +29,9 @@ from otel_ttf.store.sqlite import SCHEMA, SqliteStore
 from otel_ttf.store.sqlite_rows import subject_hash, to_json, unpack_segments
 from otel_ttf.swap import draft, finish, put
 from otel_ttf.tracker.counts import Counts
+from otel_ttf.tracker.left_out import LeftOut, left_out
 from otel_ttf.tracker.loop import CONSUMER
+from otel_ttf.tracker.touches import Texts
 
 
 class CannotMend(Exception):
@@ -223,18 +226,29 @@ def _insert(
     store: SqliteStore, journey: Journey, definition: int, epoch: int, subject: str, facts: list[Transition]
 ) -> None:
     places = {milestone.name: place for place, milestone in enumerate(journey.milestones)}
+    stages = {milestone.stage: place for place, milestone in enumerate(journey.milestones)}
+    events, since = _left_out(store, subject)
+    out = left_out(store, Dispatch([journey]), Texts([]), subject, events) if events else LeftOut()
     reached = [UNSET] * len(places)
     told, recorded = 0, None
     for fact in facts:
+        for stage, _ in fact.closed:
+            told |= stage_bit(stages[stage]) if stage in stages else 0
         if fact.milestone in places:
             place = places[fact.milestone]
-            reached[place] = min(reached[place], fact.at)
+            told |= milestone_bit(place)
+            # The last word counts. What took back a time that was left out may be lost.
+            times: tuple[int | None, ...] = (fact.new, fact.old) if fact.kind == "corrected" else (fact.at,)
+            if fact.recorded <= since and times[0] is not None and out.reaches(0, place, times[0]):
+                times = times[1:]
+            for time in times[:1]:
+                reached[place] = UNSET if time is None else time
         else:
             told |= told_bit(fact.kind, fact.level)
         if fact.kind == "started":
             recorded = fact.recorded
     # Their first times are not told: that of the first milestone is early enough to count.
-    first = min(reached)
+    first = min(*reached, max(fact.at for fact in facts))
     segments = {name: [first, value] for fact in facts for name, value in fact.segments.items()}
     names = [segment.attribute for segment in journey.segments]
     state = State(tuple(reached), unpack_segments(names, to_json(segments)))
@@ -256,6 +270,14 @@ def _insert(
     )
 
 
+def _left_out(store: SqliteStore, subject: str) -> tuple[dict[bytes, int], int]:
+    """(id -> time of events of a subject that move no journey, when the last one was left out)."""
+    rows = store.db.execute(
+        "SELECT event_id, at, since FROM excluded WHERE subject = ?", (subject,)
+    ).fetchall()
+    return {event: at for event, at, _ in rows}, max((since for *_, since in rows), default=0)
+
+
 def _transitions(store: SqliteStore, where: str, values: Sequence[object]) -> list[Transition]:
     return [
         Transition(
@@ -271,8 +293,10 @@ def _transitions(store: SqliteStore, where: str, values: Sequence[object]) -> li
             recorded,
             json.loads(segments),
             bool(backfilled),
+            old=old,
+            new=new,
             closed=tuple((stage, took) for stage, took in json.loads(closed)),
-            changed=tuple((what, old, new) for what, old, new in json.loads(changed)),
+            changed=tuple((what, before, after) for what, before, after in json.loads(changed)),
         )
         for (
             digest,
@@ -287,11 +311,13 @@ def _transitions(store: SqliteStore, where: str, values: Sequence[object]) -> li
             recorded,
             segments,
             backfilled,
+            old,
+            new,
             closed,
             changed,
         ) in store.db.execute(
             "SELECT id, journey, version, key, subject, kind, milestone, level, at, recorded, segments, backfilled,"
-            f" closed, changed FROM transition WHERE {where} ORDER BY position",
+            f" old, new, closed, changed FROM transition WHERE {where} ORDER BY position",
             tuple(values),
         )
     ]

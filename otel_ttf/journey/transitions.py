@@ -93,11 +93,13 @@ def told_bit(kind: str, level: str | None = None) -> int:
     return _BITS[kind, level]
 
 
-def _told(milestone: int) -> int:
+def milestone_bit(milestone: int) -> int:
+    """The bit of a milestone that was told."""
     return 1 << (_MILESTONES + 2 * milestone)
 
 
-def _closed(milestone: int) -> int:
+def stage_bit(milestone: int) -> int:
+    """The bit of the duration that was told of the stage that ends at a milestone."""
     return 2 << (_MILESTONES + 2 * milestone)
 
 
@@ -156,16 +158,16 @@ def carry_told(old_names: Sequence[str], told: int, new: Journey) -> int:
     `started`, `completed`, `expired` and `overdue` are told once a journey; a milestone is the one of the
     same name, a stage the one between two milestones of the same names.
     """
-    carried = told & (_GENERAL | _told(0))
+    carried = told & (_GENERAL | milestone_bit(0))
     places = {name: place for place, name in enumerate(old_names)}
     for place, milestone in enumerate(new.milestones):
         before = places.get(milestone.name)
         if place and before:
-            if told & _told(before):
-                carried |= _told(place)
+            if told & milestone_bit(before):
+                carried |= milestone_bit(place)
             same_stage = old_names[before - 1] == new.milestones[place - 1].name
-            if same_stage and told & _closed(before):
-                carried |= _closed(place)
+            if same_stage and told & stage_bit(before):
+                carried |= stage_bit(place)
     return carried
 
 
@@ -200,10 +202,10 @@ def advance(
     moved = fresh + corrected
     new_told = told
     for place in fresh:
-        new_told |= _told(place)
+        new_told |= milestone_bit(place)
 
     closed: dict[int, list[Closed]] = {}
-    bit = _closed(0)
+    bit = stage_bit(0)
     for place, duration in enumerate(line.durations, 1):
         bit <<= 2
         if duration is not None and not told & bit:
@@ -287,7 +289,7 @@ def _moved(before: State | None, after: State, told: int, *, retold: bool) -> tu
     times = after.reached
     fresh: list[int] = []
     corrected: list[int] = []
-    bit = _told(0)
+    bit = milestone_bit(0)
     for place, time in enumerate(times):
         if time != UNSET and not told & bit:
             fresh.append(place)
@@ -330,7 +332,7 @@ def _changes(
     pairs = [
         (place, milestone.stage, then.durations[place - 1], line.durations[place - 1])
         for place, milestone in enumerate(journey.milestones)
-        if place and told & _closed(place)
+        if place and told & stage_bit(place)
     ]
     # Without a total then, it was another version's that was told, or it was taken back.
     if told & COMPLETED and (retold or then.total is not None):

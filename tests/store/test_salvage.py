@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from harm import DAMAGES, Recording, harmed_places
-from world import START, World, journey, same_as_a_scan
+from world import START, World, journey, request, same_as_a_scan, token
 
 from otel_ttf.log.sqlite_file import LogFile
 from otel_ttf.mending import CannotMend, salvage_store
+from otel_ttf.otlp.events import unpack_ids
 from otel_ttf.store.opening import PAGE_SIZE, open_store
 from otel_ttf.store.sqlite import tables
+from otel_ttf.tracker.recompute import recompute
 
 USERS = 400
 TRIP = journey()
@@ -173,6 +175,50 @@ def test_a_salvaged_store_is_the_one_that_was_here(made, tmp_path):
     assert salvaged(tmp_path / "data").mended.cursor == 5
     with closing(open_store(store, book, log.log_id, followed=True)) as opened:
         assert opened.cursor("tracker", log.log_id) == 5
+
+
+A, B4, B30 = (("a", "ada", 0.0, {}), ("b", "ada", 4.0, {}), ("b", "ada", 30.0, {}))
+EARLY, SAME_SECOND = (("b", "ada", -300.0, {}), ("c", "ada", 0.0, {}))
+
+
+@pytest.mark.parametrize("lost", ["", "DELETE FROM transition WHERE old = (SELECT at FROM excluded)"])
+@pytest.mark.parametrize(
+    ("sent", "without", "then", "minutes"),
+    [
+        ((A, B4), B4, (B30,), [0, 30, None]),
+        ((A, B4), B4, (), [0, None, None]),
+        ((A, B4, EARLY), EARLY, (), [0, 4, None]),
+        ((A, B4, SAME_SECOND), SAME_SECOND, (), [0, 4, None]),
+        ((A,), A, (), [None, None, None]),
+    ],
+)
+def test_what_was_recomputed_stays_so(tmp_path, sent, without, then, minutes, lost):
+    """lost: with the transition that took it back"""
+    world = World(tmp_path, TRIP)
+    for spec in sent:
+        world.send(spec)
+    world.store.begin()
+    recompute(world.follower, [token("ada")], world.now, without=unpack_ids(request([without])[1])[0])
+    world.store.commit()
+    for spec in then:
+        world.send(spec)
+    told, bits = world.told(), world.rows("SELECT told FROM journey")
+    world.rows("DELETE FROM journey")
+    if lost:
+        world.rows(lost)
+    world.close()
+    salvaged(tmp_path)
+
+    world.open([TRIP])
+    world.jobs()
+    assert world.rows("SELECT told FROM journey") == bits
+    found = world.minutes("ada") or [None] * 3
+    assert found == minutes
+    same_as_a_scan(world)
+    world.send(*sent, *then)
+    assert world.told() == told or lost
+    assert (world.minutes("ada") or [None] * 3) == minutes
+    world.close()
 
 
 def test_where_nothing_is_there_nothing_is_made(tmp_path):
