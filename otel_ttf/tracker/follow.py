@@ -317,9 +317,13 @@ class Follower:
 
     def undo_to_mark(self) -> None:
         """The same for what has happened since SqliteStore.mark; the transaction goes on."""
+        self.untake()
+        self.reload()
+
+    def untake(self) -> None:
+        """The same where nothing has happened but `take`, which changes no definition and leaves no event out."""
         self.store.back()
         self.counts.forget()
-        self.reload()
 
 
 def _same_key(one: Definition, other: Definition) -> bool:

@@ -128,16 +128,20 @@ class Isolation:
     def take(self, rows: Sequence[Row], now: int) -> list[DeadLetter]:
         """Takes all that can be taken; the records that cannot. Raises Stopped, or an error of the machine."""
         letters: list[DeadLetter] = []
-        events = 0
+        events = streak = 0
         stack = [[_Part(row) for row in rows]]
         while stack:
             piece = stack.pop()
             done = self._attempt(piece, now)
             if not isinstance(done, Exception):
                 events += done
+                streak = 0
             elif halves := _halves(piece):
-                stack += reversed(halves)
+                # Behind many bad ones in a row, halves of about as many would only fail, too.
+                bad = sum(part.row.records for part in piece) <= 2 * streak
+                stack += reversed(_singles(halves) if bad else halves)
             else:
+                streak += 1
                 letters.append(self._letter(piece[0], done, now))
         spent = len({letter.position for letter in letters})
         self._credit = CREDIT if events else max(0, self._credit - spent)
@@ -157,7 +161,7 @@ class Isolation:
         except Exception as error:
             if of_the_machine(error):
                 raise
-            self._follower.undo_to_mark()
+            self._follower.untake()
             return error
         self._follower.store.unmark()
         return sum(len(found.events) for _, found in extracts)
@@ -186,6 +190,15 @@ def _halves(piece: Sequence[_Part]) -> list[list[_Part]]:
         middle = len(piece) // 2
         return [list(piece[:middle]), list(piece[middle:])]
     return [[part] for part in _cut(piece[0])]
+
+
+def _singles(pieces: Sequence[Sequence[_Part]]) -> list[list[_Part]]:
+    """Pieces of one record each."""
+    found: list[list[_Part]] = []
+    for piece in pieces:
+        halves = _halves(piece)
+        found += _singles(halves) if halves else [list(piece)]
+    return found
 
 
 def _cut(part: _Part) -> list[_Part]:

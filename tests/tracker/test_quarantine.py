@@ -98,6 +98,31 @@ async def test_what_comes_behind_it_is_taken_in_one_piece_again(
     assert pieces == []
 
 
+@pytest.mark.parametrize("good", [set(), {0}, {150}, {40, 41, 90, 199}])
+async def test_many_bad_records_in_a_row_are_tried_little_more_than_once_each(
+    machine: Machine, plant: Plant, monkeypatch: pytest.MonkeyPatch, good: set[int]
+) -> None:
+    plant()
+    tried: list[object] = []
+    await machine.send(*users(1000, 1001))
+    last = await machine.send(*[("a", f"u{n}", 1, {} if n in good else POISON) for n in range(200)])
+    tracker = machine.made()
+    rows = machine.log.read(0)
+    mark = SqliteStore.mark
+
+    def counted(store: SqliteStore) -> None:
+        tried.append(store)
+        mark(store)
+
+    monkeypatch.setattr(SqliteStore, "mark", counted)
+    machine.world.store.begin()
+    letters = tracker._isolation.take(rows, START)
+    machine.world.store.commit()
+    assert [(one.position, one.place) for one in letters] == [(last, n) for n in range(200) if n not in good]
+    machine.once(1 + len(good))
+    assert len(tried) < 1.3 * 200 + 40 * len(good)
+
+
 async def test_it_is_kept_as_it_was_read_from_the_log(machine: Machine, plant: Plant) -> None:
     plant()
     bad = await machine.send(*users(0, 3), ("a", "bad", 1, POISON), ("b", "bad", 2, {}))
@@ -228,14 +253,14 @@ async def test_stopping_does_not_wait_until_all_bad_records_are_found(
     tracker = machine.start()
     looked = asyncio.Event()
     loop_ = asyncio.get_running_loop()
-    undo = Follower.undo_to_mark
+    undo = Follower.untake
 
     def slow(self: Follower) -> None:
         undo(self)
         loop_.call_soon_threadsafe(looked.set)
         tracker._stop.wait()
 
-    monkeypatch.setattr(Follower, "undo_to_mark", slow)
+    monkeypatch.setattr(Follower, "untake", slow)
     await looked.wait()
     await machine.stop(0)
     assert tracker.position < last
