@@ -15,6 +15,8 @@ from google.protobuf import json_format
 from otel_ttf.api.times import rfc3339, rfc3339_or_none
 from otel_ttf.log.lock import in_use
 from otel_ttf.otlp.wire import Malformed, decode
+from otel_ttf.pages import unseen_damage
+from otel_ttf.store.opening import PAGE_SIZE
 from otel_ttf.store.quarantine import DeadLetter, Quarantine
 from otel_ttf.store.tasks import Kind, Tasks
 
@@ -22,6 +24,8 @@ from otel_ttf.store.tasks import Kind, Tasks
 WAIT_SECONDS = 30.0
 # What is asked in one task is done in one transaction.
 TOGETHER = 200
+# A file that a server writes just now may look damaged for a moment.
+LOOKS, LOOK_SECONDS = 10, 0.1
 
 
 class Unanswered(Exception):
@@ -29,14 +33,16 @@ class Unanswered(Exception):
 
 
 @contextmanager
-def opened(store: Path) -> Iterator[sqlite3.Connection]:
+def opened(store: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
     """The store's file. Raises Unanswered, also for what SQLite says within."""
     if not store.exists():
         raise Unanswered(f"{store} is not there: is it the right --data-dir, and --config?")
     try:
-        uri = f"{store.absolute().as_uri()}?mode=rw"
+        _check(store)
+        uri = f"{store.absolute().as_uri()}?mode={'rw' if write else 'ro'}"
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)) as db:
-            db.execute("PRAGMA synchronous=FULL")
+            if write:
+                db.execute("PRAGMA synchronous=FULL")
             db.execute("SELECT 1 FROM quarantine, task LIMIT 1")
             yield db
     except sqlite3.Error as error:
@@ -45,11 +51,26 @@ def opened(store: Path) -> Iterator[sqlite3.Connection]:
                 f"{store} was written by an older otel_ttf: start this version's server on it once."
             ) from None
         raise Unanswered(f"{store} cannot be read or written: {error}") from None
+    except OSError as error:
+        raise Unanswered(f"{store} cannot be read: {error.strerror}") from None
+
+
+def _check(store: Path) -> None:
+    """Raises Unanswered, OSError: it is damaged, and SQLite would lose what `otel-ttf salvage` can still read."""
+    for left in reversed(range(LOOKS)):
+        harm = unseen_damage(store, page_size=PAGE_SIZE)
+        if harm is None:
+            return
+        if left:
+            time.sleep(LOOK_SECONDS)
+    raise Unanswered(
+        f"{store} is damaged ({harm}): stop the server; then `otel-ttf restore FILE` or `otel-ttf salvage`."
+    )
 
 
 def asked(data_dir: Path, store: Path, kind: Kind, whats: Sequence[dict[str, Any]]) -> list[Any] | None:
     """The answers to tasks; None: the server has not done them yet, but will. Raises Unanswered, also for a defect."""
-    with opened(store) as db:
+    with opened(store, write=True) as db:
         tasks = Tasks(db)
         numbers = [tasks.ask(kind, what, time.time_ns()) for what in whats]
         deadline = time.monotonic() + WAIT_SECONDS

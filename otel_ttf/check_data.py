@@ -28,6 +28,7 @@ from otel_ttf.log.sqlite_file import LOST, Stored, opened
 from otel_ttf.mending import log_state
 from otel_ttf.pages import PageFile
 from otel_ttf.remembered import remembered
+from otel_ttf.sqlite_disk import read_only
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, identity
 from otel_ttf.store.sqlite_rows import unpack_segments
 from otel_ttf.tracker.derived import EXPIRED_STATE
@@ -35,7 +36,6 @@ from otel_ttf.tracker.loop import CONSUMER
 from otel_ttf.tracker.writes import with_level
 
 AT_MOST = 20  # sentences of one check
-WAIT_SECONDS = 30
 EVERY = 1000  # rows between reports of progress
 
 Progress = Callable[[int, int | None], object]  # rows done, and of how many, if that is known
@@ -127,8 +127,7 @@ def said(check: Callable[[Progress], Said], progress: Progress) -> list[str]:
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     """One snapshot. Raises sqlite3.Error."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)) as db:
+    with closing(read_only(path)) as db:
         db.execute("BEGIN")
         yield db
 

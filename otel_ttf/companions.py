@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from otel_ttf.remembered import forget, remember, remembered
+from otel_ttf.sqlite_disk import read_only
 
 LOSSES = {
     "consent.db": "without it whoever has denied their consent is followed again",
@@ -187,7 +188,9 @@ def _wrong(path: Path, known: Collection[str]) -> str | None:
 
 def _id_in(path: Path) -> str | None:
     """None: the file is from before there were ids; nothing in it: an empty id. Raises sqlite3.Error."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+    if not path.stat().st_size:
+        return ""
+    with closing(read_only(path)) as db:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "identity" not in tables:
             return None if tables else ""

@@ -19,9 +19,11 @@ from otel_ttf.journey.metrics import score
 from otel_ttf.journey.state import UNSET, State, timeline
 from otel_ttf.journey.times import pack_times, unpack_times
 from otel_ttf.journey.transitions import Transition, advance, milestone_bit, stage_bit, told_bit
+from otel_ttf.log.sqlite_file import PAGE_SIZE as LOG_PAGE_SIZE
 from otel_ttf.migrate import SchemaRefused, migrate
-from otel_ttf.pages import PageFile, is_damage
+from otel_ttf.pages import is_damage, unseen_damage
 from otel_ttf.remembered import remember
+from otel_ttf.sqlite_disk import read_only
 from otel_ttf.store.base import StoreRefused
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, Identity, identity
 from otel_ttf.store.salvage import Progress, Salvaged, salvage
@@ -65,6 +67,7 @@ def restore(source: Path, path: Path, book: Path, now: int) -> Mended:
     if path.exists() and source.samefile(path):
         raise CannotMend(f"{source} is the store itself: name a copy of it")
     try:
+        _check_log(book)
         made = draft(path)
         shutil.copyfile(source, made)
         with suppress(FileNotFoundError):
@@ -75,15 +78,22 @@ def restore(source: Path, path: Path, book: Path, now: int) -> Mended:
         raise CannotMend(f"{error.filename or source}: {(error.strerror or str(error)).lower()}") from None
 
 
+def _check_log(book: Path) -> None:
+    """Raises CannotMend, OSError: SQLite would lose what is readable of a damaged one."""
+    if harm := unseen_damage(book, page_size=LOG_PAGE_SIZE):
+        raise CannotMend(
+            f"{book} is damaged ({harm}): start the server once, it mends log.db, and stop it again"
+        )
+
+
 def _wal(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
 def _ready(source: Path, made: Path) -> Identity:
     """Makes a closed store of today's version of the copy, once it is known to be whole. Raises CannotMend."""
-    with closing(PageFile(made, page_size=PAGE_SIZE)) as file:
-        if not file.has_header or file.wal_broken:
-            raise CannotMend(f"{source} is damaged, too: take an older copy, or use `otel-ttf salvage`")
+    if not made.stat().st_size or unseen_damage(made, page_size=PAGE_SIZE):
+        raise CannotMend(f"{source} is damaged, too: take an older copy, or use `otel-ttf salvage`")
     try:
         found = identity(made)
         with closing(sqlite3.connect(made, isolation_level=None)) as db:
@@ -135,7 +145,7 @@ def log_state(book: Path) -> LogState | None:
     """None: there is no log, or it cannot be read."""
     with (
         suppress(sqlite3.Error),
-        closing(sqlite3.connect(f"{book.absolute().as_uri()}?mode=ro", uri=True)) as db,
+        closing(read_only(book)) as db,
     ):
         (log_id,) = db.execute("SELECT id FROM log").fetchone()
         (first,) = db.execute("SELECT min(position) FROM entry").fetchone()
@@ -164,6 +174,7 @@ def salvage_store(
         finish(path)
         if not path.exists() and not _wal(path).exists():
             raise CannotMend(f"{path}: there is no such file: use `otel-ttf restore FILE`")
+        _check_log(book)
         made = draft(path)
         found = salvage(path, made, progress)
         with closing(SqliteStore(made)) as store:

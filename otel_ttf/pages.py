@@ -10,7 +10,7 @@ import sqlite3
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -315,6 +315,18 @@ class PageFile:
             left -= len(part)
             number = int.from_bytes(page[:4])
         return rowid, _record(b"".join(parts))
+
+
+def unseen_damage(path: Path, *, page_size: int) -> str | None:
+    """Damage that SQLite does not tell of, and makes worse: the last to close a file copies its write-ahead log up to
+    the first bad frame and deletes the rest. Nobody writes meanwhile. None: nothing is found. Raises OSError.
+    """
+    with closing(PageFile(path, page_size=page_size)) as file:
+        if not path.exists() or not path.stat().st_size:
+            return "it is empty, beside a write-ahead log" if file.frames else None
+        if not file.has_header:
+            return "it does not begin as a file of SQLite"
+        return "its write-ahead log has other checksums than expected" if file.wal_broken else None
 
 
 def _next_salt(salt: bytes) -> bytes:

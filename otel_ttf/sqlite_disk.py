@@ -6,6 +6,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+WAIT_SECONDS = 30  # for somebody who holds a file locked
+
 # What SQLite's error names begin with -> what operators are told, and what they can do.
 TROUBLES = {
     "SQLITE_FULL": ("the disk is full", "make room on it"),
@@ -30,6 +32,15 @@ class DiskUse:
     def total(self) -> int:
         """What the directory shows, once the write-ahead log has been copied into the file."""
         return self.pages + self.free + self.wal
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """A connection that leaves the file and its write-ahead log as they are. Raises sqlite3.Error."""
+    if path.exists() and not path.stat().st_size:
+        # Beside an empty file SQLite deletes a write-ahead log, also for whoever only reads.
+        raise sqlite3.DatabaseError(f"{path}: the file is empty")
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)
 
 
 def disk_use(db: sqlite3.Connection, path: Path) -> DiskUse:

@@ -20,7 +20,7 @@ from otel_ttf.files import sync_folder
 from otel_ttf.log.base import Gap, LogDamaged, LogError, Lost, Row
 from otel_ttf.log.consumers import Consumer
 from otel_ttf.migrate import SchemaRefused, migrate
-from otel_ttf.pages import PageFile, is_damage
+from otel_ttf.pages import is_damage, unseen_damage
 from otel_ttf.sqlite_disk import DiskUse, check_writable, disk_use, empty_wal, remedy, trouble, vacuum
 from otel_ttf.swap import copy_database, draft, finish, put
 
@@ -319,15 +319,8 @@ def opened(row: Stored, unpacker: zstandard.ZstdDecompressor) -> Row:
 
 def _check_bytes(path: Path) -> None:
     """Raises LogDamaged for what SQLite does not see, or takes for something else."""
-    size = path.stat().st_size if path.exists() else 0
-    with closing(PageFile(path, page_size=PAGE_SIZE)) as file:
-        if not size and file.frames:  # SQLite would delete them
-            raise LogDamaged(f"{path}: empty, beside a write-ahead log")
-        if size and not file.has_header:
-            raise LogDamaged(f"{path}: the file is no SQLite database")
-        if file.wal_broken:
-            # SQLite reads up to the first bad frame, and would leave out what was synced behind it.
-            raise LogDamaged(f"{path}-wal: expected other checksums")
+    if harm := unseen_damage(path, page_size=PAGE_SIZE):
+        raise LogDamaged(f"{path}: {harm}")
 
 
 def note_lost(path: Path, lost: Lost) -> None:

@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from otel_ttf.pages import PageFile
+from otel_ttf.pages import unseen_damage
 from otel_ttf.remembered import remember, remembered
+from otel_ttf.sqlite_disk import read_only
 from otel_ttf.store.base import StoreDamaged, StoreRefused
 from otel_ttf.store.sqlite import SqliteStore, why_refused
 from otel_ttf.swap import finish
@@ -80,12 +81,8 @@ def _check(path: Path, known: str | None, log_id: str) -> None:
     """Raises StoreLost, sqlite3.Error, OSError."""
     if not path.exists() or not path.stat().st_size:
         raise lost(path, "is missing or empty, and there was one")
-    with closing(PageFile(path, page_size=PAGE_SIZE)) as file:
-        if not file.has_header:
-            raise lost(path, "is damaged (it does not begin as a file of SQLite)")
-        if file.wal_broken:
-            # SQLite reads up to the first bad frame, and would leave out what was committed behind it.
-            raise lost(path, "is damaged (its write-ahead log has other checksums than expected)")
+    if harm := unseen_damage(path, page_size=PAGE_SIZE):
+        raise lost(path, f"is damaged ({harm})")
     found = identity(path)
     if known and found.id != known and (found.id is not None or log_id not in found.cursors):
         raise lost(path, "is not the one that was here")
@@ -93,7 +90,7 @@ def _check(path: Path, known: str | None, log_id: str) -> None:
 
 def identity(path: Path) -> Identity:
     """Read without changing anything. Raises sqlite3.Error, also where it is no store."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as db:
+    with closing(read_only(path)) as db:
         row = db.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
         cursors: dict[str, dict[str, int]] = {}
         for consumer, log_id, position in db.execute("SELECT consumer, log_id, position FROM cursor"):
