@@ -77,6 +77,12 @@ def open_or_rescue(path: Path, known: Known, now: int) -> LogFile:
             raise
         raise LogError(f"{path}: {trouble(error)}: choose another directory with --data-dir") from None
     if file.log_id == known.log_id:
+        followed = max(known.positions.values(), default=0)
+        if file.bounds.end < followed:
+            # An older copy: it would give positions away again, and what comes would be taken for followed.
+            reason = f"{path}: ends at position {file.bounds.end}, though it was followed to {followed}: an older copy"
+            file.close()
+            return rescue(path, known, now, reason)
         # A consumer's own word counts more: no row may go because of a number that is damaged.
         file.consumers = [
             replace(one, position=known.positions.get(one.name, one.position)) for one in file.consumers
@@ -145,6 +151,8 @@ def _copy(path: Path, target: Path, known: Known, now: int) -> tuple[int, list[L
         migrate(db, target, SCRIPTS, ours=OURS)
         db.execute("BEGIN")
         small, unread = _small_tables(file, _roots(db))
+        if known.log_id and any(log_id != known.log_id for log_id, *_ in small["log"]):
+            known = NOTHING_KNOWN  # it is of another log
         positions = dict(known.positions)
         for name, position, required, on_lag in small["consumer"]:
             positions.setdefault(name, position)
@@ -159,8 +167,9 @@ def _copy(path: Path, target: Path, known: Known, now: int) -> tuple[int, list[L
         ends = [seq for name, seq in small["sqlite_sequence"] if name == "entry"]
         (last,) = db.execute("SELECT max(position) FROM entry").fetchone()
         end = max([known.end, last or 0, *positions.values(), *ends])
-        # Without the sequence rows may have stood behind the last that is known.
-        open_end = "sqlite_sequence" in unread and not known.end
+        # Without the sequence, or with one that is too old, rows may have stood behind the last that is known.
+        behind = max(ends, default=0) < max(positions.values(), default=0)
+        open_end = ("sqlite_sequence" in unread or behind) and not known.end
         lost = _lost(db, floor if positions else None, end, before, now, open_end=open_end)
         db.executemany(
             "INSERT OR IGNORE INTO lost (first, last, records, found, why) VALUES (?, ?, ?, ?, ?)",

@@ -255,3 +255,36 @@ async def test_a_rescue_that_cannot_be_written_leaves_everything_and_says_what_t
     rows = [row for row in await read_all(log) if row.records]
     await log.close()
     assert len(rows) == ROWS
+
+
+async def test_an_older_copy_of_the_log_gives_no_position_away_twice(tmp_path):
+    log = open_log(tmp_path / "log.db")
+    for _ in range(3):
+        await log.append(entry(b"before"))
+    log_id = log.log_id
+    await log.close()
+    log = open_log(tmp_path / "log.db", Known(log_id, {"tracker": 20}))
+    assert (log.log_id, log.end(), log.register("tracker", 20, required=True)) == (log_id, 20, 20)
+    assert [told(one) for one in log.lost()] == ["all from position 21 on, nobody knows how many"]
+    assert await log.append(entry(b"after")) == 21
+    await log.close()
+    assert list(tmp_path.glob("log.db.damaged-*"))
+    log = open_log(tmp_path / "log.db", Known(log_id, {"tracker": 21}))
+    assert (log.end(), len(log.lost())) == (21, 1)
+    await log.close()
+
+
+async def test_what_the_store_knows_of_another_log_counts_nothing_in_a_rescue(tmp_path):
+    path = tmp_path / "log.db"
+    log = open_log(path)
+    log.register("tracker", 0, required=True)
+    for number in range(30):
+        await log.append(entry(noise(400), arrival=START + number))
+    log_id = log.log_id
+    await log.close()
+    with path.open("r+b") as file:
+        file.write(b"XXXX")
+    log = open_log(path, Known("a" * 32, {"tracker": 40}))
+    rows = [row for row in await read_all(log) if row.records]
+    assert (log.log_id, len(rows), log.lost()) == (log_id, 30, [])
+    await log.close()
