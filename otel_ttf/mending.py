@@ -29,7 +29,7 @@ from otel_ttf.store.opening import NOTE, PAGE_SIZE, Identity, identity
 from otel_ttf.store.salvage import Progress, Salvaged, salvage
 from otel_ttf.store.sqlite import SCHEMA, SqliteStore
 from otel_ttf.store.sqlite_rows import subject_hash, to_json, unpack_segments
-from otel_ttf.swap import draft, finish, put
+from otel_ttf.swap import drafted, finish, put
 from otel_ttf.tracker.counts import Counts
 from otel_ttf.tracker.left_out import LeftOut, left_out
 from otel_ttf.tracker.loop import CONSUMER
@@ -68,12 +68,12 @@ def restore(source: Path, path: Path, book: Path, now: int) -> Mended:
         raise CannotMend(f"{source} is the store itself: name a copy of it")
     try:
         _check_log(book)
-        made = draft(path)
-        shutil.copyfile(source, made)
-        with suppress(FileNotFoundError):
-            shutil.copyfile(_wal(source), _wal(made))
-        told = _ready(source, made)
-        return _put(path, book, told, "replaced", now)
+        with drafted(path) as made:
+            shutil.copyfile(source, made)
+            with suppress(FileNotFoundError):
+                shutil.copyfile(_wal(source), _wal(made))
+            told = _ready(source, made)
+            return _put(path, book, told, "replaced", now)
     except OSError as error:
         raise CannotMend(f"{error.filename or source}: {(error.strerror or str(error)).lower()}") from None
 
@@ -175,19 +175,19 @@ def salvage_store(
         if not path.exists() and not _wal(path).exists():
             raise CannotMend(f"{path}: there is no such file: use `otel-ttf restore FILE`")
         _check_log(book)
-        made = draft(path)
-        found = salvage(path, made, progress)
-        with closing(SqliteStore(made)) as store:
-            store.begin()
-            without = _forget_unknown(store)
-            rebuilt = sum(_rebuild(store, journey, now) for journey in journeys)
-            _mend_references(store)
-            if found.harmed & {"transition", "counter", "histogram", "?"}:
-                _count_transitions(store, journeys)
-            _count_anew(store, journeys)
-            store.commit()
-        _closed(made)
-        return SalvageReport(found, rebuilt, without, _put(path, book, identity(made), "damaged", now))
+        with drafted(path) as made:
+            found = salvage(path, made, progress)
+            with closing(SqliteStore(made)) as store:
+                store.begin()
+                without = _forget_unknown(store)
+                rebuilt = sum(_rebuild(store, journey, now) for journey in journeys)
+                _mend_references(store)
+                if found.harmed & {"transition", "counter", "histogram", "?"}:
+                    _count_transitions(store, journeys)
+                _count_anew(store, journeys)
+                store.commit()
+            _closed(made)
+            return SalvageReport(found, rebuilt, without, _put(path, book, identity(made), "damaged", now))
     except StoreRefused as error:
         raise CannotMend(str(error)) from None
     except (OSError, sqlite3.Error) as error:

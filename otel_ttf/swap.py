@@ -2,13 +2,16 @@
 
 A kill at any point leaves the old one, or is finished by whoever opens the file next (`finish`). The new one's
 name tells where the old one goes: `log.db.new-damaged-20261126T121839Z` makes `log.db.damaged-20261126T121839Z`.
+The newest few of each kind are kept: they hold what the old one held.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +20,8 @@ from otel_ttf.files import sync_folder
 # In this order: a new file must never stand beside an old write-ahead log, which SQLite would play into it.
 _PARTS = ("", "-journal", "-wal")
 _NEW, _DRAFT = ".new-", ".draft"
+KEPT = 2  # of those that are set aside, of each kind
+_STAMP = r"(\d{8}T\d{6}Z)(?:-(\d+))?"
 
 
 def draft(path: Path) -> Path:
@@ -25,6 +30,17 @@ def draft(path: Path) -> Path:
     for part in (*_PARTS, "-shm"):
         made.with_name(made.name + part).unlink(missing_ok=True)
     return made
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """`draft`, and what was not put in the file's place goes. Raises OSError."""
+    made = draft(path)
+    try:
+        yield made
+    finally:
+        with suppress(OSError):
+            draft(path)
 
 
 def put(path: Path, why: str, now: int) -> Path | None:
@@ -56,7 +72,10 @@ def finish(path: Path) -> Path | None:
 
 
 def set_aside(path: Path, word: str) -> Path | None:
-    """Renames a database; its new name, None: there is none. Raises OSError."""
+    """Renames a database; its new name, None: there is none. word: its kind and `stamp`. Raises OSError.
+
+    Older ones of that kind are deleted, except for the newest.
+    """
     aside = path.with_name(f"{path.name}.{word}")
     number = 1
     while aside.exists() and path.exists():
@@ -67,7 +86,21 @@ def set_aside(path: Path, word: str) -> Path | None:
         if file.exists():
             file.rename(aside.with_name(aside.name + part))
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    _thin_out(path, word, aside.name)
     return aside if aside.exists() else None
+
+
+def _thin_out(path: Path, word: str, newest: str) -> None:
+    kind = f"{path.name}.{re.sub(f'{_STAMP}$', '', word)}"
+    parts = "|".join(filter(None, _PARTS))
+    found: dict[tuple[str, int], list[Path]] = {}
+    for file in path.parent.glob(f"{path.name}.*"):
+        match = re.fullmatch(f"({re.escape(kind)}{_STAMP})(?:{parts})?", file.name)
+        if match and match[1] != newest:  # whose stamp may be older: clocks are put back
+            found.setdefault((match[2], int(match[3] or 1)), []).append(file)
+    for old in sorted(found)[: 1 - KEPT]:
+        for file in sorted(found[old], reverse=True):  # a -wal first: alone it is of no use
+            file.unlink(missing_ok=True)
 
 
 def stamp(now: int) -> str:

@@ -27,7 +27,7 @@ from otel_ttf.log.sqlite_file import (
 from otel_ttf.migrate import migrate
 from otel_ttf.pages import PageFile
 from otel_ttf.sqlite_disk import trouble
-from otel_ttf.swap import draft, finish, put
+from otel_ttf.swap import drafted, finish, put
 from otel_ttf.units import SECOND
 
 SIGNALS = ("logs", "traces", "metrics")
@@ -97,8 +97,9 @@ def rescue(path: Path, known: Known, now: int, reason: str) -> LogFile:
     """
     log.error("log.db is damaged: what is readable is copied into a new one", reason=reason)
     try:
-        rows, lost = _copy(path, draft(path), known, now)
-        kept = put(path, "damaged", now)
+        with drafted(path) as made:
+            rows, lost = _copy(path, made, known, now)
+            kept = put(path, "damaged", now)
     except (sqlite3.Error, OSError) as error:
         raise LogError(
             f"{reason}; what is readable cannot be copied: {error}: make room on that disk, or move the file away, "
