@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from otel_ttf.remembered import forget, remember, remembered
-from otel_ttf.sqlite_disk import read_only
+from otel_ttf.sqlite_disk import read_only, trouble
 
 LOSSES = {
     "consent.db": "without it whoever has denied their consent is followed again",
@@ -104,7 +104,9 @@ class Companions:
             try:
                 forget(book, _NOTED + path.name)
             except sqlite3.Error as error:
-                raise CompanionLost(f"{book}: {error}: it cannot be noted that {path.name} is lost") from None
+                raise CompanionLost(
+                    f"{book}: {trouble(error)}: it cannot be noted that {path.name} is lost"
+                ) from None
         self._say_accepted(path, known, _MISSING)
         return None
 
@@ -168,7 +170,7 @@ class Companions:
                 remember(book, _NOTED + name, id_)
             except sqlite3.Error as error:
                 raise CompanionLost(
-                    f"{book}: {error}: it cannot be noted that {name} belongs to it"
+                    f"{book}: {trouble(error)}: it cannot be noted that {name} belongs to it"
                 ) from None
 
 

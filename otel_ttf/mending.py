@@ -23,7 +23,7 @@ from otel_ttf.log.sqlite_file import PAGE_SIZE as LOG_PAGE_SIZE
 from otel_ttf.migrate import SchemaRefused, migrate
 from otel_ttf.pages import is_damage, unseen_damage
 from otel_ttf.remembered import remember
-from otel_ttf.sqlite_disk import read_only
+from otel_ttf.sqlite_disk import read_only, trouble
 from otel_ttf.store.base import StoreRefused
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, Identity, identity
 from otel_ttf.store.salvage import Progress, Salvaged, salvage
@@ -108,9 +108,9 @@ def _ready(source: Path, made: Path) -> Identity:
     except sqlite3.Error as error:
         if is_damage(error):
             raise CannotMend(
-                f"{source} is damaged, too ({error}): take an older copy, or use `otel-ttf salvage`"
+                f"{source} is damaged, too ({trouble(error)}): take an older copy, or use `otel-ttf salvage`"
             ) from None
-        raise CannotMend(f"{source} cannot be read as a store.db of otel_ttf: {error}") from None
+        raise CannotMend(f"{source} cannot be read as a store.db of otel_ttf: {trouble(error)}") from None
     except (SchemaRefused, StoreRefused) as error:
         raise CannotMend(str(error)) from None
     return found
@@ -191,7 +191,7 @@ def salvage_store(
     except StoreRefused as error:
         raise CannotMend(str(error)) from None
     except (OSError, sqlite3.Error) as error:
-        raise CannotMend(f"{path}: {error}: make room on that disk, or restore a copy") from None
+        raise CannotMend(f"{path}: {trouble(error)}: make room on that disk, or restore a copy") from None
 
 
 def _forget_unknown(store: SqliteStore) -> int:

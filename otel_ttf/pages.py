@@ -15,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from otel_ttf.sqlite_disk import RowDamaged, not_utf8
+
 Value = int | float | str | bytes | None
 Row = tuple[int | None, list[Value]]  # rowid (None: a table without), columns
 
@@ -36,7 +38,11 @@ class Damaged(Exception):
 def is_damage(error: BaseException | None) -> bool:
     """Whether it is the file's content that SQLite complains about, not the disk or another program."""
     name = getattr(error, "sqlite_errorname", None) or ""
-    return isinstance(error, sqlite3.Error) and name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+    return isinstance(error, sqlite3.Error) and (
+        name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+        or isinstance(error, RowDamaged)
+        or not_utf8(error) is not None
+    )
 
 
 class Frame(NamedTuple):

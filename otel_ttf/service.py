@@ -441,7 +441,7 @@ def _check_subjects(book: Path, names: Sequence[str], *, left: bool) -> None:
             )
         remember(book, "subject attributes", json.dumps(names))
     except sqlite3.Error as error:
-        raise CannotStart(f"{book}: {error}") from None
+        raise CannotStart(f"{book}: {trouble(error)}") from None
 
 
 def _name_once(telemetry: Telemetry) -> Callable[[str], None]:

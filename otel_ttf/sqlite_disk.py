@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,18 @@ TROUBLES = {
     "SQLITE_CORRUPT": ("the file is damaged", ""),
     "SQLITE_NOTADB": ("the file is no SQLite database", ""),
 }
+# What the sqlite3 module says of bytes that changed in a text; then comes the text.
+_NOT_UTF8 = re.compile(r"Could not decode to UTF-8 column '(\w*)'")
+
+
+class RowDamaged(sqlite3.DatabaseError):
+    """SQLite gives a row, but nothing of ours wrote it so: as damaged as a page.
+
+    The message says which row it is, and no value.
+    """
+
+    def __init__(self, table: str, row: object) -> None:
+        super().__init__(f"row {row} of table {table} cannot be read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +91,25 @@ def check_writable(db: sqlite3.Connection) -> None:
         db.execute("ROLLBACK")
 
 
-def trouble(error: sqlite3.Error | OSError) -> str:
+def trouble(error: BaseException | None) -> str:
     """What went wrong, for operators."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
+    if isinstance(error, RowDamaged):
+        return str(error)
+    if column := not_utf8(error):
+        return f"a text in column {column} is damaged, it is no UTF-8"
     told, _ = _known(error)
     name = getattr(error, "sqlite_errorname", "")
-    return f"{told} ({name})" if name and told else str(error)
+    if not name:  # the sqlite3 module's own words may quote what is stored
+        return f"it cannot be read or written ({type(error).__name__})"
+    return f"{told} ({name})" if told else str(error)
+
+
+def not_utf8(error: BaseException | None) -> str | None:
+    """The column in which a text is no UTF-8, if that is what is wrong."""
+    found = _NOT_UTF8.match(str(error)) if isinstance(error, sqlite3.OperationalError) else None
+    return found and (found[1] or "?")
 
 
 def remedy(error: sqlite3.Error | OSError, other: str) -> str:
@@ -92,6 +117,6 @@ def remedy(error: sqlite3.Error | OSError, other: str) -> str:
     return other if isinstance(error, OSError) else _known(error)[1] or other
 
 
-def _known(error: sqlite3.Error) -> tuple[str, str]:
+def _known(error: BaseException | None) -> tuple[str, str]:
     name = getattr(error, "sqlite_errorname", "")
     return next((known for prefix, known in TROUBLES.items() if name.startswith(prefix)), ("", ""))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from otel_ttf.pages import unseen_damage
 from otel_ttf.remembered import remember, remembered
-from otel_ttf.sqlite_disk import read_only
+from otel_ttf.sqlite_disk import RowDamaged, read_only, trouble
 from otel_ttf.store.base import StoreDamaged, StoreRefused
 from otel_ttf.store.sqlite import SqliteStore, why_refused
 from otel_ttf.swap import finish
@@ -58,10 +58,12 @@ def open_store(path: Path, book: Path, log_id: str, *, followed: bool) -> Sqlite
             _check(path, known, log_id)
         return make_store(path, book)
     except StoreDamaged as error:
-        raise lost(path, f"is damaged ({error.__cause__})") from None
+        raise lost(path, f"is damaged ({trouble(error.__cause__)})") from None
     except sqlite3.Error as error:
         why = why_refused(path, error)
-        raise (lost(path, f"is damaged ({error})") if isinstance(why, StoreDamaged) else why) from None
+        raise (
+            lost(path, f"is damaged ({trouble(error)})") if isinstance(why, StoreDamaged) else why
+        ) from None
     except OSError as error:
         raise StoreRefused(f"{path}: {error.strerror}") from None
 
@@ -94,6 +96,8 @@ def identity(path: Path) -> Identity:
         row = db.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
         cursors: dict[str, dict[str, int]] = {}
         for consumer, log_id, position in db.execute("SELECT consumer, log_id, position FROM cursor"):
+            if type(position) is not int:
+                raise RowDamaged("cursor", consumer)
             cursors.setdefault(log_id, {})[consumer] = position
     return Identity(row[0] if row else None, cursors)
 

@@ -19,7 +19,17 @@ from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, remedy, trouble, 
 from otel_ttf.store.base import StoreDamaged, StoreRefused
 from otel_ttf.store.quarantine import Quarantine
 from otel_ttf.store.sqlite_file import CHECKPOINT_PAGES, connect
-from otel_ttf.store.sqlite_rows import Definition, Kept, kept_from, subject_hash, to_json
+from otel_ttf.store.sqlite_rows import (
+    Definition,
+    Kept,
+    definition_from,
+    kept_from,
+    reading,
+    subject_hash,
+    to_json,
+    unpack_counts,
+    unpack_names,
+)
 from otel_ttf.store.tasks import Tasks
 from otel_ttf.swap import copy_database, draft, put
 from otel_ttf.units import DAY
@@ -68,7 +78,7 @@ def why_refused(path: Path, error: sqlite3.Error) -> StoreRefused:
     """Why a file cannot be opened as a store, and what to do."""
     # SQLITE_ERROR: our statements fit our schema, so it is not ours any more.
     if is_damage(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR":
-        return StoreDamaged(f"{path}: cannot be opened as a store, it is damaged: {error}")
+        return StoreDamaged(f"{path}: cannot be opened as a store, it is damaged: {trouble(error)}")
     return StoreRefused(
         f"{path}: cannot be opened as a store: {trouble(error)}: {remedy(error, 'put it back from a copy')}"
     )
@@ -94,6 +104,7 @@ class SqliteStore:
                 self.db.execute(
                     f"SELECT * FROM {name} LIMIT 1"
                 ).fetchone()  # it is there, its first pages whole
+            self.definitions()
             self._node = path.stat().st_ino
         except SchemaRefused as refused:
             self.db.close()
@@ -201,10 +212,7 @@ class SqliteStore:
             " recounting, carrying FROM definition WHERE ? IS NULL OR journey = ? ORDER BY id",
             (journey, journey),
         )
-        return [
-            Definition(r[0], r[1], r[2], json.loads(r[3]), r[4], r[5], r[6], bool(r[7]), r[8], r[9], r[10])
-            for r in rows
-        ]
+        return [definition_from(row) for row in rows]
 
     def add_definition(self, journey: Journey, now: int, complete_since: int | None) -> None:
         self.db.execute(
@@ -405,7 +413,9 @@ class SqliteStore:
                 (self.writer, metric, labels),
             ).fetchone()
             if row:
-                counts = [a + b for a, b in zip(json.loads(row[0]), counts, strict=True)]
+                with reading("histogram", metric):
+                    known = unpack_counts(row[0], len(counts))
+                counts = [a + b for a, b in zip(known, counts, strict=True)]
                 total += row[1]
             self.db.execute(
                 "REPLACE INTO histogram VALUES (?, ?, ?, ?, ?)",
@@ -550,7 +560,8 @@ class SqliteStore:
 
     def _matched(self, kind: str, name: str) -> set[str] | None:
         row = self.db.execute("SELECT matched FROM seen WHERE kind = ? AND name = ?", (kind, name)).fetchone()
-        return set(json.loads(row[0])) if row else None
+        with reading("seen", kind):
+            return unpack_names(row[0]) if row else None
 
     # Room.
 

@@ -17,6 +17,7 @@ from otel_ttf.journey.labels import LABEL_VALUES, OTHER, label_name
 from otel_ttf.journey.rollup import overdue_cells, scalars
 from otel_ttf.journey.state import UNSET, State
 from otel_ttf.journey.times import unpack_times
+from otel_ttf.sqlite_disk import trouble
 from otel_ttf.store.base import (
     MINUTE_BOUNDS,
     SCORE_BOUNDS,
@@ -53,7 +54,7 @@ def _told(method: Callable[Question, Answer]) -> Callable[Question, Answer]:
         try:
             return method(*arguments, **named)
         except sqlite3.DatabaseError as error:
-            raise StoreUnreadable(f"store.db cannot be read: {error}: see /ready") from error
+            raise StoreUnreadable(f"store.db cannot be read: {trouble(error)}: see /ready") from error
 
     return asked
 

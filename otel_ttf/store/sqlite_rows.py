@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
+from otel_ttf.journey.definition import carried
 from otel_ttf.journey.state import State
 from otel_ttf.journey.times import unpack_times
+from otel_ttf.sqlite_disk import RowDamaged
 
 # One encoder: `json.dumps` with options makes a new one for every call.
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -82,12 +87,94 @@ def touch_pieces(names: Iterable[str], values: Iterable[str | None]) -> list[str
 def unpack_segments(names: Iterable[str], text: str) -> tuple[tuple[int, str] | None, ...]:
     if text == "{}":
         return tuple(None for _ in names)
-    known = json.loads(text)
-    return tuple(tuple(known[name]) if name in known else None for name in names)
+    known = unpack_touches(text)
+    return tuple(known.get(name) for name in names)
+
+
+# What functions that read a column raise where nothing of ours wrote it.
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error)
+
+
+def unpack_touches(text: str) -> dict[str, tuple[int, str]]:
+    """The opposite of pack_touches."""
+    touches: dict[str, tuple[int, str]] = {}
+    for name, (time, value) in _object(text).items():
+        if type(time) is not int or type(value) is not str:
+            raise ValueError
+        touches[name] = time, value
+    return touches
+
+
+def unpack_texts(text: str) -> dict[str, str | None]:
+    """name -> value: segments of a transition or a combination, labels."""
+    values = _object(text)
+    if not all(value is None or type(value) is str for value in values.values()):
+        raise ValueError
+    return values
+
+
+def unpack_counts(text: str, size: int | None = None) -> list[int]:
+    """Of a histogram of so many buckets."""
+    counts = _list(text)
+    if not all(type(count) is int for count in counts) or len(counts) != (size or len(counts)):
+        raise ValueError
+    return counts
+
+
+def unpack_names(text: str) -> set[str]:
+    """What a name matched."""
+    names = _list(text)
+    if not all(type(name) is str for name in names):
+        raise ValueError
+    return set(names)
+
+
+def unpack_canonical(text: str) -> dict[str, object]:
+    """journey.definition.canonical"""
+    canonical = _object(text)
+    if carried(canonical, canonical) is None or type(canonical["key"]) is not list:
+        raise ValueError
+    return canonical
+
+
+def _object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if type(found) is not dict:
+        raise ValueError
+    return found
+
+
+def _list(text: str) -> list[Any]:
+    found = json.loads(text)
+    if type(found) is not list:
+        raise ValueError
+    return found
+
+
+@contextmanager
+def reading(table: str, row: object) -> Iterator[None]:
+    """What cannot be unpacked is RowDamaged: a defect of neither a record nor ours."""
+    try:
+        yield
+    except UNREADABLE:
+        raise RowDamaged(table, row) from None  # an error's own words may quote the value
+
+
+def definition_from(row: tuple[Any, ...]) -> Definition:
+    """All columns of the `definition` table in the order of Definition. Raises RowDamaged."""
+    with reading("definition", row[0]):
+        canonical = unpack_canonical(row[3])
+    return Definition(row[0], row[1], row[2], canonical, row[4], row[5], row[6], bool(row[7]), *row[8:11])
 
 
 def kept_from(row: tuple[object, ...], segments: Sequence[str]) -> Kept:
-    """id, subject, reached, segments, told, recorded, epoch, state, day, combo of the `journey` table."""
+    """id, subject, reached, segments, told, recorded, epoch, state, day, combo of the `journey` table.
+
+    Raises RowDamaged.
+    """
     id_, subject, reached, touched, told, recorded, epoch, stage, day, combo = row
-    state = State(unpack_times(reached), unpack_segments(segments, touched))  # type: ignore[arg-type]
+    try:
+        state = State(unpack_times(reached), unpack_segments(segments, touched))  # type: ignore[arg-type]
+    except UNREADABLE:
+        raise RowDamaged("journey", id_) from None
     return Kept(id_, subject, state, told, recorded, epoch, stage, day, combo)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from otel_ttf.migrate import transaction
-from otel_ttf.store.sqlite_rows import to_json
+from otel_ttf.store.sqlite_rows import reading, to_json
 
 Kind = Literal["retry", "drop", "recompute"]
 
@@ -45,7 +45,10 @@ class Tasks:
         row = self._db.execute(
             "SELECT id, kind, what FROM task WHERE answer IS NULL ORDER BY id LIMIT 1"
         ).fetchone()
-        return None if row is None else Task(row[0], row[1], json.loads(row[2]))
+        if row is None:
+            return None
+        with reading("task", row[0]):
+            return Task(row[0], row[1], json.loads(row[2]))
 
     def answer(self, id_: int, answer: object) -> None:
         """It is done. In the transaction that did it."""

@@ -15,7 +15,7 @@ from otel_ttf.journey.rollup import add, pack, unpack
 from otel_ttf.journey.transitions import Transition
 from otel_ttf.store.base import MINUTE_BOUNDS, SCORE_BOUNDS, UNKNOWN
 from otel_ttf.store.sqlite import SqliteStore
-from otel_ttf.store.sqlite_rows import to_json
+from otel_ttf.store.sqlite_rows import reading, to_json
 from otel_ttf.units import MINUTE
 
 MILLION = 1_000_000
@@ -92,7 +92,8 @@ class Counts:
         cells = self._cells.get(place)
         if cells is None:
             packed = self.store.cells(place)
-            cells = self._cells[place] = unpack(packed) if packed else {}
+            with reading("rollup", place):
+                cells = self._cells[place] = unpack(packed) if packed else {}
         else:
             self._cells.move_to_end(place)
         self._dirty.add(place)

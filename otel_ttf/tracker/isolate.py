@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from otel_ttf.log.base import Row
 from otel_ttf.otlp.cut import halves as cut_in_two
 from otel_ttf.otlp.events import Extract, Rules, extract
+from otel_ttf.pages import is_damage
 from otel_ttf.store.quarantine import DeadLetter
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower
@@ -42,6 +43,7 @@ def of_the_machine(error: Exception) -> bool:
     return (
         isinstance(error, OSError | MemoryError | sqlite3.OperationalError | sqlite3.InternalError)
         or type(error) is sqlite3.DatabaseError
+        or is_damage(error)
     )
 
 

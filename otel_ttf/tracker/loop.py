@@ -75,6 +75,9 @@ class Tracker:
         self._isolation = Isolation(follower, rules, event_log.log_id, self._out_of_time)
         self._errands = Errands(follower, rules)
         self._failures = 0
+        # Whether the step has come to what is beside rows; when that is tried again after it failed (time.monotonic).
+        self._beside = False
+        self._beside_next = 0.0
         self._on_quarantine = on_quarantine
         self._log = event_log
         self._store = store
@@ -148,7 +151,8 @@ class Tracker:
                 self._follower.undo()
                 return
             if attempt.failed is None:
-                pause, self.failing = 0.1, None
+                if self._beside:
+                    pause, self.failing = 0.1, None
             elif is_damage(attempt.failed) or isinstance(attempt.failed, StoreLost):
                 self._give_up(attempt.failed)
                 return
@@ -161,10 +165,17 @@ class Tracker:
                     self._recover()
                     if isinstance(attempt.failed, sqlite3.Error):
                         self.upkeep.failed()
-                self._stop.wait(pause)
+                if self._beside:
+                    self._beside_next = time.monotonic() + pause
+                else:
+                    self._stop.wait(pause)
                 pause = min(pause * 2, 5.0)
             if self._stop.is_set() and (not worked or self._out_of_time()):
                 return
+
+    def _resting(self) -> bool:
+        """Whether what is no row has failed a moment ago."""
+        return time.monotonic() < self._beside_next
 
     def _out_of_time(self) -> bool:
         return time.monotonic() > self._deadline
@@ -174,7 +185,9 @@ class Tracker:
         with _Attempt():
             self._follower.undo()
         self.failing = str(
-            error if isinstance(error, StoreLost) else lost(self._store.path, f"is damaged ({error})")
+            error
+            if isinstance(error, StoreLost)
+            else lost(self._store.path, f"is damaged ({trouble(error)})")
         )
         log.error("the tracker has ended", reason=self.failing)
 
@@ -203,6 +216,7 @@ class Tracker:
 
     def _step(self) -> bool:
         """A little of all there is to do, each in a transaction of its own; False: there was nothing."""
+        self._beside = False
         if self._store.moved():
             self._store.write_again(self._clock.now())
             raise StoreLost(
@@ -217,17 +231,18 @@ class Tracker:
         if self._stop.is_set():
             # Senders were promised their rows; everything else goes on after the next start.
             return bool(rows)
-        worked = any(
-            [
-                trimming,
-                self._task(),
-                self._jobs(),
-                self._sweep(),
-                self._tidy(),
-                self.upkeep.clean(),
-                self.upkeep.shrink(),
-            ]
-        )
+        worked = trimming
+        if not self._resting():
+            self._beside = True
+            chores = (
+                self._task,
+                self._jobs,
+                self._sweep,
+                self._tidy,
+                self.upkeep.clean,
+                self.upkeep.shrink,
+            )
+            worked = any([trimming, *(chore() for chore in chores)])
         if not rows and not worked:
             self._log.wait(self._position, 0.25)
         # Not where more waits already, nor beside other work, which gives rows the time to gather.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 
+import pytest
 from machine import Machine, until
 from world import RULES, START
 
@@ -145,3 +146,73 @@ class TestOverdue:
         machine.manual.advance(25 * MINUTE)
         machine.steady.now += 6 * SECOND
         await until(lambda: self._overdue(machine) == 1)
+
+
+class TestDamagedRows:
+    @pytest.mark.parametrize(
+        ("harm", "said"),
+        [
+            pytest.param(
+                "UPDATE journey SET segments = CAST(CAST('{\"plan\":[1,\"pr' AS BLOB) || x'ff' AS TEXT)",
+                "a text in column segments is damaged",
+                id="no UTF-8",
+            ),
+            pytest.param(
+                "UPDATE journey SET segments = '{\"plan\":[1'", "row 1 of table journey", id="no JSON"
+            ),
+            pytest.param(
+                "UPDATE journey SET segments = '{\"plan\":7}'", "row 1 of table journey", id="other JSON"
+            ),
+            pytest.param(
+                "UPDATE journey SET reached = substr(reached, 2)", "row 1 of table journey", id="times"
+            ),
+            pytest.param("UPDATE rollup SET cells = x'00'", "of table rollup", id="figures"),
+            pytest.param(
+                "UPDATE histogram SET counts = '[0,'",
+                "row ttf_stage_minutes of table histogram",
+                id="buckets",
+            ),
+            pytest.param("UPDATE seen SET matched = '7'", "row event of table seen", id="names"),
+        ],
+    )
+    async def test_a_row_nobody_wrote_so_is_damage_and_blames_no_record(
+        self, machine: Machine, harm: str, said: str
+    ) -> None:
+        machine.start()
+        await machine.taken(await machine.send(("a", "ada", 0, {"plan": "pro"}), ("b", "ada", 1, {})))
+        await machine.stop()
+        machine.world.store.db.execute(harm)
+        machine.world.follower.counts.forget()  # as after a start
+        tracker = machine.start()
+        await machine.send(("c", "ada", 2, {}), ("a", "ben", 0, {"plan": "pro"}), ("b", "ben", 1, {}))
+        await until(lambda: tracker.failing is not None)
+        await machine.stop()
+        assert tracker.failing is not None
+        assert "is damaged" in tracker.failing
+        assert said in tracker.failing
+        assert "otel-ttf salvage" in tracker.failing
+        assert "plan" not in tracker.failing
+        assert tracker.set_aside == 0
+        assert tracker.position == 1
+
+    async def test_a_sweep_that_fails_delays_no_rows(
+        self, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tries = 0
+
+        def sweep(*_: object, **__: object) -> bool:
+            nonlocal tries
+            tries += 1
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(machine.world.follower, "sweep", sweep)
+        tracker = machine.start()
+        # Its pauses double: were rows to wait for them, the ninth would come after 25 s, and `taken` gives up.
+        for user in range(200):
+            await machine.taken(await machine.send(("a", f"user-{user}", 0, {})))
+        assert tries < 20
+        assert tracker.failing is not None
+        assert "ZeroDivisionError" in tracker.failing
+        monkeypatch.undo()
+        await until(lambda: tracker.failing is None)
+        machine.once(200)
