@@ -28,13 +28,28 @@ from otel_ttf.log.sqlite_file import LOST, Stored, opened
 from otel_ttf.mending import log_state
 from otel_ttf.pages import PageFile
 from otel_ttf.remembered import remembered
-from otel_ttf.sqlite_disk import read_only
+from otel_ttf.sqlite_disk import read_only, trouble
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, identity
+from otel_ttf.store.salvage import Table
+from otel_ttf.store.sqlite import tables
 from otel_ttf.store.sqlite_rows import unpack_segments
 from otel_ttf.tracker.derived import EXPIRED_STATE
 from otel_ttf.tracker.loop import CONSUMER
 from otel_ttf.tracker.writes import with_level
 
+# Tables without a rowid: what names a row of theirs and is nobody's data.
+NAMED = {
+    "rollup": "definition || ', ' || day || ', ' || combo",
+    "counter": "metric",
+    "histogram": "metric",
+    "seen": "kind",
+    "label": "journey",
+    "cursor": "consumer",
+    "key_seen": "purpose",
+    "meta": "name",
+    "excluded": "since",
+}
+_NO_TEXT = object()
 AT_MOST = 20  # sentences of one check
 EVERY = 1000  # rows between reports of progress
 
@@ -97,6 +112,7 @@ def checks(directory: Directory) -> list[tuple[str, Callable[[Progress], Said]]]
     found += [
         ("log.db: each request, and that none is missing", lambda progress: _requests(directory, progress)),
         ("how far the log was followed", lambda _: _cursors(directory)),
+        ("store.db: each row", lambda progress: _rows(directory, progress)),
         ("store.db: what points at what", lambda _: _references(directory)),
         ("store.db: counters against transitions", lambda _: _counters(directory)),
         ("store.db: figures against journeys", lambda progress: _figures(directory, progress)),
@@ -119,8 +135,8 @@ def said(check: Callable[[Progress], Said], progress: Progress) -> list[str]:
             if len(found) == AT_MOST:
                 return [*found, "and more"]
             found.append(sentence)
-    except (sqlite3.Error, OSError, ValueError) as error:
-        found.append(f"cannot be read: {error}")
+    except Exception as error:  # noqa: BLE001 - damage may look like anything
+        found.append(f"cannot be read: {trouble(error)}")
     return found
 
 
@@ -198,6 +214,31 @@ def _cursors(directory: Directory) -> Said:
         yield f"requests at positions {position + 1} to {before.gone} are gone before they were followed"
     elif position > after.end:
         yield f"expected the log to reach position {position}, to which it was followed, found its end at {after.end}"
+
+
+def _rows(directory: Directory, progress: Progress) -> Said:
+    """That every value is one that we could have written there."""
+    known = {name for name in tables() if not name.startswith("sqlite_")}
+    with _reading(directory.store) as db:
+        db.text_factory = _text
+        found = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+        for name in [name for (name,) in found if name in known]:
+            table = Table(db, name)
+            (total,) = db.execute(f"SELECT count(*) FROM {name}").fetchone()
+            rows = db.execute(f"SELECT {NAMED.get(name, 'rowid')}, {','.join(table.names)} FROM {name}")
+            for done, (row, *values) in enumerate(rows):
+                if not done % EVERY:
+                    progress(done, total)
+                if column := table.unreadable(values):
+                    yield f"row {row} of table {name}: what stands in column {column} cannot be read"
+
+
+def _text(data: bytes) -> object:
+    """Bytes that are no UTF-8 are of no type that a column may have."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _NO_TEXT
 
 
 def _references(directory: Directory) -> Said:

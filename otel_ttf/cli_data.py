@@ -146,9 +146,9 @@ def salvage(sources: Sources, data_dir: Path) -> None:
 def check_data(sources: Sources, data_dir: Path) -> None:
     """Check a data directory thoroughly, and change nothing.
 
-    Every page and index, every request of the log, how far it was followed, what points at what, counters against
-    transitions, figures against journeys. A server may run meanwhile; its write-ahead logs grow as long as this
-    takes, some minutes for some GB. Exit code 0: all is fine; 1: something is wrong.
+    Every page and index, every request of the log, every row of the store, how far it was followed, what points at
+    what, counters against transitions, figures against journeys. A server may run meanwhile; its write-ahead logs
+    grow as long as this takes, some minutes for some GB. Exit code 0: all is fine; 1: something is wrong.
 
     \b
     Examples:

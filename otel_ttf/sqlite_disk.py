@@ -102,7 +102,7 @@ def trouble(error: BaseException | None) -> str:
     told, _ = _known(error)
     name = getattr(error, "sqlite_errorname", "")
     if not name:  # the sqlite3 module's own words may quote what is stored
-        return f"it cannot be read or written ({type(error).__name__})"
+        return type(error).__name__
     return f"{told} ({name})" if told else str(error)
 
 

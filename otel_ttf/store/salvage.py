@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 from collections import Counter
@@ -16,6 +15,7 @@ from otel_ttf.pages import PageFile, Value
 from otel_ttf.pii.pseudonym import is_token
 from otel_ttf.store.opening import PAGE_SIZE
 from otel_ttf.store.sqlite import SCHEMA
+from otel_ttf.store.sqlite_rows import READERS, UNREADABLE
 
 PROGRESS_EVERY = 256  # pages
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -24,18 +24,6 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "TEXT": (str,),
     "BLOB": (bytes,),
 }
-# Columns that hold JSON, and those whose length is a multiple: a byte that changed there breaks what reads them.
-_JSON = {
-    "definition": ("canonical",),
-    "journey": ("segments",),
-    "transition": ("segments", "closed", "changed"),
-    "combo": ("segments",),
-    "counter": ("labels",),
-    "histogram": ("labels", "counts"),
-    "seen": ("matched",),
-    "task": ("what",),
-}
-_MULTIPLES = {("journey", "reached"): 8, ("rollup", "cells"): 12, ("transition", "id"): 16}
 
 Progress = Callable[[int, int], object]  # pages done, and of how many
 
@@ -52,8 +40,8 @@ class Salvaged:
     harmed: set[str] = field(default_factory=set)
 
 
-class _Table:
-    """How a table's rows stand in its pages, and how they are written."""
+class Table:
+    """How a table's rows stand in its pages, and how they are written. names: of columns, as they stand there."""
 
     def __init__(self, db: sqlite3.Connection, name: str) -> None:
         columns = [
@@ -63,13 +51,12 @@ class _Table:
         if self.keyed:  # the primary key stands first
             columns.sort(key=lambda column: column[4] or math.inf)
         self.name = name
-        self.names = [column[0] for column in columns]
+        self.names: list[str] = [column[0] for column in columns]
         self.types = [_TYPES[column[1]] for column in columns]
         self.needed = [bool(column[2]) for column in columns]
         self.id = next((i for i, column in enumerate(columns) if column[4] and not self.keyed), None)
         self.subject = self.names.index("subject") if "subject" in self.names else None
-        self.json = [self.names.index(column) for column in _JSON.get(name, ())]
-        self.multiples = [(self.names.index(c), n) for (table, c), n in _MULTIPLES.items() if table == name]
+        self.readers = [(self.names.index(column), read) for column, read in READERS.get(name, {}).items()]
 
     def insert(self, width: int) -> str:
         return f"INSERT OR IGNORE INTO {self.name} ({','.join(self.names[:width])}) VALUES ({','.join('?' * width)})"
@@ -82,21 +69,23 @@ class _Table:
             if values[self.id] is not None:
                 return None
             values[self.id] = rowid
-        for value, types, needed in zip(values, self.types, self.needed, strict=False):
+        return values if self.unreadable(values) is None else None
+
+    def unreadable(self, values: Sequence[object]) -> str | None:
+        """The first column of a row in which nothing of ours wrote what stands there."""
+        for place, (value, types, needed) in enumerate(zip(values, self.types, self.needed, strict=False)):
             if not isinstance(value, types) and (needed or value is not None):
-                return None
+                return self.names[place]
         if self.subject is not None:
             subject = values[self.subject] if self.subject < len(values) else None
             if isinstance(subject, str) and not is_token(subject):
-                return None
-        try:
-            for place in self.json:
-                json.loads(values[place])  # type: ignore[arg-type]
-            if any(len(values[place]) % number for place, number in self.multiples):  # type: ignore[arg-type]
-                return None
-        except (ValueError, IndexError):
-            return None
-        return values
+                return self.names[self.subject]
+        for place, read in self.readers:
+            try:
+                read(values[place])
+            except (*UNREADABLE, IndexError):
+                return self.names[place]
+        return None
 
 
 def salvage(path: Path, target: Path, progress: Progress = lambda _, __: None) -> Salvaged:
@@ -118,7 +107,7 @@ def salvage(path: Path, target: Path, progress: Progress = lambda _, __: None) -
             db.execute("SELECT name, rootpage FROM sqlite_master WHERE type = 'table'").fetchall()
         )
         # SQLite's own table of last ids follows from the rows.
-        tables = {name: _Table(db, name) for name in usual if not name.startswith("sqlite_")}
+        tables = {name: Table(db, name) for name in usual if not name.startswith("sqlite_")}
         owners, bad = file.owners(file.roots(usual))
         db.execute("BEGIN")
         for done, (number, name) in enumerate(owners.items()):
@@ -135,7 +124,7 @@ def salvage(path: Path, target: Path, progress: Progress = lambda _, __: None) -
 
 
 def _copy(
-    db: sqlite3.Connection, file: PageFile, number: int, table: _Table, found: Salvaged, bad: set[int]
+    db: sqlite3.Connection, file: PageFile, number: int, table: Table, found: Salvaged, bad: set[int]
 ) -> None:
     by_width: dict[int, list[Sequence[Value]]] = {}
     for rowid, values in file.rows(number, bad=bad.add):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from otel_ttf.journey.definition import carried
+from otel_ttf.journey.rollup import unpack
 from otel_ttf.journey.state import State
 from otel_ttf.journey.times import unpack_times
 from otel_ttf.sqlite_disk import RowDamaged
+from otel_ttf.store.base import MINUTE_BOUNDS, SCORE_BOUNDS
 
 # One encoder: `json.dumps` with options makes a new one for every call.
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -121,6 +123,44 @@ def unpack_counts(text: str, size: int | None = None) -> list[int]:
     return counts
 
 
+def _unpack_buckets(text: str) -> list[int]:
+    counts = unpack_counts(text)
+    if len(counts) not in (len(MINUTE_BOUNDS) + 1, len(SCORE_BOUNDS) + 1):
+        raise ValueError
+    return counts
+
+
+def _unpack_labels(text: str) -> dict[str, str | None]:
+    labels = unpack_texts(text)
+    if not all(labels.values()) or "journey" not in labels:
+        raise ValueError
+    return labels
+
+
+def _unpack_closed(text: str) -> list[tuple[str, int]]:
+    closed = [(stage, took) for stage, took in _list(text)]
+    if not all(type(stage) is str and type(took) is int for stage, took in closed):
+        raise ValueError
+    return closed
+
+
+def _unpack_changed(text: str) -> list[tuple[str, object, object]]:
+    changed = [(what, old, new) for what, old, new in _list(text)]
+    if not all(type(what) is str for what, _, _ in changed):
+        raise ValueError
+    return changed
+
+
+def _unpack_key(text: str) -> list[Any]:
+    return _list(text) if text else []
+
+
+def _unpack_id(digest: bytes) -> bytes:
+    if len(digest) != 16:
+        raise ValueError
+    return digest
+
+
 def unpack_names(text: str) -> set[str]:
     """What a name matched."""
     names = _list(text)
@@ -149,6 +189,26 @@ def _list(text: str) -> list[Any]:
     if type(found) is not list:
         raise ValueError
     return found
+
+
+# Columns whose bytes mean more than their type says: table -> column -> what reads it.
+READERS: Mapping[str, Mapping[str, Callable[[Any], object]]] = {
+    "definition": {"canonical": unpack_canonical},
+    "journey": {"key": _unpack_key, "reached": unpack_times, "segments": unpack_touches},
+    "transition": {
+        "id": _unpack_id,
+        "key": _unpack_key,
+        "segments": unpack_texts,
+        "closed": _unpack_closed,
+        "changed": _unpack_changed,
+    },
+    "combo": {"segments": unpack_texts},
+    "rollup": {"cells": unpack},
+    "counter": {"labels": _unpack_labels},
+    "histogram": {"labels": _unpack_labels, "counts": _unpack_buckets},
+    "seen": {"matched": unpack_names},
+    "task": {"what": _object},
+}
 
 
 @contextmanager

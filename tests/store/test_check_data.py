@@ -143,7 +143,7 @@ def page(name: str, number: int, size: int) -> Callable[[Path], None]:
         pytest.param(page("log.db", 4, 16384), "log.db: pages and indices:\n  ", id="page of the log"),
         pytest.param(
             lambda folder: (folder / "store.db").write_bytes(b"x" * 9999),
-            "file is not a database",
+            "the file is no SQLite database",
             id="garbage",
         ),
         pytest.param(lambda folder: (folder / "store.db").unlink(), "store.db is not there", id="no store"),
@@ -166,3 +166,34 @@ def test_a_server_that_runs_is_seen_by_its_lock(tmp_path):
         assert not running(tmp_path)
         fcntl.flock(held, fcntl.LOCK_EX)
         assert running(tmp_path)
+
+
+UNREADABLE = {
+    "times": ("journey", "reached = substr(reached, 2)"),
+    "touches of another shape": ("journey", "segments = '{\"plan\":7}'"),
+    "a list for touches": ("journey", "segments = '[]'"),
+    "text that is no UTF-8": ("journey", "segments = CAST(x'7b22ff22' AS TEXT)"),
+    "no token": ("journey", "subject = 'ada'"),
+    "cells": ("rollup", "cells = substr(cells, 2)"),
+    "labels without a journey": ("counter", "labels = '{}'"),
+    "definition": ("definition", "canonical = '{}'"),
+    "buckets": ("histogram", "counts = '7'"),
+    "cursor": ("cursor", "position = 'x'"),
+    "stages": ("transition", "closed = '[7]'"),
+    "corrections": ("transition", "changed = '[[1'"),
+    "names": ("seen", "matched = '{}'"),
+}
+
+
+@pytest.mark.parametrize(("table", "change"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_value_that_nobody_wrote_is_named_and_salvage_leaves_it_out(folder, table, change):
+    sql("store.db", f"UPDATE {table} SET {change}")(folder)
+    code, output = check(folder)
+    assert code == 1
+    assert f" of table {table}: what stands in column {change.split()[0]} cannot be read" in output
+
+    done = CliRunner().invoke(main, ["salvage", "--data-dir", str(folder)])
+    assert done.exit_code == 0, done.output
+    World(folder, JOURNEY).jobs(1000)
+    _, output = check(folder)
+    assert "store.db: each row: fine" in output
