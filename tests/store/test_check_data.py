@@ -197,3 +197,9 @@ def test_a_value_that_nobody_wrote_is_named_and_salvage_leaves_it_out(folder, ta
     World(folder, JOURNEY).jobs(1000)
     _, output = check(folder)
     assert "store.db: each row: fine" in output
+
+
+def test_a_store_that_was_salvaged_and_not_started_yet_is_fine(folder):
+    assert CliRunner().invoke(main, ["salvage", "--data-dir", str(folder)]).exit_code == 0
+    code, output = check(folder)
+    assert code == 0, output
