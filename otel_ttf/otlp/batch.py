@@ -16,7 +16,7 @@ from typing import Any, Literal
 from otel_ttf.otlp.events import Extract, Reading, Rules, Source, pack_ids
 from otel_ttf.otlp.leaving import keep
 from otel_ttf.otlp.mend import TOLD, mend
-from otel_ttf.otlp.wire import SHAPES, Malformed, Signal, contents, decode, decode_bounded
+from otel_ttf.otlp.wire import SHAPES, Malformed, Signal, Unread, contents, decode, decode_bounded
 from otel_ttf.pii.scanner import EVERYTHING, NAME, Scanner
 
 
@@ -67,7 +67,7 @@ class Batch:
     event_ids  place of a record -> REST event_id
     plain      the reference: everything is decoded and looked at, the scan is not believed
     gpc        the sender's browser said by header that nothing may be sold (Global Privacy Control)
-    as_it_is   what would have to be mended to be read is Malformed
+    as_it_is   what would have to be mended to be read is Unread
     left_out   records that are gone although nothing was wrong with them: see `drop`
     said       what Book.join returned, if it is to be on the disk before the sender gets its OK
     counts     what processors count, by metric and labels (telemetry.counted): told once the batch is in the log
@@ -126,9 +126,9 @@ class Batch:
         # Decoded as a whole to check it: UTF-8 and all that the shallow messages take as bytes.
         try:
             request = decode_bounded(self.signal, self.raw)
-        except Malformed:
+        except Malformed as error:
             if self._as_it_is:
-                raise
+                raise Unread(str(error)) from None
             mended = mend(self.signal, self.raw)
             self.raw, broken = mended.raw, mended.broken
             for number, what, count in mended.notes:

@@ -1,13 +1,15 @@
 """What becomes of a request that protobuf will not read, and of one with values that are nested too deeply.
 
 Records are looked at one by one. Bytes in a text that are no UTF-8 become U+FFFD, and the record says so; values
-beyond MAX_NESTING are cut; what cannot be read even then is rejected, and the other records are kept.
+beyond MAX_NESTING are cut; what cannot be read even then is rejected, and the other records are kept. Those that are
+sound cost what protobuf takes to read them; for the others there is a budget, beyond which they are rejected, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -17,6 +19,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from otel_ttf.otlp.wire import (
     BYTES,
+    HOLDING,
     MAX_DEPTH,
     MAX_NESTING,
     SHAPES,
@@ -34,6 +37,9 @@ from otel_ttf.otlp.wire import (
 
 REPAIRED = "ttf.utf8_repaired"
 MAX_BYTES = 4 << 20  # of a record that protobuf will not read: mending a larger one would take seconds
+# For a request, a second or two on one core. A step is a field that is looked at, or a KiB of it.
+MAX_STEPS = 1_000_000
+RECORD_STEPS = 20
 TOO_DEEP = "<too deep>"
 # What was done -> how its sender is told, with the number.
 TOLD = {
@@ -42,6 +48,9 @@ TOLD = {
 }
 _TOO_DEEP = AnyValue(string_value=TOO_DEEP).SerializeToString()
 _TRUE = KeyValue(key=REPAIRED, value=AnyValue(bool_value=True))
+_OVER = f"expected text in UTF-8, nested at most {MAX_NESTING} deep: more of this request is to be mended than can be"
+# Up to there what stands alone is read as it would be within a request.
+_SHORT, _FLAT = 1024, 20
 # Numbers of the fields that these stand in, the same in all signals.
 _RESOURCE, _SCOPE, _RECORD = (1, 1), (1, 2, 1), (1, 2, 2)
 
@@ -78,7 +87,7 @@ def mend(signal: Signal, raw: bytes) -> Mended:
             for place, data in enumerate(by_scope.records):
                 new = None if gone else mending.message(shape.record, data, _RECORD)
                 if new is None:
-                    broken[mending.number] = gone or _expected(shape.record, data)
+                    broken[mending.number] = gone or mending.expected(shape.record, data)
                     new = _NOTHING[signal]
                 if new is not data:
                     by_scope.records[place] = new
@@ -96,21 +105,26 @@ _NOTHING: Mapping[Signal, bytes] = {
 }
 
 
-def _expected(kind: type[Any], data: bytes) -> str:
-    within = (
-        f" of at most {MAX_BYTES} bytes, since not all of it can be read" if len(data) > MAX_BYTES else ""
-    )
-    return f"expected a {kind.DESCRIPTOR.name} in protobuf{within}"
-
-
 def mark(message: Any) -> None:
     """A record, resource or scope says of itself that text in it was mended."""
     attributes = message.metadata if message.DESCRIPTOR.name == "Metric" else message.attributes
     attributes.append(_TRUE)
 
 
+@cache
+def _marked(kind: type[Any]) -> bytes:
+    """What `mark` adds, encoded."""
+    message = kind()
+    mark(message)
+    return bytes(message.SerializeToString())
+
+
 class _NoRoom(Exception):
     """The nearest value around is nested too deeply."""
+
+
+class _Exhausted(Exception):
+    """No steps are left."""
 
 
 class _Mending:
@@ -121,6 +135,16 @@ class _Mending:
         self.number = 0
         self.notes: list[tuple[int, str, int]] = []
         self._texts = self._deep = 0
+        self._steps = MAX_STEPS
+
+    def expected(self, kind: type[Any], data: bytes) -> str:
+        """Why `message` has just returned None."""
+        if self._steps <= 0:
+            return _OVER
+        within = (
+            f" of at most {MAX_BYTES} bytes, since not all of it can be read" if len(data) > MAX_BYTES else ""
+        )
+        return f"expected a {kind.DESCRIPTOR.name} in protobuf{within}"
 
     def url(self, container: Any) -> None:
         new = self._text(container.schema_url)
@@ -134,7 +158,7 @@ class _Mending:
         new = self.message(kind, data, place)
         if new is None:
             del occurrences[:]
-            return _expected(kind, data)
+            return self.expected(kind, data)
         if new is not data:
             occurrences[:] = [new]
         return None
@@ -144,8 +168,11 @@ class _Mending:
 
         place  numbers of the fields that it stands in
         """
-        if self._reads(data, place, decode_bounded):
+        if self._sound(kind, data, place):
             return data
+        if self._steps <= 0:
+            return None
+        self._steps -= RECORD_STEPS
         reads = self._reads(data, place, decode)
         if len(data) > MAX_BYTES and not reads:
             return None
@@ -153,13 +180,14 @@ class _Mending:
             new = self._walk(layout(kind.DESCRIPTOR), data, 0, len(data), len(place), 0)
         except (Malformed, IndexError):
             new = None
+        except _Exhausted:
+            self._texts = self._deep = 0
+            return None
         if new is None:
             self._texts = self._deep = 0
             return data if reads else None
         if self._texts:
-            marked = kind()
-            mark(marked)
-            new += marked.SerializeToString()
+            new += _marked(kind)  # type: ignore[arg-type]
         self._note()
         return new if self._reads(new, place, decode) else None
 
@@ -168,6 +196,15 @@ class _Mending:
             if count:
                 self.notes.append((self.number, what, count))
         self._texts = self._deep = 0
+
+    def _sound(self, kind: type[Any], data: bytes, place: tuple[int, ...]) -> bool:
+        if len(data) >= _SHORT or len(data) - len(data.translate(None, HOLDING)) >= _FLAT:
+            return self._reads(data, place, decode_bounded)
+        try:
+            kind.FromString(data)
+        except DecodeError:
+            return False
+        return True
 
     def _reads(self, data: bytes, place: tuple[int, ...], read: Callable[[Signal, bytes], Any]) -> bool:
         # In a request: what stands in it may be nested less deeply than what stands alone.
@@ -191,13 +228,16 @@ class _Mending:
         """The mended bytes of a message that stands at a place; None: nothing is wrong with them.
 
         depth   how many messages it is within; nested: how many values
-        Raises Malformed or IndexError; _NoRoom: protobuf would not read it, so deep does it stand.
+        Raises Malformed or IndexError; _NoRoom: protobuf would not read it, so deep does it stand; _Exhausted.
         """
         if depth > MAX_DEPTH:
             raise _NoRoom
         parts: list[bytes] = []
         begin = copied = at
         for number, kind, start, stop in fields(data, at, end):
+            self._steps -= 1 + (stop - start >> 10)
+            if self._steps < 0:
+                raise _Exhausted
             below = plan.get(number) if kind == BYTES else None
             new = None
             if below is TEXT:

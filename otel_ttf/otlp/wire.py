@@ -41,6 +41,10 @@ class Malformed(ValueError):
     """The sender's mistake, for good. The text may be told to the peer: it never holds a value."""
 
 
+class Unread(Malformed):
+    """A request that would have to be mended to be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How a signal's requests are built.
@@ -168,7 +172,7 @@ def decode(signal: Signal, raw: bytes) -> Any:
 _AROUND = MAX_DEPTH - (4 + 2 * MAX_NESTING)
 _OPEN, _CLOSE = b"\x0b" * _AROUND, b"\x0c" * _AROUND
 # One of these bytes is in each value that holds others: tags of a list and of a map's value, however they are written.
-_HOLDING = b"\x2a\xaa\x12\x92"
+HOLDING = b"\x2a\xaa\x12\x92"
 _COUNTED = 1024  # bytes: up to there counting them takes less time than the groups do
 
 
@@ -209,7 +213,7 @@ _WRAPPER, _WAYS = _wrapper()
 def decode_bounded(signal: Signal, raw: bytes) -> Any:
     """The same. Raises Malformed also for values that may be nested deeper than MAX_NESTING: lists that are, and maps
     from two thirds of that on."""
-    if len(raw) < _COUNTED and len(raw) - len(raw.translate(None, _HOLDING)) < MAX_NESTING:
+    if len(raw) < _COUNTED and len(raw) - len(raw.translate(None, HOLDING)) < MAX_NESTING:
         return decode(signal, raw)
     tag, request = _WAYS[signal]
     try:

@@ -18,7 +18,7 @@ from otel_ttf.clock import Clock
 from otel_ttf.log.base import EventLog, LogRefused
 from otel_ttf.memory import give_back
 from otel_ttf.otlp.events import Rules
-from otel_ttf.otlp.wire import Malformed, Signal
+from otel_ttf.otlp.wire import Malformed, Signal, Unread
 from otel_ttf.pii.consent import Book, ConsentRefused
 from otel_ttf.pii.sealed import VaultUnavailable
 from otel_ttf.receivers.lane import JOINED, Answer, Lane, tell
@@ -164,10 +164,11 @@ class Intake:
         self._prepare = Preparation(pipeline, rules, clock)
         self._log = log
         # One thread each: two that work at once take the interpreter from each other, which costs a third more.
-        self._worker, self._giants, self._disk = (
-            ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("intake", "giants", "consent")
+        self._worker, self._mender, self._giants, self._disk = (
+            ThreadPoolExecutor(1, thread_name_prefix=name)
+            for name in ("intake", "mending", "giants", "consent")
         )
-        self._lanes: dict[tuple[Signal, bool, bool, int], Lane] = {}
+        self._lanes: dict[tuple[Signal, bool, bool, int, bool], Lane] = {}
         self._book = book
         self.telemetry = telemetry
         self.frame = Frame(telemetry)
@@ -204,8 +205,14 @@ class Intake:
                 self._giants_in_flight.hold(len(raw)) if len(raw) > GIANT else nullcontext(),
                 self.in_flight.hold(len(raw)),
             ):
-                lane = self._lane(signal, len(raw), trusted=trusted, gpc=gpc)
-                receipt = await lane.enter(Request(raw, event_ids, mended or {}))
+                request = Request(raw, event_ids, mended or {})
+                giant = len(raw) > GIANT
+                lane = self._lane(signal, len(raw), trusted=trusted, gpc=gpc, mend=giant)
+                receipt = await lane.enter(request)
+                if isinstance(receipt, Unread) and not giant:
+                    # In a lane and a thread apart, since it may take a second: those that are sound need not wait.
+                    lane = self._lane(signal, len(raw), trusted=trusted, gpc=gpc, mend=True)
+                    receipt = await lane.enter(request)
                 if isinstance(receipt, Exception):
                     if isinstance(receipt, _NotWritten):
                         way.refused.inc(receipt.records)
@@ -242,20 +249,20 @@ class Intake:
     def close(self) -> None:
         """Ends the worker threads; for when the receivers are stopped."""
         self._untidy()
-        for worker in (self._worker, self._giants, self._disk):
+        for worker in (self._worker, self._mender, self._giants, self._disk):
             worker.shutdown(wait=False, cancel_futures=True)
 
     def _untidy(self) -> None:
         for timer in self._tidying:
             timer.cancel()
 
-    def _lane(self, signal: Signal, size: int, *, trusted: bool, gpc: bool) -> Lane:
-        """Lanes by size, so that small requests need not wait for larger ones."""
+    def _lane(self, signal: Signal, size: int, *, trusted: bool, gpc: bool, mend: bool) -> Lane:
+        """Lanes by size, so that small requests need not wait for larger ones. mend: what cannot be read is mended."""
         rank = (size > INLINE) + (size > ALONE)
-        lane = self._lanes.get((signal, trusted, gpc, rank))
+        lane = self._lanes.get((signal, trusted, gpc, rank, mend))
         if lane is None:
-            work = partial(self._work, signal, trusted, gpc)
-            lane = self._lanes[signal, trusted, gpc, rank] = Lane(work, groups=GROUPS[rank])
+            work = partial(self._work, signal, trusted, gpc, mend)
+            lane = self._lanes[signal, trusted, gpc, rank, mend] = Lane(work, groups=GROUPS[rank])
         return lane
 
     async def _work(
@@ -263,11 +270,16 @@ class Intake:
         signal: Signal,
         trusted: bool,
         gpc: bool,
+        mend: bool,
         requests: Sequence[Request],
         answers: Sequence[Answer],
     ) -> None:
         size = sum(len(request.raw) for request in requests)
-        parts = await self.offload(size, self._prepare, signal, requests, trusted, gpc)
+        prepare = partial(self._prepare, signal, requests, trusted, gpc, mend)
+        if mend and size <= GIANT:
+            parts = await asyncio.get_running_loop().run_in_executor(self._mender, prepare)
+        else:
+            parts = await self.offload(size, prepare)
         if len(parts) == 1:
             await self._append(parts[0][0], answers)
         else:

@@ -81,9 +81,11 @@ class Preparation:
         self._clock = clock
 
     def __call__(
-        self, signal: Signal, requests: Sequence[Request], trusted: bool, gpc: bool = False
+        self, signal: Signal, requests: Sequence[Request], trusted: bool, gpc: bool = False, mend: bool = True
     ) -> list[Part]:
         """All that can be read as they came as one, and each of the others alone, with what is wrong with it.
+
+        mend  False: what would have to be mended, which may take a second, is Unread
 
         Whatever one of them brings about, be it an error of ours, is no business of the others.
         """
@@ -101,13 +103,18 @@ class Preparation:
                 parts.append((together, joined))
                 numbers = sorted(set(numbers) - set(joined))
         for number in numbers:
-            parts.append((self._alone(signal, requests[number], trusted=trusted, gpc=gpc), [number]))
+            alone = self._alone(signal, requests[number], trusted=trusted, gpc=gpc, mend=mend)
+            parts.append((alone, [number]))
         return parts
 
-    def _alone(self, signal: Signal, request: Request, *, trusted: bool, gpc: bool) -> Prepared | Exception:
+    def _alone(
+        self, signal: Signal, request: Request, *, trusted: bool, gpc: bool, mend: bool
+    ) -> Prepared | Exception:
         try:
             check(signal, request.raw)
-            batch = self._batch(signal, request.raw, request.event_ids, trusted=trusted, gpc=gpc)
+            batch = self._batch(
+                signal, request.raw, request.event_ids, trusted=trusted, gpc=gpc, as_it_is=not mend
+            )
             for what, count in request.mended.items():
                 batch.mended(0, what, count)
             batch = self._pipeline(batch)

@@ -30,6 +30,7 @@ MAX_EVENTS = 100_000
 MAX_CONTAINERS = 1_000_000
 MAX_COMMAS = 4_000_000
 MAX_ID_BYTES = 512
+MAX_HINTS = 10  # unknown fields of a request that are named, beside the one that may be meant
 
 _RESERVED = {
     "user.id": "the name is reserved; send it as the event's user_id",
@@ -54,6 +55,15 @@ _KINDS = {
 
 class _Rejected(ValueError):
     """One event cannot be taken; str() is the reason, without the values that were sent."""
+
+
+class _Unknown(_Rejected):
+    """A field that is none of ours."""
+
+    def reason(self, *, hinted: bool) -> str:
+        """hinted: with its name, and the one of ours that is like it."""
+        name = str(self)
+        return f"{_shown(name)}: unknown field{_suggested(name, FIELDS)}" if hinted else "an unknown field"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,7 @@ def build(body: bytes) -> Built:
     event_ids: dict[int, str] = {}
     rejected: dict[int, str] = {}
     mended: Counter[str] = Counter()
+    hints = 0
     for index, event in enumerate(_events(body)):
         record = records.add()
         done: Counter[str] = Counter()
@@ -93,6 +104,10 @@ def build(body: bytes) -> Built:
                 done = Counter(utf8=1)
                 event_id = _fill(record, _in_unicode(event), done)
                 mark(record)
+        except _Unknown as field:
+            # It takes a moment, and whoever has misspelt one name has done so everywhere.
+            rejected[index] = field.reason(hinted=hints < MAX_HINTS)
+            hints += 1
         except _Rejected as reason:
             rejected[index] = str(reason)
         else:
@@ -139,7 +154,7 @@ def _events(body: bytes) -> list[object]:
     if not isinstance(document, dict):
         raise Unusable(400, f'expected an object such as {{"events": [...]}}, found {_kind(document)}')
     if "events" not in document:
-        near = [_suggested(str(name), ("events",)) for name in list(document)[:10]]
+        near = [_suggested(str(name), ("events",)) for name in list(document)[:MAX_HINTS]]
         raise Unusable(400, f"events: expected a list of events, found no such field{max(near, default='')}")
     events = document["events"]
     if not isinstance(events, list):
@@ -180,7 +195,7 @@ def _fill(record: LogRecord, event: object, done: Counter[str]) -> str | None:
         raise _Rejected(f"expected an object, found {_kind(event)}")
     for name in event:
         if name not in FIELDS:
-            raise _Rejected(f"{_shown(name)}: unknown field{_suggested(name, FIELDS)}")
+            raise _Unknown(name)
     record.event_name = _text(event, "event_name")
     _attribute(record, "event.type").string_value = _text(event, "event_type")
     user = event.get("user_id")
@@ -215,21 +230,20 @@ def _properties(record: LogRecord, properties: object, done: Counter[str]) -> No
     if not isinstance(properties, dict):
         raise _Rejected(f"properties: expected an object, found {_kind(properties)}")
     for name, value in properties.items():
-        path = f"properties.{_shown(name)}"
         if not name:
             raise _Rejected("properties: expected names that are not empty")
         if name in _RESERVED:
-            raise _Rejected(f"{path}: {_RESERVED[name]}")
+            raise _Rejected(f"{_path(name)}: {_RESERVED[name]}")
         if name.startswith(_RESERVED_PREFIX):
-            raise _Rejected(f"{path}: names that begin with {_RESERVED_PREFIX} are reserved")
-        _set(_attribute(record, name), value, path, 1, done)
+            raise _Rejected(f"{_path(name)}: names that begin with {_RESERVED_PREFIX} are reserved")
+        _set(_attribute(record, name), value, name, 1, done)
 
 
 def _attribute(record: LogRecord, key: str) -> AnyValue:
     return record.attributes.add(key=key).value
 
 
-def _set(target: AnyValue, value: Any, path: str, nested: int, done: Counter[str]) -> None:
+def _set(target: AnyValue, value: Any, name: str, nested: int, done: Counter[str]) -> None:
     match value:
         # A map in an attribute: for what is in it protobuf has no room.
         case list() | dict() if nested == MAX_NESTING:
@@ -243,20 +257,20 @@ def _set(target: AnyValue, value: Any, path: str, nested: int, done: Counter[str
             target.string_value = value
         case int():
             if value not in _INT64:
-                raise _Rejected(f"{path}: expected an integer of at most 64 bits")
+                raise _Rejected(f"{_path(name)}: expected an integer of at most 64 bits")
             target.int_value = value
         case float():
             if not math.isfinite(value):
-                raise _Rejected(f"{path}: expected a finite number")
+                raise _Rejected(f"{_path(name)}: expected a finite number")
             target.double_value = value
         case list():
             target.array_value.SetInParent()
             for element in value:
-                _set(target.array_value.values.add(), element, path, nested + 1, done)
+                _set(target.array_value.values.add(), element, name, nested + 1, done)
         case dict():
             target.kvlist_value.SetInParent()
             for key, element in value.items():
-                _set(target.kvlist_value.values.add(key=key).value, element, path, nested + 1, done)
+                _set(target.kvlist_value.values.add(key=key).value, element, name, nested + 1, done)
 
 
 def _scaled(number: float) -> int:
@@ -297,6 +311,10 @@ def _no_time() -> NoReturn:
 
 def _kind(value: object) -> str:
     return _KINDS[type(value)]
+
+
+def _path(name: str) -> str:
+    return f"properties.{_shown(name)}"
 
 
 def _shown(name: str) -> str:

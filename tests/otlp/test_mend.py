@@ -258,6 +258,35 @@ def test_a_giant_is_not_mended() -> None:
     assert list(batch.rejected) == [0]
 
 
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_beyond_the_budget_only_what_is_sound_is_taken(
+    signal: Signal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mending, "MAX_STEPS", 3 * (mending.RECORD_STEPS + 4))
+    good = mending._NOTHING[signal]
+    bad = good + delimited(1 if signal == "metrics" else 3, b"\xff")
+    if signal == "traces":
+        bad = good + delimited(5, b"\xff")
+    batch = Batch(signal, wrapped(signal, *[bad] * 5, good, bad), 1)
+    kept = 4
+    assert batch.kept == kept
+    assert batch.counts == {("mended", "utf8"): kept - 1}
+    assert list(batch.rejected) == [3, 4, 6]
+    assert all("more of this request is to be mended than can be" in rule for rule in batch.rejected.values())
+    assert Batch(signal, batch.finish(), 1).kept == kept
+
+
+@pytest.mark.parametrize(
+    "filling", [b"\x10\x01" * 1000, delimited(3, b"x" * 1_000_000)], ids=["fields", "bytes"]
+)
+def test_a_record_may_take_the_budget_of_its_request(filling: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mending, "MAX_STEPS", 900)
+    bad = delimited(3, b"\xff")
+    batch = Batch("logs", wrapped("logs", bad, bad + filling, record("signup"), bad), 1)
+    assert list(batch.rejected) == [1, 3]
+    assert batch.counts == {("mended", "utf8"): 1}
+
+
 def test_what_cannot_be_told_apart_is_malformed() -> None:
     with pytest.raises(Malformed, match=r"^expected an OTLP logs request in protobuf$"):
         _ = Batch("logs", wrapped("logs", record("signup")) + b"\x0a\x7f", 1).records

@@ -19,7 +19,7 @@ from otel_ttf.log.sqlite import LogConfig, SqliteLog
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.wire import Malformed
 from otel_ttf.pii.consent import DENIED, Book, ConsentRefused
-from otel_ttf.receivers.intake import INLINE, InFlight, Intake
+from otel_ttf.receivers.intake import GIANT, INLINE, InFlight, Intake
 from otel_ttf.receivers.prepare import Pipeline
 from otel_ttf.telemetry import Telemetry
 
@@ -77,6 +77,25 @@ async def test_large_requests_leave_the_loop_free(make):
     await intake("logs", request("x" * INLINE), protocol="grpc")
     assert threads[0] == main
     assert threads[1] != main
+
+
+async def test_what_has_to_be_mended_leaves_loop_and_workers_free(make, log):
+    threads: list[str] = []
+    process = real_pipeline()
+
+    def noting(batch: Batch) -> Batch:
+        out = process(batch)
+        threads.append(threading.current_thread().name.partition("_")[0])
+        return out
+
+    intake = make(noting)
+    for size in (10, INLINE, GIANT):
+        bad = request("x" * size).replace(b"signup", b"s\xffgnup")
+        receipt = await intake("logs", bad, protocol="grpc")
+        assert receipt.accepted == 1
+        assert "mended" in receipt.warnings[0]
+    assert threads == ["mending", "mending", "giants"]
+    assert intake.in_flight.used == 0
 
 
 async def test_the_budget_is_given_back_whatever_happens(make, log):

@@ -15,7 +15,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_ttf.otlp.wire import MAX_NESTING
 from otel_ttf.receivers.body import Unusable
-from otel_ttf.receivers.rest_events import Built, build, nanoseconds
+from otel_ttf.receivers.rest_events import MAX_HINTS, Built, build, nanoseconds
 
 SECOND = 1_000_000_000
 NOON = 1_714_564_800 * SECOND  # 2024-05-01T12:00:00Z
@@ -371,3 +371,10 @@ NAMES = st.text(min_size=1, max_size=8).filter(lambda name: not name.startswith(
 def test_properties_come_through_unchanged(properties):
     (record,) = records(built(event(properties=properties)))
     assert {item.key: plain(item.value) for item in list(record.attributes)[1:]} == properties
+
+
+def test_the_first_unknown_fields_are_named():
+    result = built(*(event(**{f"userid{number}": "jane"}) for number in range(MAX_HINTS + 2)))
+    reasons = list(result.rejected.values())
+    assert reasons[MAX_HINTS - 1] == f"userid{MAX_HINTS - 1}: unknown field; did you mean user_id?"
+    assert reasons[MAX_HINTS:] == ["an unknown field"] * 2
