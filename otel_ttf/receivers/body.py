@@ -10,7 +10,9 @@ from typing import Any
 import zstandard
 from starlette.types import Receive
 
+from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.wire import Malformed
+from otel_ttf.receivers.arrivals import Arrivals
 from otel_ttf.receivers.intake import Disconnected, Hold, Intake
 
 MAX_BODY = 64 << 20
@@ -64,7 +66,7 @@ async def read_body(
             415, f"expected a content-encoding of {ENCODINGS} or none", {"Accept-Encoding": ENCODINGS}
         )
     with intake.in_flight.hold() as hold:
-        body = await _received(headers, receive, hold, limit, seconds)
+        body = await _received(headers, receive, hold, intake.arrivals, limit, seconds)
         if encoding == "identity":
             return body
         if not body:
@@ -90,36 +92,48 @@ def too_large(limit: int) -> Unusable:
 
 
 async def _received(
-    headers: Mapping[bytes, bytes], receive: Receive, hold: Hold, limit: int, seconds: float
+    headers: Mapping[bytes, bytes],
+    receive: Receive,
+    hold: Hold,
+    arrivals: Arrivals,
+    limit: int,
+    seconds: float,
 ) -> bytes:
     announced = headers.get(b"content-length", b"")
     if b"expect" in headers and announced.isdigit() and int(announced) > limit:
         raise too_large(limit)  # the client asked first, so nothing is on its way
     chunks: list[bytes] = []
     size = 0
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Disconnected
-                chunk: bytes = message.get("body", b"")
-                size += len(chunk)
-                if size <= limit:
-                    hold.add(len(chunk))
-                    chunks.append(chunk)
-                elif size > 2 * limit:
-                    raise too_large(limit)
-                # In between the rest is thrown away as it comes: many clients read no answer before they
-                # have sent everything, and would see a broken connection in place of the 413.
-                else:
-                    chunks.clear()
-                if not message.get("more_body", False):
-                    break
-    except TimeoutError:
-        raise Unusable(
-            408, f"expected the whole body within {seconds:g} s", {"Connection": "close"}
-        ) from None
+    timeout = asyncio.timeout(seconds)
+    with arrivals.body(timeout) as arrival:
+        try:
+            async with timeout:
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Disconnected
+                    chunk: bytes = message.get("body", b"")
+                    more = message.get("more_body", False)
+                    size += len(chunk)
+                    if size <= limit:
+                        if more:
+                            arrival.add(len(chunk))
+                        hold.add(len(chunk))
+                        chunks.append(chunk)
+                    elif size > 2 * limit:
+                        raise too_large(limit)
+                    # In between the rest is thrown away as it comes: many clients read no answer before they
+                    # have sent everything, and would see a broken connection in place of the 413.
+                    else:
+                        chunks.clear()
+                    if not more:
+                        break
+        except TimeoutError:
+            if arrival.given_up:
+                raise LogRefused("the body stood still while others needed the room") from None
+            raise Unusable(
+                408, f"expected the whole body within {seconds:g} s", {"Connection": "close"}
+            ) from None
     if size > limit:
         raise too_large(limit)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -21,6 +21,7 @@ from otel_ttf.otlp.events import Rules
 from otel_ttf.otlp.wire import Malformed, Signal, Unread
 from otel_ttf.pii.consent import Book, ConsentRefused
 from otel_ttf.pii.sealed import VaultUnavailable
+from otel_ttf.receivers.arrivals import Arrivals
 from otel_ttf.receivers.lane import JOINED, Answer, Lane, tell
 from otel_ttf.receivers.prepare import CONSENT_SECONDS, Pipeline, Preparation, Prepared, Receipt, Request
 from otel_ttf.telemetry import Telemetry, failure
@@ -35,6 +36,8 @@ IN_FLIGHT = 256 << 20
 # once would be refused again, and gRPC takes all of it into memory first.
 GIANTS_SHARE = 4
 GIANTS_SECONDS = 5.0
+# Bodies that are still to come to their end get a part, too: a peer can make them wait for as long as `body_timeout`.
+ARRIVALS_SHARE = 2
 # After the last giant its memory goes back to the system, and again when the tracker has followed it, too.
 TIDY_SECONDS = (5.0, 20.0)
 ALONE = JOINED // 2  # bytes; no two larger ones fit into a group
@@ -173,6 +176,7 @@ class Intake:
         self.telemetry = telemetry
         self.frame = Frame(telemetry)
         self.in_flight = InFlight(max_in_flight)
+        self.arrivals = Arrivals(max_in_flight // ARRIVALS_SHARE)
         # However many giants wait, there is room for the others.
         self._giants_in_flight = InFlight(max_in_flight // GIANTS_SHARE, GIANTS_SECONDS)
         self._tidying: list[asyncio.TimerHandle] = []
