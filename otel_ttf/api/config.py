@@ -28,6 +28,6 @@ class ApiConfig(BaseModel):
     max_connections: int | None = Field(
         None,
         ge=1,
-        description="Connections at a time; beyond, the one that has waited longest without a request is closed. By "
-        "default 1000, or a quarter of the limit of open files.",
+        description="Connections at a time; beyond, one that waits for a request is closed, first of those that "
+        "never sent one. By default 1000, or a quarter of the limit of open files.",
     )

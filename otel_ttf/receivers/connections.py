@@ -41,36 +41,52 @@ class Closable(Protocol):
 
 
 class Connections:
-    """Those of one listener. Whoever has waited longest without a request goes when one too many comes.
+    """Those of one listener. When one too many comes, one without a whole request goes: first of those that never had
+    one, then of the others, and of each the one that has been silent longest.
 
-    So a flood of silent ones takes nobody's place; connections with a request on its way always stay.
+    So a flood of silent ones, or of bodies that do not come, takes nobody's place; connections with a whole request
+    that is not answered yet always stay.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.open = 0
-        self._idle: dict[Closable, None] = {}  # in the order in which they became so
+        # In the order in which they were heard of.
+        self._new: dict[Closable, None] = {}
+        self._idle: dict[Closable, None] = {}
 
     def opened(self, connection: Closable) -> None:
-        """A new one. One of the idle ones is closed when there are too many, or else this one."""
+        """A new one. One of the others is closed when there are too many, or else this one."""
         self.open += 1
         if self.open > self.limit:
-            oldest = next(iter(self._idle), connection)
-            self._idle.pop(oldest, None)
+            oldest = next(iter(self._new), None) or next(iter(self._idle), connection)
+            self._forget(oldest)
             oldest.make_room(new=oldest is connection)
             if oldest is connection:
                 return
-        self._idle[connection] = None
+        self._new[connection] = None
+
+    def heard(self, connection: Closable) -> None:
+        """A part of a request has come."""
+        for known in (self._new, self._idle):
+            if connection in known:
+                del known[connection]
+                known[connection] = None
 
     def busy(self, connection: Closable) -> None:
-        """A request's headers are complete."""
-        self._idle.pop(connection, None)
+        """All of a request has come."""
+        self._forget(connection)
 
     def idle(self, connection: Closable) -> None:
-        """The request is answered."""
-        self._idle[connection] = None
+        """Its requests are answered, or are not there as a whole."""
+        if connection not in self._new:
+            self._idle[connection] = None
 
     def closed(self, connection: Closable) -> None:
         """It is gone."""
         self.open -= 1
+        self._forget(connection)
+
+    def _forget(self, connection: Closable) -> None:
+        self._new.pop(connection, None)
         self._idle.pop(connection, None)

@@ -197,23 +197,28 @@ class _Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._bytes_without_body = 0
+        self._known.heard(self)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._bytes_without_body = 0
+        if not self.cycle.response_complete:  # else it was answered before its body came
+            self._known.busy(self)
         super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
         self._bytes_without_body = 0
         self._headers_done()
-        self._known.busy(self)
+        self._known.heard(self)
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        waiting = bool(self.pipeline)
+        answered = self._running
         super().on_response_complete()
-        if not waiting and not self.transport.is_closing():
+        # Of several requests the next is running now, and its body may be still to come.
+        whole = self._running is not answered and self._running is not None and not self._running.more_body
+        if not whole and not self.transport.is_closing():
             self._known.idle(self)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:

@@ -73,8 +73,8 @@ class HttpConfig(BaseModel):
     )
     max_connections: MaxConnections = Field(
         default=None,
-        description="Connections at a time; beyond, the one that has waited longest without a request is closed. By "
-        "default 1000, or a quarter of the limit of open files.",
+        description="Connections at a time; beyond, one that waits for a request is closed, first of those that "
+        "never sent one. By default 1000, or a quarter of the limit of open files.",
     )
     cors: CorsConfig = Field(default=CorsConfig(), description="Browsers: which pages may send.")
 

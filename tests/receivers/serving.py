@@ -33,6 +33,7 @@ from otel_ttf.processors.enrich import EnrichConfig
 from otel_ttf.processors.mask import MaskConfig
 from otel_ttf.processors.pseudonymise import PseudonymiseConfig
 from otel_ttf.processors.validate import ValidateConfig
+from otel_ttf.receivers.connections import HTTP_CONNECTIONS
 from otel_ttf.receivers.http_server import HttpServer
 from otel_ttf.receivers.intake import Intake
 from otel_ttf.receivers.otlp_grpc import GrpcConfig, GrpcServer, serve
@@ -143,7 +144,9 @@ def attributes(record: LogRecord) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, http: HttpConfig | None = None) -> Iterator[Serving]:
+def serving(
+    folder: Path, http: HttpConfig | None = None, *, max_connections: int = HTTP_CONNECTIONS
+) -> Iterator[Serving]:
     """Receivers on free ports, stopped in the end."""
     ready = threading.Event()
     box: list[Serving | BaseException] = []
@@ -167,8 +170,8 @@ def serving(folder: Path, http: HttpConfig | None = None) -> Iterator[Serving]:
         api.include_router(rest_router(intake, max_body=config.max_request_body_size))
         api.mount("/v1", otlp_app(config, intake))
         servers = [
-            HttpServer(otlp_app(config, intake), "127.0.0.1:0", setting="otlp"),
-            HttpServer(api, "127.0.0.1:0", setting="api"),
+            HttpServer(app, "127.0.0.1:0", setting=setting, max_connections=max_connections)
+            for app, setting in ((otlp_app(config, intake), "otlp"), (api, "api"))
         ]
         for server in servers:
             await server.start()

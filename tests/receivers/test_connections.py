@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from serving import serving
 from test_hostile import HEAD, answer, connected
 
 from otel_ttf.receivers.connections import Connections, open_files, shares
@@ -27,6 +30,37 @@ def test_the_one_that_is_idle_longest_makes_room():
     assert known.open == 3
 
 
+def test_those_that_never_had_a_request_go_first():
+    known = Connections(3)
+    good, *silent = (Connection() for _ in range(6))
+    known.opened(good)
+    known.busy(good)
+    known.idle(good)
+    for one in silent:
+        known.opened(one)
+    assert good.told is None
+    assert [one.told for one in silent] == [False, False, False, None, None]
+    for one in silent[3:]:
+        known.busy(one)
+    known.opened(Connection())
+    assert good.told is False
+
+
+def test_of_bodies_on_their_way_the_one_that_is_silent_longest_goes():
+    known = Connections(2)
+    first, second, third = (Connection() for _ in range(3))
+    known.opened(first)
+    known.opened(second)
+    known.heard(first)
+    known.opened(third)
+    assert [one.told for one in (first, second, third)] == [None, False, None]
+    known.heard(third)
+    known.busy(third)
+    known.heard(third)  # of the request behind it
+    known.opened(Connection())
+    assert [one.told for one in (first, third)] == [False, None]
+
+
 def test_where_all_are_busy_the_new_one_goes():
     known = Connections(1)
     first, second, third = Connection(), Connection(), Connection()
@@ -38,6 +72,33 @@ def test_where_all_are_busy_the_new_one_goes():
     known.idle(first)
     known.opened(third)
     assert (first.told, third.told) == (False, None)
+
+
+SOON = HEAD + b"content-length: 9\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(SOON, id="no body"),
+        pytest.param(SOON + b"half", id="half a body"),
+        pytest.param(HEAD + b"content-length: 0\r\n\r\n" + SOON, id="behind a whole request"),
+        pytest.param(
+            HEAD.replace(b"/v1", b"/v9") + b"content-length: 9\r\n\r\n", id="answered before its body"
+        ),
+    ],
+)
+def test_connections_that_wait_for_a_body_make_room(tmp_path, sent):
+    with serving(tmp_path, max_connections=5) as server, contextlib.ExitStack() as peers:
+        for _ in range(8):
+            peers.enter_context(connected(server.otlp_port)).sendall(sent)
+        for _ in range(3):
+            with connected(server.otlp_port) as good:
+                good.sendall(HEAD + b"content-length: 0\r\n\r\n")
+                assert answer(good).startswith(b"HTTP/1.1 200")
+                peers.enter_context(connected(server.otlp_port)).sendall(sent)
+                good.sendall(HEAD + b"content-length: 0\r\n\r\n")
+                assert answer(good).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("files", [0, 64, 1024, 4096, 1 << 20])
