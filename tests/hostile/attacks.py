@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-CROWD = 500  # slow ones at a time
+CROWD = 1200  # slow ones at a time: more than there is room for
 FLOOD = 10_000  # connections,
 OPENED = 2500  # at most so many a second
 STREAMS = 10_000
