@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections import Counter
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -20,7 +21,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from otel_ttf.otlp.mend import TOO_DEEP, mark
+from otel_ttf.otlp.mend import NOTHING, TOO_DEEP, mark
 from otel_ttf.otlp.wire import MAX_DEPTH, MAX_NESTING, SHAPES, Malformed, Signal
 
 _F = FieldDescriptor
@@ -47,10 +48,22 @@ _MARKED = frozenset(["LogRecord", "Span", "Metric", "Resource", "Instrumentation
 _FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-def decode(signal: Signal, body: bytes, mended: Counter[str] | None = None) -> bytes:
+@dataclass(slots=True)
+class Found:
+    """What else there is to say of a request in JSON.
+
+    mended  what was mended, how often, see mend.TOLD
+    broken  number of a record -> what is wrong with it; one without anything stands in its place
+    """
+
+    mended: Counter[str] = field(default_factory=Counter)
+    broken: dict[int, str] = field(default_factory=dict)
+
+
+def decode(signal: Signal, body: bytes, found: Found | None = None) -> bytes:
     """The protobuf bytes of a JSON request. Raises Malformed; its text names the place, never a value.
 
-    mended  what was mended is counted here, see mend.TOLD
+    found  takes what is wrong with single records; None: that is Malformed, too
     """
     # json makes an object of each; 64 MiB of `{},` would be more than a gigabyte.
     if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
@@ -63,7 +76,7 @@ def decode(signal: Signal, body: bytes, mended: Counter[str] | None = None) -> b
     except ValueError:
         raise Malformed(f"expected an OTLP {signal} request in JSON (UTF-8)") from None
     message = SHAPES[signal].request()
-    _fill(message, data, "", 0, 0, Counter() if mended is None else mended)
+    _Filling(signal, found).fill(message, data, "", 0, 0)
     return bytes(message.SerializeToString())
 
 
@@ -116,54 +129,78 @@ def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
     return {field.json_name: field for field in descriptor.fields}
 
 
-def _fill(message: Any, data: object, where: str, depth: int, nested: int, done: Counter[str]) -> bool:
-    """Whether a text was mended in it that it does not say so of itself.
+class _Filling:
+    """Fills messages from JSON."""
 
-    depth  how many messages it is within; nested: how many of these are values
-    """
-    if not isinstance(data, dict):
-        raise Malformed(f"{where or 'request'}: expected an object, found {_kind(data)}")
-    if message.DESCRIPTOR is AnyValue.DESCRIPTOR:
-        nested += 1
-        if nested > MAX_NESTING or (
-            depth > MAX_DEPTH - 3
-            and any(depth + below > MAX_DEPTH for name, below in _HOLDING.items() if name in data)
-        ):
-            message.string_value = TOO_DEEP
-            done["nesting"] += 1
+    def __init__(self, signal: Signal, found: Found | None) -> None:
+        self._signal = signal
+        self._record = SHAPES[signal].record.DESCRIPTOR
+        self._broken = None if found is None else found.broken
+        self._mended: Counter[str] = Counter() if found is None else found.mended
+        self._number = 0  # of the record that is next
+
+    def fill(self, message: Any, data: object, where: str, depth: int, nested: int) -> bool:
+        """Whether a text was mended in it that it does not say so of itself.
+
+        depth  how many messages it is within; nested: how many of these are values
+        """
+        if not isinstance(data, dict):
+            raise Malformed(f"{where or 'request'}: expected an object, found {_kind(data)}")
+        if message.DESCRIPTOR is AnyValue.DESCRIPTOR:
+            nested += 1
+            if nested > MAX_NESTING or (
+                depth > MAX_DEPTH - 3
+                and any(depth + below > MAX_DEPTH for name, below in _HOLDING.items() if name in data)
+            ):
+                message.string_value = TOO_DEEP
+                self._mended["nesting"] += 1
+                return False
+        fields = _fields(message.DESCRIPTOR)
+        mended = False
+        for key, value in data.items():
+            field = fields.get(key)
+            if field is None or value is None:
+                continue
+            here = f"{where}.{key}" if where else key
+            if field.type == _F.TYPE_STRING:
+                given, value = value, unicode(value)
+                if value != given:
+                    mended = True
+                    self._mended["utf8"] += 1
+            if field.is_repeated:
+                if not isinstance(value, list):
+                    raise Malformed(f"{here}: expected an array, found {_kind(value)}")
+                target = getattr(message, field.name)
+                for index, element in enumerate(value):
+                    spot = f"{here}[{index}]"
+                    if field.type == _F.TYPE_MESSAGE:
+                        mended |= self._element(target.add(), element, spot, depth + 1, nested)
+                    else:
+                        target.append(_scalar(field, element, spot))
+            elif field.type == _F.TYPE_MESSAGE:
+                child = getattr(message, field.name)
+                child.SetInParent()
+                mended |= self.fill(child, value, here, depth + 1, nested)
+            else:
+                setattr(message, field.name, _scalar(field, value, here))
+        if mended and message.DESCRIPTOR.name in _MARKED:
+            mark(message)
             return False
-    fields = _fields(message.DESCRIPTOR)
-    mended = False
-    for key, value in data.items():
-        field = fields.get(key)
-        if field is None or value is None:
-            continue
-        here = f"{where}.{key}" if where else key
-        if field.type == _F.TYPE_STRING:
-            given, value = value, unicode(value)
-            if value != given:
-                mended = True
-                done["utf8"] += 1
-        if field.is_repeated:
-            if not isinstance(value, list):
-                raise Malformed(f"{here}: expected an array, found {_kind(value)}")
-            target = getattr(message, field.name)
-            for index, element in enumerate(value):
-                spot = f"{here}[{index}]"
-                if field.type == _F.TYPE_MESSAGE:
-                    mended |= _fill(target.add(), element, spot, depth + 1, nested, done)
-                else:
-                    target.append(_scalar(field, element, spot))
-        elif field.type == _F.TYPE_MESSAGE:
-            child = getattr(message, field.name)
-            child.SetInParent()
-            mended |= _fill(child, value, here, depth + 1, nested, done)
-        else:
-            setattr(message, field.name, _scalar(field, value, here))
-    if mended and message.DESCRIPTOR.name in _MARKED:
-        mark(message)
-        return False
-    return mended
+        return mended
+
+    def _element(self, message: Any, data: object, where: str, depth: int, nested: int) -> bool:
+        """`fill`, for what stands in a list: of records a broken one costs none of the others."""
+        if message.DESCRIPTOR is not self._record:
+            return self.fill(message, data, where, depth, nested)
+        self._number += 1
+        try:
+            return self.fill(message, data, where, depth, nested)
+        except Malformed as error:
+            if self._broken is None:
+                raise
+            self._broken[self._number - 1] = str(error).removeprefix(where).lstrip(".: ")
+            message.ParseFromString(NOTHING[self._signal])
+            return False
 
 
 def unicode(value: object) -> object:

@@ -88,7 +88,7 @@ def mend(signal: Signal, raw: bytes) -> Mended:
                 new = None if gone else mending.message(shape.record, data, _RECORD)
                 if new is None:
                     broken[mending.number] = gone or mending.expected(shape.record, data)
-                    new = _NOTHING[signal]
+                    new = NOTHING[signal]
                 if new is not data:
                     by_scope.records[place] = new
                 mending.number += 1
@@ -98,7 +98,7 @@ def mend(signal: Signal, raw: bytes) -> Mended:
 
 
 # What stands in the place of a broken one; of a metric's data points, at least one is lost.
-_NOTHING: Mapping[Signal, bytes] = {
+NOTHING: Mapping[Signal, bytes] = {
     "logs": b"",
     "traces": b"",
     "metrics": Metric(gauge=Gauge(data_points=[NumberDataPoint()])).SerializeToString(),

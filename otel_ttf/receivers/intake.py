@@ -189,6 +189,7 @@ class Intake:
         protocol: str,
         event_ids: Mapping[int, str] | None = None,
         mended: Mapping[str, int] | None = None,
+        broken: Mapping[int, str] | None = None,
         trusted: bool = False,
         gpc: bool = False,
     ) -> Receipt:
@@ -197,6 +198,7 @@ class Intake:
         protocol   grpc, http or rest: how it is counted
         event_ids  REST event ids by place of the record
         mended     what was mended when it became protobuf, and how often: see mend.TOLD
+        broken     number of a record that could not become protobuf -> what is wrong with it
         trusted    subjects that are tokens already stay as they are
         gpc        the request came with Global Privacy Control: see GPC_HEADER
         Raises Malformed (the sender's mistake, for good) or LogRefused (come again later); nothing else.
@@ -209,7 +211,7 @@ class Intake:
                 self._giants_in_flight.hold(len(raw)) if len(raw) > GIANT else nullcontext(),
                 self.in_flight.hold(len(raw)),
             ):
-                request = Request(raw, event_ids, mended or {})
+                request = Request(raw, event_ids, mended or {}, broken or {})
                 giant = len(raw) > GIANT
                 lane = self._lane(signal, len(raw), trusted=trusted, gpc=gpc, mend=giant)
                 receipt = await lane.enter(request)

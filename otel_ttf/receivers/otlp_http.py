@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
@@ -16,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from otel_ttf.log.base import LogRefused
-from otel_ttf.otlp.json import decode
+from otel_ttf.otlp.json import Found, decode
 from otel_ttf.otlp.wire import Malformed, Signal
 from otel_ttf.receivers.answers import RESPONSES, come_again, http_status, response
 from otel_ttf.receivers.body import MAX_BODY, Unusable, check_json, media_type, read_body
@@ -159,14 +158,20 @@ class _OtlpHttp:
             if media not in (PROTOBUF, JSON):
                 raise Unusable(415, _TYPES, {"Accept": f"{PROTOBUF}, {JSON}"})
             raw = await read_body(headers, receive, intake, limit=self._limit, seconds=self._seconds)
-            mended: Counter[str] = Counter()
+            found = Found()
             if media == JSON:
                 # Counted also while it waits for a worker.
                 with intake.in_flight.hold(len(raw)):
-                    raw = await intake.offload(len(raw), _from_json, signal, raw, mended)
+                    raw = await intake.offload(len(raw), _from_json, signal, raw, found)
         gpc = has_gpc(headers)
         return signal, await intake(
-            signal, raw, protocol="http", mended=mended, trusted=self._trusted, gpc=gpc
+            signal,
+            raw,
+            protocol="http",
+            mended=found.mended,
+            broken=found.broken,
+            trusted=self._trusted,
+            gpc=gpc,
         )
 
 
@@ -175,9 +180,9 @@ def has_gpc(headers: Mapping[bytes, bytes]) -> bool:
     return headers.get(_GPC) == b"1"
 
 
-def _from_json(signal: Signal, body: bytes, mended: Counter[str]) -> bytes:
+def _from_json(signal: Signal, body: bytes, found: Found) -> bytes:
     check_json(body, containers=MAX_CONTAINERS, commas=MAX_COMMAS)
-    return decode(signal, body, mended)
+    return decode(signal, body, found)
 
 
 def retry_after(refused: LogRefused) -> dict[str, str]:

@@ -44,12 +44,17 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """OTLP in protobuf. event_ids: REST event ids by place of the record; mended: what was mended before it was
-    protobuf, how often, see mend.TOLD."""
+    """OTLP in protobuf.
+
+    event_ids  REST event ids by place of the record
+    mended     what was mended before it was protobuf, how often, see mend.TOLD
+    broken     number of a record that was none before -> what is wrong with it
+    """
 
     raw: bytes
     event_ids: Mapping[int, str] | None = None
     mended: Mapping[str, int] = field(default_factory=dict)
+    broken: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,8 @@ class Preparation:
             )
             for what, count in request.mended.items():
                 batch.mended(0, what, count)
+            for number, rule in request.broken.items():
+                batch.reject(number, rule)
             batch = self._pipeline(batch)
             refused = batch.rejected
             receipt = Receipt(batch.records - len(refused), len(refused), refused, batch.warnings)
@@ -162,6 +169,8 @@ class Preparation:
         for request, (first, end) in zip(requests, pairwise(firsts), strict=True):
             for what, count in request.mended.items():
                 batch.mended(first if first < end else -1, what, count)
+            for number, rule in request.broken.items():
+                batch.reject(first + number, rule)
         batch = self._pipeline(batch)
         receipts = []
         place = 0

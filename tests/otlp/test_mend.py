@@ -92,7 +92,7 @@ def test_the_other_records_stay_as_they_came() -> None:
     [b"\x0a\x7f", b"\x0b", b"\xff\xff\xff", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x09\x00"],
 )
 def test_what_is_no_record_is_rejected_alone(signal: Signal, broken: bytes) -> None:
-    good = mending._NOTHING[signal]
+    good = mending.NOTHING[signal]
     batch = Batch(signal, wrapped(signal, good, broken, good), 1)
     assert batch.records == 3
     assert batch.kept == 2
@@ -263,7 +263,7 @@ def test_beyond_the_budget_only_what_is_sound_is_taken(
     signal: Signal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mending, "MAX_STEPS", 3 * (mending.RECORD_STEPS + 4))
-    good = mending._NOTHING[signal]
+    good = mending.NOTHING[signal]
     bad = good + delimited(1 if signal == "metrics" else 3, b"\xff")
     if signal == "traces":
         bad = good + delimited(5, b"\xff")

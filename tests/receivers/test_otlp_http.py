@@ -129,6 +129,19 @@ def test_a_bad_record_is_named_and_the_others_are_kept(server, headers, body):
     assert rows[0].records == 1
 
 
+def test_a_value_of_a_wrong_type_costs_one_record(server):
+    record = '{"eventName":"signup","attributes":[{"key":"user.id","value":{"stringValue":"ada"}}]}'
+    bad = '{"eventName":"signup","body":{"intValue":"many"}}'
+    body = f'{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{record},{bad},{record}]}}]}}]}}'
+    with server.stored() as rows:
+        answer = post(server, JSON, body.encode())
+    assert answer.status_code == 200
+    told = answer.json()["partialSuccess"]
+    assert told["rejectedLogRecords"] == "1"
+    assert "log_records[1]: body.intValue: expected an integer, found a string" in told["errorMessage"]
+    assert rows[0].records == 2
+
+
 REFUSALS = [
     pytest.param("POST", "/v1/logs", PROTOBUF, b"\xff\xff", 400, id="garbage"),
     pytest.param("POST", "/v1/logs", PROTOBUF, LOGS[:-3], 400, id="protobuf cut off"),
