@@ -61,15 +61,16 @@ def _tell(mended: Mended) -> None:
     log = mended.log
     if log is None:
         click.echo("There is no log.db that can be read: what was in it and not followed yet is lost.")
-    elif mended.cursor is None:
-        click.echo(f"The store has not read this log.db: it follows positions {log.gone + 1} to {log.end}.")
     else:
-        if mended.cursor < log.gone:
+        if mended.cursor is None:
+            click.echo("The store has read nothing of this log.db.")
+        cursor = mended.cursor or 0
+        if cursor < log.gone:
             click.echo(
-                f"Requests at positions {mended.cursor + 1} to {log.gone} were followed after the copy was made "
+                f"Requests at positions {cursor + 1} to {log.gone} were followed after the copy was made "
                 "and are no longer in log.db: what senders still have they may send again, nothing counts twice."
             )
-        first = max(mended.cursor, log.gone) + 1
+        first = max(cursor, log.gone) + 1
         if first <= log.end:
             click.echo(f"The next start follows positions {first} to {log.end} of log.db (again).")
     click.echo("Start the server: otel-ttf run")

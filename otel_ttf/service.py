@@ -139,6 +139,7 @@ class Service:
         self.data_dir = data_dir
         self._state: str | None = "starting"
         self._store_lost: str | None = None
+        self._store_begun_anew = False
         self.grpc_endpoint: str | None = None
         self._listeners: list[HttpServer | GrpcServer] = []
 
@@ -223,12 +224,14 @@ class Service:
                 dropped=telemetry.events_dropped,
                 on_quarantine=telemetry.quarantined,
             )
+            # Noted before the store says that it is past them. Where it was begun anew, that was said.
+            first = event_log.register(CONSUMER, followed, required=True)
+            if followed < first and not self._store_begun_anew:
+                _miss(book, event_log, followed, first, clock.now())
             tracker.start()
             running = tracker
             telemetry.watch_store(lambda: running.upkeep.use.total, lambda: running.upkeep.full)
             telemetry.watch_quarantine(lambda: running.set_aside)
-            if 0 < followed < tracker.position:
-                _miss(book, event_log, followed, tracker.position, clock.now())
             stack.push_async_callback(asyncio.to_thread, tracker.stop, DRAIN_SECONDS)
         else:
             event_log.register(CONSUMER, 0, required=True)  # nothing goes until it is followed
@@ -331,6 +334,7 @@ class Service:
                 return None
             kept = set_aside(path, f"lost-{stamp(clock.now())}")
             store = make_store(path, book)
+            self._store_begun_anew = True
             log.error(
                 "begun anew with an empty store, as accepted: all that was counted is gone",
                 was=str(kept) if kept else None,
@@ -392,7 +396,8 @@ def _warn_of_small_disk(config: Config, data_dir: Path) -> None:
     limits = {store: config.storage.max_size}
     if store.stat().st_dev == event_log.stat().st_dev:
         limits[event_log] = config.log.max_size
-    taken = sum(part.stat().st_size for file in limits for part in file.parent.glob(f"{file.name}*"))
+    parts = (file.with_name(file.name + part) for file in limits for part in ("", "-wal"))
+    taken = sum(part.stat().st_size for part in parts if part.exists())
     room = shutil.disk_usage(store.parent).free + taken
     if room < sum(limits.values()):
         log.warning(

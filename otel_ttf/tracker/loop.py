@@ -120,9 +120,11 @@ class Tracker:
         self._store.begin()
         self._follower.prepare(self._clock.now())
         saved = self._store.cursor(CONSUMER, self._log.log_id)
+        self._position = self._log.register(CONSUMER, saved, required=True)
+        if self._position != saved:  # the next start is to find nothing missing between them
+            self._store.save_cursor(CONSUMER, self._log.log_id, self._position)
         self._store.commit()
         self.set_aside = self._store.quarantine.count()
-        self._position = self._log.register(CONSUMER, saved, required=True)
         self._thread.start()
 
     def stop(self, drain: float) -> None:

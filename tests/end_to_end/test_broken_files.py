@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -302,7 +304,90 @@ def test_a_damaged_copy_is_refused_and_changes_nothing(server: ServerProcess, tm
     scribble(copy, after=8192)
     refused = otel_ttf(server, "restore", str(copy))
     assert (refused.returncode, "is damaged, too" in refused.stderr) == (1, True)
+    assert not list(server.data_dir.glob("store.db.draft*")), "a whole copy of what may be personal"
     missing = otel_ttf(server, "restore", str(tmp_path / "nothing"))
     assert (missing.returncode, "there is no such file" in missing.stderr) == (1, True)
     assert started(server).status == 200
     assert users(server, "ada") == [200]
+
+
+def test_a_copy_from_before_the_first_request_names_everything_that_is_gone(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    assert server.terminate() == 0
+    shutil.copytree(server.data_dir, tmp_path / "copy")
+    server.start()
+    send(server, *(f"user-{number}" for number in range(5)))
+    server.wait_caught_up()
+    time.sleep(0.5)  # until they are gone from the log
+    assert server.terminate() == 0
+    done = otel_ttf(server, "restore", str(tmp_path / "copy"))
+    assert done.returncode == 0, done.stderr
+    assert "Requests at positions 1 to 5 were followed after the copy" in done.stdout
+    assert "6 to 5" not in done.stdout
+    (note,) = started(server).json["notes"]
+    assert "positions 1 to 5" in note
+    assert server.terminate() == 0
+    assert started(server).json["notes"] == [note]
+    assert server.terminate() == 0
+    lose_store(server)
+    server.options = ["--accept-empty-store"]
+    assert started(server).json["notes"] == [note], "that all is gone was accepted"
+    assert server.terminate() == 0
+    server.options = []
+    assert started(server).json["notes"] == [note]
+
+
+def kill_before_following(server: ServerProcess, *users: str) -> None:
+    """Users whom only the log knows."""
+    with closing(sqlite3.connect(server.data_dir / "store.db", isolation_level=None, timeout=30)) as store:
+        store.execute("BEGIN IMMEDIATE")  # the tracker waits
+        send(server, *users)
+        server.kill()
+        store.execute("ROLLBACK")
+
+
+# The tracker is quicker than the thread that starts the rest.
+HASTY = """
+import time
+from otel_ttf.__main__ import main
+from otel_ttf.tracker import Tracker
+start = Tracker.start
+def hasty(self):
+    start(self)
+    time.sleep(1)
+Tracker.start = hasty
+main()
+"""
+
+
+def test_what_is_followed_while_a_start_goes_on_is_not_told_as_lost(tmp_path: Path) -> None:
+    program = tmp_path / "hasty.py"
+    program.write_text(HASTY)
+    with ServerProcess(tmp_path / "data", program=(str(program),)) as server:
+        send(server, "ada")
+        server.wait_caught_up()
+        kill_before_following(server, "bob", "cyd")
+        assert started(server).json["notes"] == []
+        server.wait_caught_up()
+        assert started_journeys(server) == 3
+
+
+def test_a_log_that_was_put_back_from_a_copy_takes_no_request_for_followed(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    send(server, "ada")
+    server.wait_caught_up()
+    assert server.terminate() == 0
+    shutil.copy(server.data_dir / "log.db", tmp_path)
+    server.start()
+    send(server, "bob", "cyd", "dan")
+    server.wait_caught_up()
+    assert server.terminate() == 0
+    shutil.copy(tmp_path / "log.db", server.data_dir)
+    (note,) = started(server).json["notes"]
+    assert "all from position 5 on" in note
+    kill_before_following(server, "eve", "fay")
+    server.start()
+    server.wait_caught_up()
+    assert started_journeys(server) == 6
