@@ -28,8 +28,8 @@ from otel_ttf.otlp.wire import (
     Layout,
     Malformed,
     Signal,
+    check_bounded,
     decode,
-    decode_bounded,
     delimited,
     fields,
     layout,
@@ -39,7 +39,7 @@ REPAIRED = "ttf.utf8_repaired"
 MAX_BYTES = 4 << 20  # of a record that protobuf will not read: mending a larger one would take seconds
 # For a request, a second or two on one core. A step is a field that is looked at, or a KiB of it.
 MAX_STEPS = 1_000_000
-RECORD_STEPS = 20
+RECORD_STEPS = 30
 TOO_DEEP = "<too deep>"
 # What was done -> how its sender is told, with the number.
 TOLD = {
@@ -199,7 +199,7 @@ class _Mending:
 
     def _sound(self, kind: type[Any], data: bytes, place: tuple[int, ...]) -> bool:
         if len(data) >= _SHORT or len(data) - len(data.translate(None, HOLDING)) >= _FLAT:
-            return self._reads(data, place, decode_bounded)
+            return self._reads(data, place, check_bounded)
         try:
             kind.FromString(data)
         except DecodeError:

@@ -17,7 +17,7 @@ from otel_ttf.clock import Clock
 from otel_ttf.log.base import Entry, LogRefused
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import FLAG_NAMES, Extract, Rules
-from otel_ttf.otlp.wire import SHAPES, Malformed, Signal, decode_bounded
+from otel_ttf.otlp.wire import SHAPES, Malformed, Signal, check_bounded
 from otel_ttf.pii.consent import ConsentRefused
 from otel_ttf.receivers.limits import MAX_OUTER, check
 
@@ -210,7 +210,7 @@ def _sound(signal: Signal, raw: bytes) -> bool:
     try:
         check(signal, raw)
         _count(signal, raw)
-        decode_bounded(signal, raw)
+        check_bounded(signal, raw)
     except (Malformed, DecodeError):
         return False
     return True
