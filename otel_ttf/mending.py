@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from otel_ttf.store.base import StoreRefused
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, Identity, identity
 from otel_ttf.store.salvage import Progress, Salvaged, salvage
 from otel_ttf.store.sqlite import SCHEMA, SqliteStore
-from otel_ttf.store.sqlite_rows import subject_hash, to_json, unpack_segments
+from otel_ttf.store.sqlite_rows import subject_hash, to_json, unpack_counts, unpack_segments
 from otel_ttf.swap import drafted, finish, put
 from otel_ttf.tracker.counts import Counts
 from otel_ttf.tracker.left_out import LeftOut, left_out
@@ -182,7 +182,7 @@ def salvage_store(
                 without = _forget_unknown(store)
                 rebuilt = sum(_rebuild(store, journey, now) for journey in journeys)
                 _mend_references(store)
-                if found.harmed & {"transition", "counter", "histogram", "?"}:
+                if found.harmed & {"counter", "histogram", "?"}:
                     _count_transitions(store, journeys)
                 _count_anew(store, journeys)
                 store.commit()
@@ -354,14 +354,18 @@ def _count_anew(store: SqliteStore, journeys: Sequence[Journey]) -> None:
 
 
 def _count_transitions(store: SqliteStore, journeys: Sequence[Journey]) -> None:
-    """Counters and histograms become what the transitions say that are left.
+    """Counters and histograms become what transitions say that are left, and what journeys were told besides.
 
-    So what is lost and sent again counts once, and Prometheus sees a counter that began anew.
+    None becomes less than what is readable of it: a counter that falls has begun anew for Prometheus, and all it
+    says would count as news.
     """
+    readable = _readable_counts(store)
     counts = Counts(store)
     for journey in journeys:
         starts: dict[str, int] = {}
-        for fact in _transitions(store, "journey = ?", (journey.name,)):
+        facts = _transitions(store, "journey = ?", (journey.name,))
+        facts += _told_besides(store, journey, {fact.digest for fact in facts})
+        for fact in facts:
             if fact.milestone == journey.milestones[0].name:
                 starts[fact.subject] = min(fact.at, starts.get(fact.subject, fact.at))
             total = points = None
@@ -374,6 +378,59 @@ def _count_transitions(store: SqliteStore, journeys: Sequence[Journey]) -> None:
                 f"DELETE FROM {table} WHERE json_extract(labels, '$.journey') = ?", (journey.name,)
             )
     counts.flush()
+    _keep_larger(store, readable)
+
+
+def _told_besides(store: SqliteStore, journey: Journey, known: Set[bytes]) -> list[Transition]:
+    """What journeys were told, as their bits say, and no transition is left to say: with the values of today."""
+    names = [segment.attribute for segment in journey.segments]
+    found: list[Transition] = []
+    for subject, reached, segments, told in store.db.execute(
+        "SELECT subject, reached, segments, told FROM journey WHERE told <> 0 AND definition IN"
+        " (SELECT id FROM definition WHERE journey = ? AND version = ?)",
+        (journey.name, journey.version),
+    ):
+        state = State(unpack_times(reached), unpack_segments(names, segments))
+        whole, _ = advance(journey, None, state, 0, subject=subject, recorded=0)
+        if all(fact.digest in known for fact in whole):
+            continue
+        news, _ = advance(journey, None, state, told, subject=subject, recorded=0)
+        untold = known | {fact.digest for fact in news}
+        found += [fact for fact in whole if fact.digest not in untold]
+    return found
+
+
+Readable = tuple[list[tuple[str, str, int]], list[tuple[str, str, str, int]]]
+
+
+def _readable_counts(store: SqliteStore) -> Readable:
+    """Rows of counters and of histograms."""
+    return (
+        store.db.execute(
+            "SELECT metric, labels, value FROM counter WHERE writer = ?", (store.writer,)
+        ).fetchall(),
+        store.db.execute(
+            "SELECT metric, labels, counts, total FROM histogram WHERE writer = ?", (store.writer,)
+        ).fetchall(),
+    )
+
+
+def _keep_larger(store: SqliteStore, readable: Readable) -> None:
+    """Counts that are less than they were become what they were."""
+    counters, histograms = readable
+    store.db.executemany(
+        "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
+        [(store.writer, *row) for row in counters],
+    )
+    now = {row[:2]: unpack_counts(row[2]) for row in _readable_counts(store)[1]}
+    store.db.executemany(
+        "REPLACE INTO histogram VALUES (?, ?, ?, ?, ?)",
+        [
+            (store.writer, *row)
+            for row in histograms
+            if sum(unpack_counts(row[2])) > sum(now.get(row[:2], []))
+        ],
+    )
 
 
 def _score(store: SqliteStore, journey: Journey, fact: Transition) -> float | None:
