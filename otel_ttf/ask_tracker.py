@@ -16,6 +16,7 @@ from otel_ttf.api.times import rfc3339, rfc3339_or_none
 from otel_ttf.log.lock import in_use
 from otel_ttf.otlp.wire import Malformed, decode
 from otel_ttf.pages import unseen_damage
+from otel_ttf.sqlite_disk import trouble
 from otel_ttf.store.opening import PAGE_SIZE
 from otel_ttf.store.quarantine import DeadLetter, Quarantine
 from otel_ttf.store.tasks import Kind, Tasks
@@ -50,7 +51,7 @@ def opened(store: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
             raise Unanswered(
                 f"{store} was written by an older otel_ttf: start this version's server on it once."
             ) from None
-        raise Unanswered(f"{store} cannot be read or written: {error}") from None
+        raise Unanswered(f"{store} cannot be read or written: {trouble(error)}") from None
     except OSError as error:
         raise Unanswered(f"{store} cannot be read: {error.strerror}") from None
 

@@ -135,7 +135,7 @@ def _put(path: Path, book: Path, told: Identity, why: str, now: int) -> Mended:
             )  # first: with it the old file is refused, not taken for this one
         except sqlite3.Error as error:
             raise CannotMend(
-                f"{book}: {error}: start the server once, which mends it, and stop it again"
+                f"{book}: {trouble(error)}: start the server once, which mends it, and stop it again"
             ) from None
     cursor = told.position(log.log_id, CONSUMER) if log is not None else None
     return Mended(put(path, why, now), cursor, log)

@@ -102,8 +102,8 @@ def rescue(path: Path, known: Known, now: int, reason: str) -> LogFile:
             kept = put(path, "damaged", now)
     except (sqlite3.Error, OSError) as error:
         raise LogError(
-            f"{reason}; what is readable cannot be copied: {error}: make room on that disk, or move the file away, "
-            "with what was not read yet"
+            f"{reason}; what is readable cannot be copied: {trouble(error)}: make room on that disk, or move the file "
+            "away, with what was not read yet"
         ) from None
     log.error(
         "log.db was damaged: what was readable is in a new one",
