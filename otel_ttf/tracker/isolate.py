@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from otel_ttf.log.base import Row
 from otel_ttf.otlp.cut import halves as cut_in_two
@@ -62,6 +63,21 @@ class _Part:
     place: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A request that was tried.
+
+    sender   service names in it; none: it cannot be read
+    users    subjects in it; without any, its position
+    failed   why nothing of it can be taken
+    """
+
+    position: int
+    sender: frozenset[str]
+    users: frozenset[str | int]
+    failed: Exception | None
+
+
 class Isolation:
     """Takes rows piece by piece, each piece behind a savepoint. The caller opens and ends the transaction."""
 
@@ -83,33 +99,44 @@ class Isolation:
         rows    those that cannot be taken together; newest: some of the last in the log
         """
         # However many one sender has sent in a row, it is those behind it that tell whether others pass.
-        failed, good = self._probed(newest, now)
-        if len(failed) + good <= CREDIT:
-            failed_too, good_too = self._probed(rows, now)
-            failed, good = failed + failed_too, good + good_too
-        if len(failed) > self._credit and len(failed) > good:
+        tried = self._probed(newest, now)
+        if len(tried) <= CREDIT or (len({one.sender for one in tried}) == 1 and _most_fail(tried)):
+            tried += self._probed(rows, now)
+        failed = [one.failed for one in tried if one.failed is not None]
+        if len(failed) > self._credit and _most_fail(tried):
             told = failure(failed[0])
             raise EverythingFails(
-                f"of {len(failed) + good} requests that were tried, {len(failed)} cannot be followed "
+                f"of {len(tried)} requests that were tried, {len(failed)} cannot be followed "
                 f"({told['error']} at {told['place']}): a defect of otel_ttf, not a bad record, so nothing is set "
                 "aside, and nothing is lost: go back to the version before, or report it"
             )
 
-    def _probed(self, rows: Sequence[Row], now: int) -> tuple[list[Exception], int]:
-        """(errors of those that cannot be taken, how many can) of some rows; those without events are neither."""
-        failed: list[Exception] = []
-        good = 0
+    def _probed(self, rows: Sequence[Row], now: int) -> list[_Tried]:
+        """What became of some rows; those without events are left out."""
+        tried: list[_Tried] = []
         stride = max(1, len(rows) // PROBES)
         for first in range(stride):
             for row in rows[first::stride]:
                 found = self._probe(row, now)
-                if isinstance(found, Exception):
-                    failed.append(found)
-                else:
-                    good += found
-                if len(failed) + good == PROBES:
-                    return failed, good
-        return failed, good
+                if found:
+                    tried.append(self._tried(row, found if isinstance(found, Exception) else None))
+                if len(tried) == PROBES:
+                    return tried
+        return tried
+
+    def _tried(self, row: Row, failed: Exception | None) -> _Tried:
+        try:
+            events = read(row, self._rules).events
+            names = {
+                str(event.resource["service.name"]) if "service.name" in event.resource else ""
+                for event in events
+            }
+        except Exception as error:
+            if of_the_machine(error):
+                raise
+            return _Tried(row.position, frozenset(), frozenset({row.position}), failed)
+        users: set[str | int] = {event.subject for event in events if event.subject is not None}
+        return _Tried(row.position, frozenset(names), frozenset(users or {row.position}), failed)
 
     def _probe(self, row: Row, now: int) -> Exception | bool:
         """Whether some event of a row can be taken; an error: none of those that were tried."""
@@ -184,6 +211,23 @@ class Isolation:
             0,
             now,
         )
+
+
+def _most_fail(tried: Sequence[_Tried]) -> bool:
+    """Whether most of them fail, where each sender counts alike; where there is but one, each user.
+
+    So it is a matter of how many are hit, not of how much they send.
+    """
+    senders = {one.sender for one in tried}
+    shares: dict[object, list[bool]] = {}
+    for one in tried:
+        voters: Iterable[object] = [one.sender] if len(senders) > 1 else one.users
+        if frozenset() in senders:
+            voters = [one.position]
+        for voter in voters:
+            shares.setdefault(voter, []).append(one.failed is not None)
+    failing = sum(Fraction(sum(share), len(share)) for share in shares.values())
+    return 2 * failing > len(shares)
 
 
 def _halves(piece: Sequence[_Part]) -> list[list[_Part]]:

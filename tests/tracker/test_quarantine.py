@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from machine import Machine, until
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from world import RULES, START, Spec, request, token
 
 from otel_ttf.log.base import Entry
@@ -336,6 +337,40 @@ class TestADefectThatHitsEverything:
         await machine.stop()
         machine.once(40)
         assert len(letters(machine)) == 140
+
+    @pytest.mark.parametrize("others", ["another service", "another user of the same service"])
+    async def test_one_sender_with_more_requests_than_all_others_stops_nobody(
+        self, machine: Machine, plant: Plant, others: str
+    ) -> None:
+        plant()
+        for n in range(15):
+            await self.from_service(machine, "phone", ("a", "bad", n, POISON))
+        for n in range(10):
+            service = "web" if others == "another service" else "phone"
+            last = await self.from_service(machine, service, ("a", f"u{n}", n, {}))
+        machine.start()
+        await machine.taken(last)
+        await machine.stop()
+        machine.once(10)
+        assert len(letters(machine)) == 15
+
+    async def test_a_defect_that_hits_most_of_every_sender_stops(
+        self, machine: Machine, plant: Plant
+    ) -> None:
+        plant()
+        for n in range(30):
+            attributes = POISON if n % 3 else {}
+            await self.from_service(machine, f"service {n % 2}", ("a", f"u{n}", n, attributes))
+        tracker = machine.start()
+        await until(lambda: tracker.failing is not None and "defect of otel_ttf" in tracker.failing)
+        assert letters(machine) == []
+
+    async def from_service(self, machine: Machine, service: str, *specs: Spec) -> int:
+        payload, ids = request(specs)
+        message = ExportLogsServiceRequest.FromString(payload)
+        message.resource_logs[0].resource.attributes.add(key="service.name").value.string_value = service
+        entry = Entry("logs", machine.clock.later(), message.SerializeToString(), ids, len(specs))
+        return await machine.log.append(entry)
 
 
 class TestBounds:
