@@ -442,7 +442,8 @@ def _json() -> Iterator[Row]:
         ("a list in the place of an object", '"body":[]', False, None),
     ):
         more = {"stored": int(good), "effect": effect, "says": "" if good else "expected"}
-        yield Row(27, name, "http", Http(log(inner), JSON), 200 if good else 400, **more)
+        # A value of a wrong type costs its record only; NaN is no JSON.
+        yield Row(27, name, "http", Http(log(inner), JSON), 400 if name == "NaN" else 200, **more)
     for name, inner, good, effect in (
         ("a key twice", f'"properties":{{"a":"{EMAIL}","a":"x"}}', True, stays(a="x")),
         ("NaN", '"properties":{"a":NaN}', False, None),
@@ -507,7 +508,7 @@ def _times() -> Iterator[Row]:
     observed = log('"timeUnixNano":"1","observedTimeUnixNano":"1460000000000000000"')
     yield Row(29, "observed long before now", "http", Http(observed, JSON), 200, stored=1, effect=too_old)
     negative = Http(log('"timeUnixNano":"-5"'), JSON)
-    yield Row(29, "a time before 1970", "http", negative, 400, says="expected")
+    yield Row(29, "a time before 1970", "http", negative, 200, says="expected")
     for name, text, good in (
         ("0", "0", FLAG_TIME_MISSING),
         ("before 1970", "-5", 0),
