@@ -26,7 +26,7 @@ from otel_ttf.log.base import LogDamaged, Lost
 from otel_ttf.log.rescue import note
 from otel_ttf.log.sqlite_file import LOST, Stored, opened
 from otel_ttf.mending import log_state
-from otel_ttf.pages import PageFile
+from otel_ttf.pages import unseen_damage
 from otel_ttf.remembered import remembered
 from otel_ttf.sqlite_disk import read_only, trouble
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, identity
@@ -152,10 +152,9 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _whole(path: Path, directory: Directory) -> Callable[[Progress], Said]:
     def check(progress: Progress) -> Said:
-        if not running(directory.path):  # else it is being written
-            with closing(PageFile(path, page_size=PAGE_SIZE)) as file:
-                if file.wal_broken:
-                    yield f"{path}-wal: expected other checksums; what stands behind the first bad one would be lost"
+        # SQLite takes the first page from the write-ahead log, and that as far as it is sound, and says nothing.
+        if not running(directory.path) and (damage := unseen_damage(path, page_size=PAGE_SIZE)):
+            yield f"{path}: {damage}"
         with _reading(path) as db:
             for (sentence,) in db.execute(f"PRAGMA integrity_check({AT_MOST + 1})"):
                 if sentence != "ok":
