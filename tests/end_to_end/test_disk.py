@@ -283,7 +283,7 @@ def test_files_that_may_not_grow_lose_nothing_and_go_on_when_they_may(tmp_path: 
         (usual, most) = resource.prlimit(server.running.pid, resource.RLIMIT_FSIZE)
         with sending(server, ledger):
             wait_for(lambda: len(ledger.acknowledged) > 300, "some load")
-            server.wait_caught_up()
+            wait_for(lambda: server.metrics().total("ttf_started_total") > 0, "the tracker to follow", 30)
             resource.prlimit(server.running.pid, resource.RLIMIT_FSIZE, (64 << 10, most))
             wait_for(lambda: not is_ready(server), "the server to see it")
             questions_are_answered(server, None)

@@ -176,7 +176,7 @@ ROWS += [
     ),
 ]
 ROWS += [
-    Row(12, name, "grpc", Attack(name), CLOSED, mib=256)  # some 20 kB for each call that is on its way
+    Row(12, name, "grpc", Attack(name), CLOSED, mib=384)  # some 20 to 40 kB for each call that is on its way
     for name in ("rapid reset", "endless headers", "SETTINGS", "PING", "calls that never end")
 ]
 ROWS += [
