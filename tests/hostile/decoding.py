@@ -272,7 +272,7 @@ def _many() -> Iterator[Row]:
             ok,
             stored=1,
             mib=640,
-            seconds=8,
+            seconds=20,
             says="attributes beyond 1024",
             effect=is_cut_to_1024,
         )

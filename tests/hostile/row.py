@@ -102,7 +102,7 @@ class Row:
     answer: Answer | tuple[Answer, ...]
     stored: int = 0
     mib: int = 32
-    seconds: float = 4.0
+    seconds: float = 8.0
     says: str = ""
     effect: Effect | None = None
 
