@@ -5,9 +5,7 @@ A server may run beside it: each file is read in one snapshot.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,8 +21,9 @@ from otel_ttf.journey.rollup import add, share, unpack
 from otel_ttf.journey.state import State, timeline
 from otel_ttf.journey.times import unpack_times
 from otel_ttf.log.base import LogDamaged, Lost
+from otel_ttf.log.lock import in_use
 from otel_ttf.log.rescue import note
-from otel_ttf.log.sqlite_file import LOST, Stored, opened
+from otel_ttf.log.sqlite_file import ENTRIES, LOST, Stored, opened
 from otel_ttf.mending import log_state
 from otel_ttf.pages import unseen_damage
 from otel_ttf.remembered import remembered
@@ -90,21 +89,6 @@ class Directory:
         return self.path / "log.db"
 
 
-def running(path: Path) -> bool:
-    """Whether a server works on the directory."""
-    try:
-        file = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False
-
-
 def checks(directory: Directory) -> list[tuple[str, Callable[[Progress], Said]]]:
     """(what is checked, how): each gives a sentence for each thing that is wrong."""
     found: list[tuple[str, Callable[[Progress], Said]]] = []
@@ -153,7 +137,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 def _whole(path: Path, directory: Directory) -> Callable[[Progress], Said]:
     def check(progress: Progress) -> Said:
         # SQLite takes the first page from the write-ahead log, and that as far as it is sound, and says nothing.
-        if not running(directory.path) and (damage := unseen_damage(path, page_size=PAGE_SIZE)):
+        if not in_use(directory.path) and (damage := unseen_damage(path, page_size=PAGE_SIZE)):
             yield f"{path}: {damage}"
         with _reading(path) as db:
             for (sentence,) in db.execute(f"PRAGMA integrity_check({AT_MOST + 1})"):
@@ -169,12 +153,7 @@ def _requests(directory: Directory, progress: Progress) -> Said:
         known = [Lost(*row) for row in db.execute(LOST)]
         (total,) = db.execute("SELECT count(*) FROM entry").fetchone()
         before = records = None
-        for done, row in enumerate(
-            db.execute(
-                "SELECT position, arrival, signal, bytes, records, records_before, stored_before, packed, ids, payload,"
-                " crc FROM entry ORDER BY position"
-            )
-        ):
+        for done, row in enumerate(db.execute(f"{ENTRIES} ORDER BY position")):
             stored = Stored(*row)
             if not done % EVERY:
                 progress(done, total)

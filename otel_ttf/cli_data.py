@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_ttf.cli_options import F, Sources, Stop, configured, load_config, with_data_dir
+from otel_ttf.cli_options import Sources, Stop, existing, load_config, on_a_directory
 
 if TYPE_CHECKING:
     from otel_ttf.mending import Mended
-
-
-def _on_a_directory(command: F) -> F:
-    """Adds --config, --set, --preset, --data-dir, as `run` has them."""
-    return configured(with_data_dir("The server's data directory.")(command))
 
 
 @contextmanager
@@ -34,13 +29,6 @@ def _alone(directory: Path) -> Iterator[None]:
             yield
     except (DirectoryLocked, CannotMend) as error:
         raise Stop(f"{error}.") from None
-
-
-def _directory(path: Path) -> Path:
-    path = path.absolute()
-    if not path.is_dir():
-        raise Stop(f"{path} is no data directory: name the server's with --data-dir.")
-    return path
 
 
 @contextmanager
@@ -78,7 +66,7 @@ def _tell(mended: Mended) -> None:
 
 @click.command(short_help="Put a copy of store.db in its place.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@_on_a_directory
+@on_a_directory
 def restore(file: Path, sources: Sources, data_dir: Path) -> None:
     """Put a copy of store.db, or that of a copied data directory FILE, in the place of the one that is there.
 
@@ -91,7 +79,7 @@ def restore(file: Path, sources: Sources, data_dir: Path) -> None:
       otel-ttf restore /backup/otel-ttf --data-dir /var/lib/otel-ttf
     """
     config = load_config(sources).config
-    directory = _directory(data_dir)
+    directory = existing(data_dir)
     from otel_ttf import mending
 
     with _alone(directory):
@@ -102,7 +90,7 @@ def restore(file: Path, sources: Sources, data_dir: Path) -> None:
 
 
 @click.command(short_help="Keep what is readable of a damaged store.db.")
-@_on_a_directory
+@on_a_directory
 def salvage(sources: Sources, data_dir: Path) -> None:
     """Copy all that is readable of a damaged store.db into a new one, and put that in its place.
 
@@ -116,7 +104,7 @@ def salvage(sources: Sources, data_dir: Path) -> None:
       otel-ttf salvage --config config.yaml --data-dir /var/lib/otel-ttf
     """
     config = load_config(sources).config
-    directory = _directory(data_dir)
+    directory = existing(data_dir)
     from otel_ttf import mending
 
     with _alone(directory), _progress("reading store.db") as progress:
@@ -143,7 +131,7 @@ def salvage(sources: Sources, data_dir: Path) -> None:
 
 
 @click.command("check-data", short_help="Check a data directory thoroughly.")
-@_on_a_directory
+@on_a_directory
 def check_data(sources: Sources, data_dir: Path) -> None:
     """Check a data directory thoroughly, and change nothing.
 
@@ -157,7 +145,7 @@ def check_data(sources: Sources, data_dir: Path) -> None:
       otel-ttf check-data --config config.yaml --data-dir /var/lib/otel-ttf
     """
     config = load_config(sources).config
-    path = _directory(data_dir)
+    path = existing(data_dir)
     from otel_ttf.check_data import Directory, checks, notes, said
 
     directory = Directory(path, config.storage.file(path), config.domain_journeys())

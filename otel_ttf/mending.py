@@ -73,7 +73,7 @@ def restore(source: Path, path: Path, book: Path, now: int) -> Mended:
             with suppress(FileNotFoundError):
                 shutil.copyfile(_wal(source), _wal(made))
             told = _ready(source, made)
-            return _put(path, book, told, "replaced", now)
+            return _put(made, path, book, told, "replaced", now)
     except OSError as error:
         raise CannotMend(f"{error.filename or source}: {(error.strerror or str(error)).lower()}") from None
 
@@ -123,9 +123,8 @@ def _closed(made: Path) -> None:
         db.execute("PRAGMA journal_mode=DELETE")
 
 
-def _put(path: Path, book: Path, told: Identity, why: str, now: int) -> Mended:
-    """Raises OSError, CannotMend."""
-    made = path.with_name(path.name + ".draft")
+def _put(made: Path, path: Path, book: Path, told: Identity, why: str, now: int) -> Mended:
+    """made: the draft. Raises OSError, CannotMend."""
     log = log_state(book)
     if book.exists():
         new = identity(made)
@@ -187,7 +186,8 @@ def salvage_store(
                 _count_anew(store, journeys)
                 store.commit()
             _closed(made)
-            return SalvageReport(found, rebuilt, without, _put(path, book, identity(made), "damaged", now))
+            mended = _put(made, path, book, identity(made), "damaged", now)
+            return SalvageReport(found, rebuilt, without, mended)
     except StoreRefused as error:
         raise CannotMend(str(error)) from None
     except (OSError, sqlite3.Error) as error:

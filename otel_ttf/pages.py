@@ -26,7 +26,7 @@ _WAL_MAGIC = 0x377F0682  # the last bit tells the byte order of its checksums
 _TABLE_LEAF, _TABLE_INNER, _INDEX_LEAF, _INDEX_INNER = 0x0D, 0x05, 0x0A, 0x02
 _INNER = (_TABLE_INNER, _INDEX_INNER)
 _LOCK_BYTE = 1 << 30
-_FREE, _BELOW, _ROOT = 2, 5, 1  # kinds in the map of parents
+_BELOW = 5  # of the kinds in the map of parents: a page of a tree, and not its first
 _LENGTHS = (0, 1, 2, 3, 4, 6, 8)
 _MASK = 0xFFFFFFFF
 

@@ -32,6 +32,17 @@ def draft(path: Path) -> Path:
     return made
 
 
+def begun(made: Path, page_size: int) -> sqlite3.Connection:
+    """A new database that is `put` in a file's place once it is filled and closed. Raises sqlite3.Error."""
+    db = sqlite3.connect(made, isolation_level=None)
+    db.execute(f"PRAGMA page_size={page_size}")
+    db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    # `put` syncs it as a whole before it gets its name.
+    db.execute("PRAGMA journal_mode=OFF")
+    db.execute("PRAGMA synchronous=OFF")
+    return db
+
+
 @contextmanager
 def drafted(path: Path) -> Iterator[Path]:
     """`draft`, and what was not put in the file's place goes. Raises OSError."""

@@ -68,11 +68,12 @@ def _lock(file: int) -> None:
 def in_use(path: Path) -> bool:
     """Whether a server works on the directory."""
     try:
-        file = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        file = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: who asks at the same moment is no server.
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:

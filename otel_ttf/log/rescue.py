@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from otel_ttf.log.sqlite_file import (
 from otel_ttf.migrate import migrate
 from otel_ttf.pages import PageFile
 from otel_ttf.sqlite_disk import trouble
-from otel_ttf.swap import drafted, finish, put
+from otel_ttf.swap import begun, drafted, finish, put
 from otel_ttf.units import SECOND
 
 SIGNALS = ("logs", "traces", "metrics")
@@ -142,13 +142,8 @@ def _copy(path: Path, target: Path, known: Known, now: int) -> tuple[int, list[L
     """(rows, what is lost of those that somebody still needs). Raises sqlite3.Error, OSError."""
     with (
         closing(PageFile(path, page_size=PAGE_SIZE)) as file,
-        closing(sqlite3.connect(target, isolation_level=None)) as db,
+        closing(begun(target, PAGE_SIZE)) as db,
     ):
-        db.execute(f"PRAGMA page_size={PAGE_SIZE}")
-        db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        # The file is synced as a whole before it gets its name.
-        db.execute("PRAGMA journal_mode=OFF")
-        db.execute("PRAGMA synchronous=OFF")
         migrate(db, target, SCRIPTS, ours=OURS)
         db.execute("BEGIN")
         small, unread = _small_tables(file, _roots(db))
@@ -174,7 +169,7 @@ def _copy(path: Path, target: Path, known: Known, now: int) -> tuple[int, list[L
         lost = _lost(db, floor if positions else None, end, before, now, open_end=open_end)
         db.executemany(
             "INSERT OR IGNORE INTO lost (first, last, records, found, why) VALUES (?, ?, ?, ?, ?)",
-            [_columns(one) for one in (*before, *lost)],
+            [astuple(one) for one in (*before, *lost)],
         )
         if end > max(last or 0, floor):
             # Rows at the end are gone: one that holds nothing lets consumers get past them.
@@ -291,10 +286,6 @@ def _cut(one: Lost, first: int, last: int) -> Iterator[Lost]:
         yield replace(one, last=first - 1, records=None)
     if one.last > last:
         yield replace(one, first=last + 1, records=None)
-
-
-def _columns(lost: Lost) -> tuple[object, ...]:
-    return lost.first, lost.last, lost.records, lost.found, lost.why
 
 
 def _nothing(db: sqlite3.Connection, position: int, now: int) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -33,6 +33,11 @@ LOCK_SECONDS = 1.0  # how long somebody else's tool may hold the file before a g
 MAX_PAYLOAD = 256 << 20  # no row unpacks to more, whatever its header says
 CHECK_BYTES = 64 << 20  # a start looks at every page of a file up to here, some 40 ms
 INSERT = "INSERT INTO entry VALUES "
+# Rows as Stored has them.
+ENTRIES = (
+    "SELECT position, arrival, signal, bytes, records, records_before, stored_before, packed, ids, payload, crc"
+    " FROM entry"
+)
 COLUMNS = 11
 # Each statement lets go of the interpreter once and has to wait for it again while the loop works. So a group
 # is a handful of statements of fixed, cached sizes, not a statement a row.
@@ -329,7 +334,7 @@ def note_lost(path: Path, lost: Lost) -> None:
         db.execute("PRAGMA synchronous=FULL")
         db.execute(
             "REPLACE INTO lost (first, last, records, found, why) VALUES (?, ?, ?, ?, ?)",
-            (lost.first, lost.last, lost.records, lost.found, lost.why),
+            astuple(lost),
         )
 
 
@@ -351,8 +356,7 @@ class Reader:
         """Rows between two positions, neither included; limits as EventLog.read."""
         found: list[Row] = []
         cursor = self._db.execute(
-            "SELECT position, arrival, signal, bytes, records, records_before, stored_before, packed, ids, payload,"
-            " crc FROM entry WHERE position > ? AND position < ? ORDER BY position LIMIT ?",
+            f"{ENTRIES} WHERE position > ? AND position < ? ORDER BY position LIMIT ?",
             (after, before, rows),
         )
         try:

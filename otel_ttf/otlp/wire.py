@@ -161,8 +161,12 @@ SHAPES: dict[Signal, Shape] = {
 
 def decode(signal: Signal, raw: bytes) -> Any:
     """The official request message. Raises Malformed: not protobuf, not UTF-8, or deeper than MAX_DEPTH."""
+    return _parsed(SHAPES[signal].request, signal, raw)
+
+
+def _parsed(kind: type[Any], signal: Signal, raw: bytes) -> Any:
     try:
-        return SHAPES[signal].request.FromString(raw)
+        return kind.FromString(raw)
     except DecodeError:
         raise Malformed(f"expected an OTLP {signal} request in protobuf, text in UTF-8") from None
 
@@ -215,10 +219,7 @@ def decode_bounded(signal: Signal, raw: bytes) -> Any:
     from two thirds of that on."""
     if _flat(raw):
         return decode(signal, raw)
-    try:
-        return _WAYS[signal][1](_wrapped(signal, raw))
-    except DecodeError:
-        raise Malformed(f"expected an OTLP {signal} request in protobuf, text in UTF-8") from None
+    return _WAYS[signal][1](_wrapped(signal, raw))
 
 
 def check_bounded(signal: Signal, raw: bytes) -> None:
@@ -226,10 +227,7 @@ def check_bounded(signal: Signal, raw: bytes) -> None:
     if _flat(raw):
         decode(signal, raw)
         return
-    try:
-        _wrapped(signal, raw)
-    except DecodeError:
-        raise Malformed(f"expected an OTLP {signal} request in protobuf, text in UTF-8") from None
+    _wrapped(signal, raw)
 
 
 def _flat(raw: bytes) -> bool:
@@ -237,7 +235,7 @@ def _flat(raw: bytes) -> bool:
 
 
 def _wrapped(signal: Signal, raw: bytes) -> Any:
-    return _WRAPPER.FromString(b"".join([_OPEN, _WAYS[signal][0], written(len(raw)), raw, _CLOSE]))
+    return _parsed(_WRAPPER, signal, b"".join([_OPEN, _WAYS[signal][0], written(len(raw)), raw, _CLOSE]))
 
 
 def contents(signal: Signal, request: Any) -> tuple[dict[int, str], dict[int, int]]:

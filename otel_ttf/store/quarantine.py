@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from otel_ttf.otlp.wire import Signal
 
 # Beyond it the oldest go. Records are mostly below 1 KiB: that is room for some 100,000.
 MAX_BYTES = 64 << 20
 
+# As DeadLetter has them.
 _COLUMNS = "id, log_id, position, place, signal, arrival, payload, ids, error, source, tries, since"
 
 
@@ -48,22 +49,7 @@ class Quarantine:
     def add(self, letters: Iterable[DeadLetter]) -> None:
         self._db.executemany(
             f"INSERT INTO quarantine ({_COLUMNS}) VALUES (NULL,{','.join('?' * 11)})",
-            [
-                (
-                    letter.log_id,
-                    letter.position,
-                    letter.place,
-                    letter.signal,
-                    letter.arrival,
-                    letter.payload,
-                    letter.ids,
-                    letter.error,
-                    letter.source,
-                    letter.tries,
-                    letter.since,
-                )
-                for letter in letters
-            ],
+            [astuple(letter)[1:] for letter in letters],
         )
 
     def displace(self, most: int = MAX_BYTES) -> int:

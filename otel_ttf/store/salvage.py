@@ -16,6 +16,7 @@ from otel_ttf.pii.pseudonym import is_token
 from otel_ttf.store.opening import PAGE_SIZE
 from otel_ttf.store.sqlite import SCHEMA
 from otel_ttf.store.sqlite_rows import READERS, UNREADABLE
+from otel_ttf.swap import begun
 
 PROGRESS_EVERY = 256  # pages
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -93,13 +94,8 @@ def salvage(path: Path, target: Path, progress: Progress = lambda _, __: None) -
     found = Salvaged()
     with (
         closing(PageFile(path, page_size=PAGE_SIZE)) as file,
-        closing(sqlite3.connect(target, isolation_level=None)) as db,
+        closing(begun(target, file.page_size)) as db,
     ):
-        db.execute(f"PRAGMA page_size={file.page_size}")
-        db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        # The file is synced as a whole before it gets its name.
-        db.execute("PRAGMA journal_mode=OFF")
-        db.execute("PRAGMA synchronous=OFF")
         db.execute("PRAGMA cache_size=-200000")  # rows come in any order of the indices
         migrate(db, target, SCHEMA, until=file.user_version() or None)
         # Where a new store has its tables: there the old one had them too, if its first page is damaged.

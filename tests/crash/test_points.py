@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from books import Books
-from ledger import Ledger, send_unanswered, sending
+from ledger import Ledger, sending
 from server_process import ServerProcess, wait_for
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1"))
@@ -108,9 +108,7 @@ def test_nothing_is_lost_or_doubled_by_a_kill(tmp_path: Path, point: dict[str, A
             server.start()
             server.wait_caught_up()
             books.check()
-        send_unanswered(server, ledger)
-        server.wait_caught_up()
-        books.check_final()
+        books.settle()
         assert server.terminate() == 0
 
 
@@ -128,6 +126,4 @@ def test_a_first_start_that_was_killed_is_followed_by_one_that_works(
         books = Books(server, ledger)
         with sending(server, ledger):
             wait_for(lambda: len(ledger.acknowledged) > 50, "some answers")
-        send_unanswered(server, ledger)
-        server.wait_caught_up()
-        books.check_final()
+        books.settle()

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import Counter
 
-from ledger import MARK, MILESTONES, Ledger
+from ledger import MARK, MILESTONES, Ledger, send_unanswered
 from opentelemetry.proto.common.v1.common_pb2 import KeyValueList
 from server_process import Metrics, ServerProcess
 
@@ -48,6 +48,12 @@ class Books:
             if len(times) == len(MILESTONES) and "out_of_order" not in answer["flags"]:
                 total = (times[MILESTONES[-1]] - times["signup"]) / 60e9
                 assert abs(answer["ttf_complete_minutes"] - total) < 1e-6, user
+
+    def settle(self) -> None:
+        """Has what was never answered sent once more, then `check_final`."""
+        send_unanswered(self._server, self._ledger)
+        self._server.wait_caught_up()
+        self.check_final()
 
     def _check_events(self, store: sqlite3.Connection) -> None:
         rows = store.execute("SELECT id, attributes FROM event WHERE id > ? ORDER BY id", (self._last_row,))

@@ -288,10 +288,19 @@ def wait_for(condition: Callable[[], bool], what: str, timeout: float = 10, paus
 
 def keys(folder: Path, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
     """What `otel-ttf keys` says of a data directory. check: it must succeed."""
+    done = command_on(folder, "keys", *arguments)
+    if check:
+        done.check_returncode()
+    return done
+
+
+def command_on(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a command of `otel-ttf` says of a data directory."""
     return subprocess.run(
-        [sys.executable, "-m", "otel_ttf", "keys", arguments[0], "--data-dir", str(folder), *arguments[1:]],
+        [sys.executable, "-m", "otel_ttf", *arguments, "--data-dir", str(folder)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=60,
-        check=check,
     )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from server_process import ROOT, ServerProcess, wait_for
+from server_process import ServerProcess, command_on, wait_for
 
 PLANTED = Path(__file__).with_name("planted_server.py")
 
@@ -17,14 +15,7 @@ PLANTED = Path(__file__).with_name("planted_server.py")
 def dead_letters(server: ServerProcess, *arguments: str, code: int = 0) -> Any:
     """What `otel-ttf dead-letters` says, as JSON where it can."""
     shape = () if arguments[0] == "show" else ("--format", "json")
-    done = subprocess.run(
-        [sys.executable, "-m", "otel_ttf", "dead-letters", *arguments, *shape, "--data-dir", server.data_dir],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = command_on(server.data_dir, "dead-letters", *arguments, *shape)
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout) if done.stdout else done.stderr
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from books import Books
-from ledger import Ledger, send_unanswered, sending
+from ledger import Ledger, sending
 from server_process import ServerProcess, free_ports
 
 
@@ -37,9 +37,7 @@ def test_sigterm_under_load_ends_with_0_in_time_and_loses_nothing(tmp_path: Path
         server.start()
         server.wait_caught_up()
         books.check()
-        send_unanswered(server, ledger)
-        server.wait_caught_up()
-        books.check_final()
+        books.settle()
         assert server.terminate() == 0
 
 

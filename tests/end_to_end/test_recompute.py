@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from server_process import ROOT, ServerProcess
+from server_process import ServerProcess, command_on
 
 SECOND = 10**9
 
 
 def recompute(server: ServerProcess, *arguments: str, code: int = 0) -> Any:
-    command = [sys.executable, "-m", "otel_ttf", "recompute", *arguments]
-    done = subprocess.run(
-        [*command, "--format", "json", "--data-dir", server.data_dir],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = command_on(server.data_dir, "recompute", *arguments, "--format", "json")
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout)
 

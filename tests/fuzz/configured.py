@@ -6,12 +6,12 @@ import json
 import random
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from seen import Seen
 
 from otel_ttf.config import Config, ConfigError, load, show
 from otel_ttf.journey.match import SPAN_KINDS, SPAN_STATUSES, MatchErrors, parse
@@ -23,18 +23,6 @@ _WORDS: tuple[Any, ...] = (
     *("glob", "range", "exists", "signup", "a*", "[ab]", "**", "", "7", "7.0", "1e400", "\ud800", "x"),
     *(0, -0.0, 7, 7.5, 2**63, 10**400, 1e308, float("nan"), float("inf"), True, None, [], {}),
 )
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A masked record, as a match sees it."""
-
-    kind: str
-    name: str
-    span_kind: str = ""
-    status: str = ""
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    resource: Mapping[str, Any] = field(default_factory=dict)
 
 
 _BAGS: tuple[dict[str, Any], ...] = (

@@ -15,7 +15,7 @@ from pathlib import Path
 import atheris
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "processors"), str(HERE.parent / "receivers")]
+sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("journey", "processors", "receivers"))]
 
 INSTRUMENTED = ["otlp", "pii", "processors", "receivers", "journey", "config"]
 with atheris.instrument_imports(include=[f"otel_ttf.{package}" for package in INSTRUMENTED]):

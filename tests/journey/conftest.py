@@ -3,5 +3,5 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# So that the tests here share `trips`.
+# So that the tests here share `trips` and `seen`.
 sys.path.insert(0, str(Path(__file__).parent))

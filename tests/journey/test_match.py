@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from seen import Seen
 
 from otel_ttf.journey.match import JSON_SCHEMA, MatchErrors, parse
 
 CASES = yaml.safe_load((Path(__file__).parent / "match_cases.yaml").read_text())
 SCHEMA = jsonschema.Draft202012Validator(JSON_SCHEMA)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A masked record, as a match sees it."""
-
-    kind: str = "log"
-    name: str = "signup"
-    span_kind: str = ""
-    status: str = ""
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    resource: Mapping[str, Any] = field(default_factory=dict)
 
 
 def each(outcome: str) -> list[Any]:

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import jsonschema
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seen import Seen
 
 from otel_ttf.journey.match import JSON_SCHEMA, SPAN_KINDS, SPAN_STATUSES, MatchErrors, parse
 
 SCHEMA = jsonschema.Draft202012Validator(JSON_SCHEMA)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A masked record, as a match sees it."""
-
-    kind: str
-    name: str
-    span_kind: str = ""
-    status: str = ""
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    resource: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Few names and values, so that matches often hold.

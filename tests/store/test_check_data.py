@@ -15,10 +15,10 @@ from log_contract import entry
 from sqlite_logs import SqliteLogs
 from world import World
 
-from otel_ttf.check_data import running
 from otel_ttf.cli import main
 from otel_ttf.companions import Companions
 from otel_ttf.journey.definition import default_onboarding
+from otel_ttf.log.lock import in_use
 from otel_ttf.remembered import remember
 from otel_ttf.store.consent import SqliteBook
 from otel_ttf.store.opening import NOTE
@@ -161,11 +161,11 @@ def test_what_is_changed_is_found(folder, harm, said):
 
 
 def test_a_server_that_runs_is_seen_by_its_lock(tmp_path):
-    assert not running(tmp_path)
+    assert not in_use(tmp_path)
     with (tmp_path / "lock").open("w") as held:
-        assert not running(tmp_path)
+        assert not in_use(tmp_path)
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert running(tmp_path)
+        assert in_use(tmp_path)
 
 
 UNREADABLE = {
