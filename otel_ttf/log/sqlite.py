@@ -366,7 +366,7 @@ class SqliteLog:
         """
         if found and found[-1].position - after == len(found):
             return
-        position = max(after, self._bounds.gone)
+        position = max(after, self._bounds.gone, self._file.going)
         for at in [row.position for row in found] or [stop]:
             if at > position + 1 and not any(
                 one.first <= position + 1 and (one.last or 0) >= at - 1 for one in self._file.lost

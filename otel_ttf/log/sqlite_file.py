@@ -109,6 +109,7 @@ class LogFile:
         self.path = path
         self._wal = path.with_name(path.name + "-wal")
         self.bounds = Bounds(0, 0, 0, 0, 0, 0)
+        self.going = 0  # the last row that is being deleted, before readers can find it gone
         self.log_id = ""
         self.consumers: list[Consumer] = []
         self.lost: list[Lost] = []
@@ -229,6 +230,7 @@ class LogFile:
     def delete(self, through: int, consumers: Iterable[Consumer], gaps: Iterable[tuple[str, Gap]]) -> None:
         """Deletes rows up to a position, and saves who has released them or went without them."""
         records, stored = self.records_before(through + 1), self.stored_before(through + 1)
+        self.going = through
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute("DELETE FROM entry WHERE position <= ?", (through,))
         self._db.execute("UPDATE log SET records = ?, stored = ?", (records, stored))

@@ -10,6 +10,7 @@ from log_contract import EventLogContract, append_all, entry, until
 from sqlite_logs import KIB, MIB, filled, noise
 
 from otel_ttf.log.base import Gap, LogError, LogRefused
+from otel_ttf.log.sqlite_file import Bounds
 
 
 class TestContract(EventLogContract):
@@ -23,6 +24,30 @@ async def test_the_file_is_what_durability_and_shrinking_need(logs):
     await logs.open()
     assert logs.sql("PRAGMA journal_mode") == [("wal",)]
     assert logs.sql("PRAGMA auto_vacuum") == [(2,)]  # incremental
+
+
+async def test_rows_that_are_being_deleted_are_no_damage(logs, monkeypatch):
+    """A reader may find them gone before the writer has noted it."""
+    log = await logs.open()
+    log.register("tracker", 0, required=True)
+    log.register("exporter", 0, required=False, on_lag="block")
+    await append_all(log, [entry() for _ in range(3)])
+    log.release("exporter", 1)
+    await log.close()
+    found = []
+
+    def reading(bounds, name, value):
+        if name == "gone" and value == 1:
+            found.append([row.position for row in log.read(0)])
+        Bounds.__dict__[name].__set__(bounds, value)
+
+    log = await logs.open()
+    monkeypatch.setattr(Bounds, "__setattr__", reading)
+    log.register("tracker", 3, required=True)
+    await until(lambda: found)
+    assert found == [[2, 3]]
+    assert log.lost() == []
+    assert not list(logs.path.parent.glob("log.db.*"))
 
 
 async def test_payloads_are_packed_only_if_that_helps(logs):
