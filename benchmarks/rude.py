@@ -92,7 +92,16 @@ def _turn(server: ServerProcess, load: Load, options: argparse.Namespace, name: 
     seen.grpc += sent.took
     seen.http += over_http
     seen.rss = server.peak_rss()
-    time.sleep(0.5)
+    _calm(server)
+
+
+def _calm(server: ServerProcess) -> None:
+    """Waits until nothing is left of an attack, ten seconds at the most."""
+    for _ in range(20):
+        cpu = server.cpu_seconds()
+        time.sleep(0.5)
+        if server.cpu_seconds() - cpu < 0.05:
+            return
 
 
 @contextmanager

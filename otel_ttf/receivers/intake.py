@@ -30,7 +30,6 @@ T = TypeVar("T")
 
 INLINE = 32 << 10  # bytes; what is larger is worked on in a thread, so that the others need not wait
 GIANT = 1 << 20  # bytes; what is larger has a thread apart, so that the others need not wait for it
-HUGE = 16 << 20  # bytes; worth some milliseconds for memory
 IN_FLIGHT = 256 << 20
 # Reading a giant takes about six times its bytes, so they get a part of the budget; and seconds: who comes again at
 # once would be refused again, and gRPC takes all of it into memory first.
@@ -132,13 +131,6 @@ class Frame:
             self._telemetry.error("internal")
             _log.error("a request failed; its sender was asked to come again", **failure(error))
             raise LogRefused("an internal error", 5.0) from None
-
-
-def _roomy(size: int, work: Callable[..., T], *arguments: object) -> T:
-    """What gRPC held of others that were refused goes back before a giant takes several times its size."""
-    if size > HUGE:
-        give_back()
-    return work(*arguments)
 
 
 class _NotWritten(LogRefused):
@@ -244,7 +236,7 @@ class Intake:
         if size <= GIANT:
             return await loop.run_in_executor(self._worker, work, *arguments)
         try:
-            return await loop.run_in_executor(self._giants, _roomy, size, work, *arguments)
+            return await loop.run_in_executor(self._giants, work, *arguments)
         finally:
             self._untidy()
             self._tidying = [

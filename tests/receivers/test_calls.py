@@ -1,0 +1,151 @@
+"""gRPC calls whose message does not come, or is one of too many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from serving import Serving
+
+from otel_ttf.log.base import LogRefused
+from otel_ttf.receivers.answers import bad_data
+from otel_ttf.receivers.calls import TICK, Calls
+from otel_ttf.receivers.otlp_grpc import SERVICES, GrpcConfig, _abort, serve
+
+EXPORT = f"/{SERVICES['logs']}/Export"
+MIB = 1 << 20
+
+
+@pytest.fixture
+def channel(server: Serving) -> Iterator[grpc.Channel]:
+    config = GrpcConfig(endpoint="127.0.0.1:0", message_timeout="300ms")
+    running = server.call(lambda: serve(config, server.intake))
+    with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+        yield channel
+    server.call(lambda: running.stop(1))
+
+
+def test_a_call_whose_message_does_not_come_is_asked_to_come_again(server, channel):
+    over = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        over.wait(20)
+        yield b""
+
+    before = server.count("telemetry_errors_total", reason="refused")
+    try:
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.stream_unary(EXPORT)(never(), timeout=20)
+    finally:
+        over.set()
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "the message has not come within 0.3 seconds" in caught.value.details()
+    status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])
+    assert status.details[0].Unpack(error_details_pb2.RetryInfo())
+    assert server.count("telemetry_errors_total", reason="refused") == before + 1
+    assert channel.unary_unary(EXPORT)(b"", timeout=20) == b""
+
+
+def test_a_call_without_a_message_is_refused_for_good(channel):
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.stream_unary(EXPORT)(iter(()), timeout=20)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "expected a message" in caught.value.details()
+
+
+class Waiting:
+    """A call whose message comes when it is told, or which is ended."""
+
+    def __init__(self) -> None:
+        self.come = asyncio.Event()
+        self.ended: LogRefused | None = None
+
+    async def read(self) -> bytes:
+        await self.come.wait()
+        if self.ended is not None:
+            raise self.ended
+        return b"message"
+
+
+class Crowd:
+    """Calls that wait, beside a process that has grown by so much."""
+
+    def __init__(self, number: int) -> None:
+        self.size = 100 * MIB
+        self.calls = Calls(30.0, 512 * MIB, self._end, resident=lambda: self.size)  # type: ignore[arg-type]
+        self.waiting = [Waiting() for _ in range(number)]
+        self._tasks: list[asyncio.Task[bytes | None]] = []
+
+    async def _end(self, call: Waiting, refused: LogRefused) -> None:
+        call.ended = refused
+        call.come.set()
+
+    async def __aenter__(self) -> Crowd:
+        await self.calls.look()  # with nobody there: this is what is usual
+        self._tasks = [
+            asyncio.create_task(self.calls.message(call))  # type: ignore[arg-type]
+            for call in self.waiting
+        ]
+        await asyncio.sleep(TICK * 1.5)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for call in self.waiting:
+            call.come.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def ended(self) -> list[bool]:
+        return [call.ended is not None for call in self.waiting]
+
+
+async def test_the_longest_on_their_way_end_when_the_process_has_grown_too_much():
+    async with Crowd(5) as crowd:
+        crowd.size += 512 * MIB
+        await crowd.calls.look()
+        assert crowd.ended() == [False] * 5
+        crowd.size += MIB
+        await crowd.calls.look()
+        assert crowd.ended() == [True] * 3 + [False] * 2
+        assert crowd.waiting[0].ended.retry_after == 5.0
+        assert "more than 512 MiB" in crowd.waiting[0].ended.reason
+
+
+async def test_a_call_that_has_just_come_stays():
+    async with Crowd(1) as crowd:
+        young = Waiting()
+        task = asyncio.create_task(crowd.calls.message(young))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        crowd.size += 1024 * MIB
+        await crowd.calls.look()
+        await crowd.calls.look()
+        assert crowd.ended() == [True]
+        assert young.ended is None
+        young.come.set()
+        assert await task == b"message"
+
+
+async def test_a_process_that_has_grown_by_itself_ends_nobody():
+    async with Crowd(2) as crowd:
+        for call in crowd.waiting:
+            call.come.set()
+        await asyncio.sleep(0)
+        crowd.size += 2048 * MIB  # of users, say
+        await crowd.calls.look()
+        task = asyncio.create_task(crowd.calls.message(Waiting()))  # type: ignore[arg-type]
+        await asyncio.sleep(TICK * 1.5)
+        await crowd.calls.look()
+        assert not task.done()
+        task.cancel()
+
+
+async def test_a_refusal_that_nobody_hears_is_no_error():
+    class Gone:
+        async def abort(self, *_: object) -> None:
+            raise grpc.aio.InternalError("Failed grpc_call_start_batch")
+
+    with pytest.raises(asyncio.CancelledError):  # which gRPC takes for the end of the call
+        await _abort(Gone(), bad_data("x"))  # type: ignore[arg-type]
