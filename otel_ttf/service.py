@@ -27,6 +27,7 @@ from otel_ttf.config.checks import IDS_IN_PLAIN
 from otel_ttf.demo import Background, DemoOptions, what_to_try
 from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.key_files import keys_of_start
+from otel_ttf.log.base import LogRefused
 from otel_ttf.log.lock import DirectoryLocked, lock_directory
 from otel_ttf.log.rescue import Known, note, told
 from otel_ttf.log.sqlite import LogError, SqliteLog
@@ -240,6 +241,9 @@ class Service:
             event_log.forget(gone)
         telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position if tracker else 0))
 
+        if vault is not None:
+            vault.may_grow = partial(_refuse_with, event_log)
+
         ways = {
             name: pipeline(
                 config.processor_configs(name),
@@ -388,6 +392,12 @@ def _check_room(folder: Path) -> None:
             f"{folder}: the disk is full: a start needs {START_BYTES >> 10} KiB, {free >> 10} KiB are free: make room "
             "on it, and start again; nothing that was answered OK is lost"
         )
+
+
+def _refuse_with(event_log: SqliteLog) -> None:
+    """Raises LogRefused when the log does: keys of users whom it does not take would only fill the disk."""
+    if reason := event_log.refusing():
+        raise LogRefused(reason)
 
 
 def _warn_of_small_disk(config: Config, data_dir: Path) -> None:

@@ -54,7 +54,10 @@ class _Found(NamedTuple):
 
 
 class Vault:
-    """The keys of all subjects (a Sealer, see pii.sealed). Threads may share one."""
+    """The keys of all subjects (a Sealer, see pii.sealed). Threads may share one.
+
+    may_grow  called before new keys are made; raises when what they are for cannot be kept
+    """
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Vault:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.file = file
+        self.may_grow: Callable[[], None] = _always
         self.master = master
         self._most = keys
         self._keep = keep_seconds
@@ -210,6 +214,7 @@ class Vault:
         missing = [subject for subject in subjects if subject not in rows]
         keys: dict[str, AESGCM | None] = {}
         if missing and make:
+            self.may_grow()
             keys |= self._made(missing, ids)
             # Another process may have been faster with some of them: what the file has is what counts.
             beaten = [subject for subject in missing if subject not in keys]
@@ -258,6 +263,10 @@ class Vault:
         if self._pool is None or len(items) < 2:
             return [do(item) for item in items]
         return list(self._pool.map(do, items))
+
+
+def _always() -> None:
+    pass
 
 
 def _id_bound(subject: str) -> bytes:

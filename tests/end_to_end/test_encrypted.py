@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,28 @@ def test_a_vault_that_breaks_asks_senders_to_come_again_and_loses_nothing(tmp_pa
         )
         assert "nothing can be encrypted" in server.printed()
         assert "master_key" in server.printed()
+
+
+@pytest.mark.slow
+def test_users_whom_the_log_does_not_take_get_no_keys(tmp_path: Path) -> None:
+    """Else those of requests that are refused would take what room is left on a full disk."""
+    folder = tmp_path / "data"
+    full = ["privacy.subject=encrypted", "log.min_free=1000TiB"]
+    server = ServerProcess(folder, settings=full).launch()
+    try:
+        wait_for(lambda: _refused(server, "jane"), "an answer")
+    finally:
+        server.kill()
+    assert "nothing can be encrypted" not in server.printed()
+    with closing(sqlite3.connect(folder / "vault.db")) as vault:
+        assert vault.execute("SELECT count(*) FROM subject").fetchone() == (0,)
+
+
+def _refused(server: ServerProcess, user: str) -> bool:
+    with suppress(OSError):
+        answer = server.post_json("/api/v1/events", one(user))
+        return answer.status == 503 and b"log.min_free" in answer.body
+    return False
 
 
 def test_without_its_master_key_the_server_does_not_start_on_a_vault(tmp_path: Path) -> None:
