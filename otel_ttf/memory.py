@@ -21,10 +21,10 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def resident() -> int:
-    """Bytes that the process has in memory; 0 where the system does not say (only Linux does)."""
+def resident() -> int | None:
+    """Bytes that the process has in memory; None: the system does not say (only Linux does)."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        return 0
+        return None

@@ -32,26 +32,30 @@ class Calls:
 
     seconds   a message has to come as a whole
     growth    bytes by which the process may grow while messages are on their way
-    end       ends a call with the reason; awaited
+    end       ends a call with the reason
+    resident  bytes that the process has; None: the system does not say, and only time counts
     """
 
     def __init__(
-        self, seconds: float, growth: int, end: End, *, resident: Callable[[], int] = resident
+        self, seconds: float, growth: int, end: End, *, resident: Callable[[], int | None] = resident
     ) -> None:
         self._seconds = seconds
         self._growth = growth
         self._end = end
         self._resident = resident
         self._waiting: dict[Call, float] = {}  # since when, by the loop's clock; the longest first
+        self._ending: set[asyncio.Task[None]] = set()
         self._usual = 0
 
     async def message(self, call: Call) -> bytes | None:
-        """What it sends; None: nothing. Raises what ended it."""
+        """What it sends; None: nothing. Raises LogRefused when it comes while it is ended, or what ended it."""
         self._waiting[call] = asyncio.get_running_loop().time()
         try:
             raw = await call.read()
         finally:
-            del self._waiting[call]
+            waited = self._waiting.pop(call, None)
+        if waited is None:
+            raise LogRefused("the message has come too late")
         if not isinstance(raw, bytes):  # gRPC's EOF
             return None
         if len(raw) > HUGE:
@@ -61,7 +65,7 @@ class Calls:
 
     async def watch(self) -> None:
         """Looks after them until it is cancelled."""
-        self._usual = self._resident()
+        self._usual = self._resident() or 0
         while True:
             await asyncio.sleep(TICK)
             await self.look()
@@ -72,25 +76,31 @@ class Calls:
         # A message of usual size comes at once, so whatever is here twice is large or slow.
         slow = [call for call, since in self._waiting.items() if now - since >= TICK]
         late = [call for call in slow if now - self._waiting[call] >= self._seconds]
-        await self._end_all(late, f"the message has not come within {self._seconds:g} seconds", 1.0)
+        self._end_all(late, f"the message has not come within {self._seconds:g} seconds", 1.0)
         slow = slow[len(late) :]
         grown = await self._grown(self._growth if slow else _WORTH)
         if not slow:
             self._usual += grown
         elif grown > self._growth:
             some = slow[: (len(slow) + 1) // 2]
-            await self._end_all(some, f"more than {self._growth >> 20} MiB are on their way", AGAIN_SECONDS)
+            self._end_all(some, f"more than {self._growth >> 20} MiB are on their way", AGAIN_SECONDS)
 
     async def _grown(self, much: int) -> int:
         """Bytes; where it is more than `much`, without what is free."""
-        grown = self._resident() - self._usual
-        if grown > much:
+        now = self._resident()
+        if now is not None and now - self._usual > much:
             await asyncio.to_thread(give_back)
-            grown = self._resident() - self._usual
-        return grown
+            now = self._resident()
+        return 0 if now is None else now - self._usual
 
-    async def _end_all(self, calls: list[Call], reason: str, seconds: float) -> None:
+    def _end_all(self, calls: list[Call], reason: str, seconds: float) -> None:
         for call in calls:
-            if call in self._waiting:  # else it has come, or gone, just now
-                with suppress(Exception):
-                    await self._end(call, LogRefused(reason, seconds))
+            if self._waiting.pop(call, None) is not None:  # else it has come, or gone, just now
+                task = asyncio.create_task(self._ended(call, LogRefused(reason, seconds)))
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+
+    async def _ended(self, call: Call, refused: LogRefused) -> None:
+        # A peer that reads nothing is waited for here, and nobody else waits.
+        with suppress(Exception, asyncio.CancelledError):
+            await self._end(call, refused)

@@ -182,8 +182,8 @@ def _export(signal: Signal, intake: Intake, calls: Calls, trusted: bool) -> Any:
     success = RESPONSES[signal][0]().SerializeToString()
 
     async def export(_: object, call: Call) -> bytes:
-        raw = await calls.message(call)
         try:
+            raw = await calls.message(call)
             if raw is None:
                 raise Malformed("expected a message in the call")
             gpc = _GPC in (call.invocation_metadata() or ())
@@ -198,7 +198,7 @@ def _export(signal: Signal, intake: Intake, calls: Calls, trusted: bool) -> Any:
             return success
         # gRPC keeps what `abort` raises, in a circle with all frames that it has come through, and so with what
         # is in them: no more than this one, and not the request, which the collector might find a minute later.
-        del raw
+        raw = None
         return await _abort(call, refusal)
 
     return export

@@ -75,7 +75,7 @@ class Crowd:
     """Calls that wait, beside a process that has grown by so much."""
 
     def __init__(self, number: int) -> None:
-        self.size = 100 * MIB
+        self.size: int | None = 100 * MIB
         self.calls = Calls(30.0, 512 * MIB, self._end, resident=lambda: self.size)  # type: ignore[arg-type]
         self.waiting = [Waiting() for _ in range(number)]
         self._tasks: list[asyncio.Task[bytes | None]] = []
@@ -102,13 +102,18 @@ class Crowd:
         return [call.ended is not None for call in self.waiting]
 
 
+async def looked(crowd: Crowd) -> None:
+    await crowd.calls.look()
+    await asyncio.sleep(0.01)
+
+
 async def test_the_longest_on_their_way_end_when_the_process_has_grown_too_much():
     async with Crowd(5) as crowd:
         crowd.size += 512 * MIB
-        await crowd.calls.look()
+        await looked(crowd)
         assert crowd.ended() == [False] * 5
         crowd.size += MIB
-        await crowd.calls.look()
+        await looked(crowd)
         assert crowd.ended() == [True] * 3 + [False] * 2
         assert crowd.waiting[0].ended.retry_after == 5.0
         assert "more than 512 MiB" in crowd.waiting[0].ended.reason
@@ -121,7 +126,7 @@ async def test_a_call_that_has_just_come_stays():
         await asyncio.sleep(0)
         crowd.size += 1024 * MIB
         await crowd.calls.look()
-        await crowd.calls.look()
+        await looked(crowd)
         assert crowd.ended() == [True]
         assert young.ended is None
         young.come.set()
@@ -137,7 +142,7 @@ async def test_a_process_that_has_grown_by_itself_ends_nobody():
         await crowd.calls.look()
         task = asyncio.create_task(crowd.calls.message(Waiting()))  # type: ignore[arg-type]
         await asyncio.sleep(TICK * 1.5)
-        await crowd.calls.look()
+        await looked(crowd)
         assert not task.done()
         task.cancel()
 
@@ -149,3 +154,31 @@ async def test_a_refusal_that_nobody_hears_is_no_error():
 
     with pytest.raises(asyncio.CancelledError):  # which gRPC takes for the end of the call
         await _abort(Gone(), bad_data("x"))  # type: ignore[arg-type]
+
+
+async def test_where_the_system_does_not_say_how_large_the_process_is_only_time_counts():
+    async with Crowd(2) as crowd:
+        crowd.size = None
+        await looked(crowd)
+        assert crowd.ended() == [False] * 2
+
+
+async def test_a_peer_that_does_not_hear_its_end_keeps_nobody_waiting():
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    size = 100 * MIB
+    calls = Calls(30.0, 512 * MIB, never, resident=lambda: size)
+    await calls.look()
+    waiting = [Waiting() for _ in range(2)]
+    tasks = [asyncio.create_task(calls.message(call)) for call in waiting]  # type: ignore[arg-type]
+    await asyncio.sleep(TICK * 1.5)
+    size += 1024 * MIB
+    async with asyncio.timeout(5):
+        await calls.look()
+        await calls.look()
+    # It is told to come again, so what it sends after all must not be taken.
+    waiting[0].come.set()
+    with pytest.raises(LogRefused, match="too late"):
+        await tasks[0]
+    tasks[1].cancel()
