@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -132,6 +133,7 @@ async def serve(
     # gRPC's own error does not say why; a socket's does. Nothing stays open: gRPC binds for itself.
     for opened in listen(config.endpoint, SETTING):
         opened.close()
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_worth_a_line)
     # There is no maximum_concurrent_rpcs: beyond it gRPC answers RESOURCE_EXHAUSTED without RetryInfo, on
     # which clients drop their data.
     server = grpc.aio.server(options=_options(config, config.max_connections or max_connections))
@@ -154,6 +156,11 @@ async def serve(
         raise CannotListen(f"{SETTING}: cannot listen on {config.endpoint}; set another one") from None
     await server.start()
     return GrpcServer(server, port, health, calls)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Of each peer that goes away in mid-answer gRPC says that an operation has failed: nobody has to do anything."""
+    return not (record.exc_info and isinstance(record.exc_info[1], grpc.aio.InternalError))
 
 
 def _options(config: GrpcConfig, max_connections: int) -> list[tuple[str, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator
 
@@ -145,6 +146,16 @@ async def test_a_process_that_has_grown_by_itself_ends_nobody():
         await looked(crowd)
         assert not task.done()
         task.cancel()
+
+
+def test_our_log_has_no_line_for_each_peer_that_goes_away(channel, caplog):
+    library = logging.getLogger("grpc._cython.cygrpc")
+    for error in (grpc.aio.InternalError("Failed grpc_call_start_batch"), ValueError("ours")):
+        try:
+            raise error
+        except (grpc.aio.InternalError, ValueError):
+            library.exception("raised by servicer method")
+    assert [type(record.exc_info[1]) for record in caplog.records] == [ValueError]
 
 
 async def test_a_refusal_that_nobody_hears_is_no_error():
