@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from configured import configuration, match, mutated_json, some_configurations, some_matches
@@ -21,7 +22,7 @@ from otel_ttf.clock import ManualClock
 from otel_ttf.otlp import json as otlp_json
 from otel_ttf.otlp.wire import SIGNALS, Malformed, Signal, decode
 from otel_ttf.pii.masking import Where, for_messages
-from otel_ttf.pii.scanner import ENGINES
+from otel_ttf.pii.scanner import ENGINES, Engine
 from otel_ttf.receivers.prepare import Preparation, Prepared, Receipt, Request
 
 _ENGINES = ENGINES
@@ -51,7 +52,7 @@ def paths(data: bytes) -> None:
     assert fast == plain
 
 
-def _through(signal: Signal, raw: bytes, engine: str, rules: Any, trusted: bool, plain: bool) -> object:
+def _through(signal: Signal, raw: bytes, engine: Engine, rules: Any, trusted: bool, plain: bool) -> object:
     try:
         batch = run(signal, raw, engine, seed=len(raw), trusted=trusted, plain=plain)
         # As bytes: NaN is not equal to itself.
@@ -89,7 +90,7 @@ def door(data: bytes) -> None:
 
 def _told(signal: Signal, raws: Sequence[bytes]) -> list[Receipt | str]:
     told: dict[int, Receipt | str] = {}
-    for part, numbers in _PREPARE(signal, [Request(raw) for raw in raws], False):
+    for part, numbers in _prepare()(signal, [Request(raw) for raw in raws], False):
         if isinstance(part, Prepared):
             if part.entry is not None:
                 decode(part.entry.signal, part.entry.payload)
@@ -111,7 +112,11 @@ def _size(signal: Signal, made: Any) -> int:
     return sum(len(getattr(m, kind).data_points) for m in metrics if (kind := m.WhichOneof("data")))
 
 
-_PREPARE = Preparation(real_pipeline(consent=False), SERVED, ManualClock(NOW))
+@cache
+def _prepare() -> Preparation:
+    return Preparation(real_pipeline(consent=False), SERVED, ManualClock(NOW))
+
+
 _NEIGHBOURS = {signal: request(signal, random.Random(5), odd=False) for signal in SIGNALS}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from test_time_and_memory import RULES
-from test_unseen_bytes import PROCESS
+from test_unseen_bytes import process
 
 from otel_ttf.otlp.batch import Batch
 
@@ -25,7 +25,7 @@ def test_a_user_id_is_one_whatever_stands_behind_it(index):
     )
     pair = span.attributes.add(key="user.id", key_strindex=index)
     pair.value.string_value = "ada"
-    batch = PROCESS(Batch("traces", request.SerializeToString(), 1))
+    batch = process()(Batch("traces", request.SerializeToString(), 1))
     batch.finish()
     (event,) = batch.extract(RULES).events
     assert event.subject is not None

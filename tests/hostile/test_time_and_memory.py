@@ -7,7 +7,7 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from test_unseen_bytes import PROCESS, field, record
+from test_unseen_bytes import field, process, record
 
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules, TimeConfig
@@ -19,7 +19,7 @@ KIB = 1 << 10
 
 
 def through(raw: bytes, signal: str = "logs") -> Batch:
-    batch = PROCESS(Batch(signal, raw, 1))
+    batch = process()(Batch(signal, raw, 1))
     batch.finish()
     batch.extract(RULES)
     return batch

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import TABLES
 
 from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.scanner import ENGINES, Engine, Pattern, Scanner
 
-# A file a detector: {found: [{text, spans: [texts that are found]}], left_alone: [{text, why}]}
-TABLES = {path.stem: yaml.safe_load(path.read_text()) for path in Path(__file__).parent.glob("cases/*.yaml")}
 BY_NAME = {detector.name: detector for detector in DETECTORS}
 FOUND = [(name, case) for name, table in TABLES.items() for case in table["found"]]
 LEFT_ALONE = [(name, case) for name, table in TABLES.items() for case in table["left_alone"]]
@@ -32,11 +29,6 @@ def _id(value: object) -> str:
 def test_every_detector_has_a_table_of_both_kinds():
     assert TABLES.keys() == BY_NAME.keys()
     assert [name for name, table in TABLES.items() if not (table["found"] and table["left_alone"])] == []
-
-
-@cache
-def _scanner(name: str, engine: Engine) -> Scanner:
-    return Scanner([Pattern(1, expression) for expression in BY_NAME[name].supersets], engine)
 
 
 @pytest.mark.parametrize(("name", "case"), FOUND, ids=_id)

@@ -7,12 +7,11 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from tables import TEXTS
 
 from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.detect.custom import CustomDetector
@@ -67,7 +66,6 @@ TOKENS = (
 )
 # Of two in turns, so many that all pairs are still quick.
 TURNS = ("a", "1", "4 ", "@", ".", "-", ":", "/", "=", "%", " ", "eyJ", "https://", "bearer ", "\u200b")
-CASES = [case["text"] for case in yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text())]
 
 Text = Callable[[int], str]
 Work = Callable[[str], object]
@@ -79,7 +77,11 @@ def again(unit: str, before: str = "", after: str = "") -> Text:
 
 def adversaries() -> dict[str, Text]:
     made: dict[str, Text] = {}
-    for unit in (*TOKENS, *("".join(pair) for pair in product(TURNS, TURNS)), *CASES):
+    for unit in (
+        *TOKENS,
+        *("".join(pair) for pair in product(TURNS, TURNS)),
+        *(case["text"] for case in TEXTS),
+    ):
         made[f"{unit!r} again and again"] = again(unit)
     # A beginning, and no end; an end far behind; the last sign spoils it.
     for token, run in product(TOKENS, ("a", "1", "a.", "-", " ")):

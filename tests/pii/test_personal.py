@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import TABLES
 
 from otel_ttf.pii.detect.base import Detector
 from otel_ttf.pii.detect.card import is_card
@@ -18,7 +17,6 @@ from otel_ttf.pii.detect.ip import Ip
 from otel_ttf.pii.detect.personal import PERSONAL
 from otel_ttf.pii.scanner import ENGINES, Engine, Pattern, Scanner
 
-CASES = Path(__file__).parent / "cases"
 NAMES = [detector.name for detector in PERSONAL]
 by_name = pytest.mark.parametrize("detector", PERSONAL, ids=NAMES)
 FRAGMENTS = [
@@ -54,7 +52,7 @@ WORDS = [
 @cache
 def texts_of(detector: Detector) -> st.SearchStrategy[str]:
     """Texts made of the detector's own cases, of pieces of them, and of what may stand between."""
-    table = yaml.safe_load((CASES / f"{detector.name}.yaml").read_text())
+    table = TABLES[detector.name]
     cases = [case["text"] for kind in ("found", "left_alone") for case in table[kind]]
     spans = [span for case in table["found"] for span in case["spans"]]
     pieces = st.sampled_from(spans).flatmap(

@@ -6,10 +6,10 @@ import html
 import json
 import random
 from collections.abc import Callable
-from pathlib import Path
+from functools import cache
 
 import pytest
-import yaml
+from tables import TABLES
 
 from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.scanner import ENCODED, Pattern, Scanner
@@ -17,9 +17,9 @@ from otel_ttf.pii.unfold import PATTERNS, unfold
 
 TEXTS = [
     case["text"] if isinstance(case, dict) else case
-    for file in sorted((Path(__file__).parent / "cases").glob("*.yaml"))
+    for table in TABLES.values()
     for kind in ("found", "left_alone")
-    for case in yaml.safe_load(file.read_text()).get(kind) or []
+    for case in table[kind]
 ]
 MARKS = (
     "",
@@ -63,12 +63,20 @@ ODD = (
     "a",
     "Z",
 )
-SCANNER = Scanner(
-    [
-        *(Pattern(ENCODED << 1 << place, one) for place, d in enumerate(DETECTORS) for one in d.supersets),
-        *(Pattern(ENCODED, one) for one in PATTERNS),
-    ]
-)
+
+
+@cache
+def scanner() -> Scanner:
+    return Scanner(
+        [
+            *(
+                Pattern(ENCODED << 1 << place, one)
+                for place, d in enumerate(DETECTORS)
+                for one in d.supersets
+            ),
+            *(Pattern(ENCODED, one) for one in PATTERNS),
+        ]
+    )
 
 
 def escaped(rng: random.Random, text: str) -> str:
@@ -109,7 +117,7 @@ def made(rng: random.Random) -> str:
 def missed(text: str) -> list[str]:
     """Detectors that find something that the scan does not tell them of."""
     # In a request, the length of a text stands before it.
-    groups = SCANNER.hits([b"\0" + text.encode("utf-8", "surrogatepass")]).get(0, 0)
+    groups = scanner().hits([b"\0" + text.encode("utf-8", "surrogatepass")]).get(0, 0)
     return [
         one.name
         for place, one in enumerate(DETECTORS)

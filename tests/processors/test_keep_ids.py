@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ token = Pseudonyms(KEYS).token
 JANE, BOB, EVE = (token(name) for name in ("jane", "bob", "eve"))
 
 
+@cache
 def made(way: str, *, keep_ids: bool) -> Processor:
     configs = {
         "pseudonymise": PseudonymiseConfig(),
@@ -47,8 +49,6 @@ def made(way: str, *, keep_ids: bool) -> Processor:
 
 
 WAYS = ("drop", "anonymise")
-KEPT = {way: made(way, keep_ids=True) for way in WAYS}
-BY_HMAC = {way: made(way, keep_ids=False) for way in WAYS}
 AS_KEPT, AS_HMAC = (
     Rules(TimeConfig(), names, wants_span=lambda _: True, lines=True)
     for names in (("ttf.subject",), SUBJECT.from_)
@@ -90,7 +90,7 @@ def logs(*attributes: KeyValue) -> bytes:
 
 
 def taken(raw: bytes, signal: Signal = "logs", **options: Any) -> Batch:
-    return KEPT["drop"](Batch(signal, raw, NOW, **options))
+    return made("drop", keep_ids=True)(Batch(signal, raw, NOW, **options))
 
 
 def attributes(batch: Batch) -> list[KeyValue]:
@@ -211,7 +211,7 @@ def test_records_of_whoever_denied_are_dropped():
 def test_anonymised_neither_id_nor_token_is_left():
     say({JANE.encode(): Marks(mark(NOW, strict=True), 0)})
     raw = logs(pair("user.id", "jane"), pair("plan", "pro"), pair("map", mapped(pair("enduser.id", "jane"))))
-    batch = KEPT["anonymise"](Batch("logs", raw, NOW))
+    batch = made("anonymise", keep_ids=True)(Batch("logs", raw, NOW))
     assert attributes(batch) == [pair("plan", "pro"), pair("map", mapped())]
     assert subjects(batch) == [None]
 
@@ -235,9 +235,9 @@ def test_fast_is_plain_and_journeys_are_those_of_hmac(signal, seed, odd, trusted
     }
     batches = []
     for process, rules, plain in (
-        (KEPT[way], AS_KEPT, False),
-        (KEPT[way], AS_KEPT, True),
-        (BY_HMAC[way], AS_HMAC, False),
+        (made(way, keep_ids=True), AS_KEPT, False),
+        (made(way, keep_ids=True), AS_KEPT, True),
+        (made(way, keep_ids=False), AS_HMAC, False),
     ):
         batch = run(process, signal, raw, said, plain=plain, trusted=trusted)
         batches.append((batch, journeys(batch, rules), dict(BOOK.exceptions)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,8 +20,6 @@ from otel_ttf.otlp.wire import SHAPES, SIGNALS, Signal, decode
 from otel_ttf.receivers.limits import MAX_OUTER
 from otel_ttf.receivers.prepare import Preparation, Prepared, Receipt, Request
 
-# Statements about consent that cannot be read are warnings, which make each request go alone.
-prepare = Preparation(real_pipeline(consent=False), RULES, ManualClock(NOW))
 quickly = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 SWALLOW = [
@@ -38,13 +37,19 @@ SWALLOW = [
 ]
 
 
+@cache
+def preparation() -> Preparation:
+    # Statements about consent that cannot be read are warnings, which make each request go alone.
+    return Preparation(real_pipeline(consent=False), RULES, ManualClock(NOW))
+
+
 def varint(number: int) -> bytes:
     return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
 
 
 def outcomes(signal: Signal, raws: list[bytes], *, trusted: bool = False) -> tuple[list[Any], list[Entry]]:
     """What each sender is told, and what goes into the log."""
-    parts = prepare(signal, [Request(raw) for raw in raws], trusted)
+    parts = preparation()(signal, [Request(raw) for raw in raws], trusted)
     told: list[Any] = [None] * len(raws)
     entries = []
     for part, numbers in parts:
@@ -172,11 +177,11 @@ def test_sound_requests_are_one_entry(signal):
 def test_ids_of_rest_events_stay_with_their_records():
     raws = [request("logs", random.Random(seed), odd=False) for seed in range(6)]
     asked = [Request(raw, {0: f"event-{place}"}) for place, raw in enumerate(raws)]
-    ((joined, numbers),) = prepare("logs", asked, False)
+    ((joined, numbers),) = preparation()("logs", asked, False)
     assert isinstance(joined, Prepared)
     assert joined.entry is not None
     assert list(numbers) == list(range(len(asked)))
-    each = [prepare("logs", [one], False)[0][0] for one in asked]
+    each = [preparation()("logs", [one], False)[0][0] for one in asked]
     assert events([joined.entry]) == events([one.entry for one in each])  # type: ignore[union-attr,misc]
 
 
