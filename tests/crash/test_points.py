@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from server_process import ServerProcess, wait_for
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1"))
 SEED = int(os.environ.get("CRASH_SEED", str(random.randrange(1 << 32))))
-UNDER_LOAD = 6.0  # seconds
+# Seconds: somebody sends, then nobody does, for some work comes only then, or only after more of both.
+UNDER_LOAD, PAUSES = 2.5, (1, 2, 4, 8, 16)
 # Who has not come through an hour after the signup is overdue soon after; of the ledger's users, who signed up 50
 # minutes ago, most are on some level.
 SETTINGS = (
@@ -79,27 +81,46 @@ class DyingServer(ServerProcess):
         self.launch()
         self.point, self.environment = None, {}
 
+    def dies_within(self, seconds: float) -> bool:
+        with suppress(subprocess.TimeoutExpired):
+            self.running.wait(seconds)
+        return self.running.returncode is not None
+
     def wait_dead(self) -> None:
         wait_for(lambda: self.running.poll() is not None, f"the server to die; it said {self.printed()}", 30)
         assert self.running.returncode == -9, self.printed()
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a first start has made."""
+    with ServerProcess(tmp_path_factory.mktemp("begun") / "data", settings=SETTINGS) as server:
+        assert server.terminate() == 0
+    return server.data_dir
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(60 + 60 * ROUNDS)
 @pytest.mark.parametrize(("point", "most"), POINTS)
-def test_nothing_is_lost_or_doubled_by_a_kill(tmp_path: Path, point: dict[str, Any], most: int) -> None:
+def test_nothing_is_lost_or_doubled_by_a_kill(
+    tmp_path: Path, begun: Path, point: dict[str, Any], most: int
+) -> None:
     print(f"CRASH_SEED={SEED}")
     rng = random.Random(SEED)
     ledger = Ledger(rng)
-    server = DyingServer(tmp_path / "data", settings=SETTINGS)
+    server = DyingServer(Path(shutil.copytree(begun, tmp_path / "data")), settings=SETTINGS)
     books = Books(server, ledger)
-    with server:
-        for _ in range(ROUNDS):
-            server.terminate()
+    with ExitStack() as end:
+        end.push(server)
+        for past in range(ROUNDS):
+            if past:
+                server.terminate()
             server.launch_until(point | {"nth": rng.randint(1, most)})
-            with sending(server, ledger), suppress(subprocess.TimeoutExpired):
-                server.running.wait(UNDER_LOAD)
-            # Some of its work comes when nobody sends.
+            for pause in PAUSES:
+                with sending(server, ledger):
+                    server.dies_within(UNDER_LOAD)
+                if server.dies_within(pause):
+                    break
             server.wait_dead()
             if rng.random() < 0.3:
                 # A second one in a row: somewhere in what the start has to mend.
