@@ -120,12 +120,22 @@ def slope(work: Work, text_of: Text, sizes: Sequence[int] = SIZES) -> float:
     return float(np.polyfit(lengths, [math.log(max(t, 1e-6)) for t in times], 1)[0])
 
 
+def least(work: Work, text_of: Text) -> float:
+    """The least exponent of some fits, of which the first that is no square is enough."""
+    fitted = math.inf
+    for _ in range(TRIES):
+        fitted = min(fitted, slope(work, text_of))
+        if fitted <= MOST:
+            break
+    return fitted
+
+
 def suspicious(work: Work, text_of: Text, sizes: Sequence[int] = SIZES) -> bool:
     """A first look: far fewer measurements than a fit, and none that is too lenient."""
-    # At half of the largest size, where a square takes a quarter of the time.
-    short, long = (text_of(size) for size in (sizes[0], sizes[-2]))
+    # At a quarter of the largest size, where a square takes a sixteenth of the time.
+    short, long = (text_of(size) for size in (sizes[0], sizes[-3]))
     took = seconds(work, long)
-    return took > HARMLESS / 4 and took > 1.5 * len(long) / len(short) * seconds(work, short)
+    return took > HARMLESS / 16 and took > 1.5 * len(long) / len(short) * seconds(work, short)
 
 
 @pytest.mark.slow
@@ -136,7 +146,7 @@ def test_time_grows_as_the_length(way: str) -> None:
     slow = {
         name: fitted
         for name, text_of in ADVERSARIES.items()
-        if suspicious(work, text_of) and (fitted := min(slope(work, text_of) for _ in range(TRIES))) > MOST
+        if suspicious(work, text_of) and (fitted := least(work, text_of)) > MOST
     }
     assert slow == {}
 
@@ -154,7 +164,7 @@ def test_time_grows_as_the_length(way: str) -> None:
 def test_no_pattern_of_ones_own_is_slow(pattern: str, unit: str) -> None:
     detector = CustomDetector(pattern=pattern).detector("own")
     work: Work = lambda text: list(detector.find(text))  # noqa: E731
-    assert not suspicious(work, again(unit)) or min(slope(work, again(unit)) for _ in range(TRIES)) < MOST
+    assert not suspicious(work, again(unit)) or least(work, again(unit)) <= MOST
 
 
 @pytest.mark.parametrize(
@@ -162,9 +172,7 @@ def test_no_pattern_of_ones_own_is_slow(pattern: str, unit: str) -> None:
     [
         pytest.param(re.compile(r"[a-z]+@").search, again("a"), id="a run before something"),
         pytest.param(re.compile(r"eyJ.*?\.").findall, again("eyJ"), id="a beginning without an end"),
-        pytest.param(
-            lambda text: [text[:n].count("1") for n in range(0, len(text), 8)], again("1"), id="slices"
-        ),
+        pytest.param(lambda text: [list(text[:n]) for n in range(0, len(text), 8)], again("1"), id="slices"),
     ],
 )
 def test_squares_are_seen(work: Any, text_of: Text) -> None:
