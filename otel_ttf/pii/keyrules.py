@@ -111,7 +111,7 @@ class KeyRules:
         self._registry = registry()
         self._templates = {name[:-1]: rule for name, rule in self._registry.items() if name.endswith(".*")}
         self._longest = max(map(len, self._templates))
-        self._phrases = Phrases(table(subject))
+        self._phrases = _phrases(tuple(subject))
         # Attributes with a dot may come as maps: {"user": {"id": ...}}. Of a user id nobody made a token there.
         self._nested = {
             name: rule for name, rule in self._registry.items() if rule.masks and name not in self._subject
@@ -240,6 +240,12 @@ def labels() -> frozenset[str]:
     """Of all placeholders of values that their keys tell of."""
     rules, phrases = registry().values(), table()
     return frozenset(["REDACTED", *(rule.label for rule in rules), *(phrase.label for phrase in phrases)])
+
+
+@lru_cache(maxsize=8)
+def _phrases(subject: tuple[str, ...]) -> Phrases:
+    """Those of the table: to make them is most of making rules, and each processor has its own."""
+    return Phrases(table(subject))
 
 
 @cache

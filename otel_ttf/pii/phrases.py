@@ -188,7 +188,7 @@ class Phrases:
                     return phrase if phrase.fits(words[start - 1] if start else "") else None
         return None
 
-    @property
+    @cached_property
     def expressions(self) -> list[str]:
         """For the one scan, of all phrases but the whole ones, one for each first letter or so.
 
