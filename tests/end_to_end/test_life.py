@@ -68,7 +68,6 @@ def test_a_second_server_on_the_same_data_is_refused(server: ServerProcess) -> N
     [
         pytest.param("grpc_port", "receivers.otlp.protocols.grpc.endpoint", id="grpc"),
         pytest.param("http_port", "receivers.otlp.protocols.http.endpoint", id="http"),
-        pytest.param("api_port", "api.endpoint", id="api"),
     ],
 )
 def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path, taken: str, setting: str) -> None:
