@@ -170,7 +170,7 @@ def test_how_far_a_pattern_can_look(pattern, most, endless):
 )
 @pytest.mark.parametrize("between", [" ", ", ", "-", "\n"])
 def test_as_many_finds_as_there_may_be_where_none_looks_far(pattern, between):
-    orders = [f"ORD-{number}" for number in range(10_000, 30_000)]
+    orders = [f"ORD-{number}" for number in range(10_000, 15_000)]
     text = between.join(orders)
     finds = [text[slice(*span)] for span in CustomDetector(pattern=pattern).detector("own").find(text)]
     assert finds == orders
