@@ -97,21 +97,6 @@ def then_broken(start: bytes) -> bytes:
             "at most 4000000 attributes",
             id="64 MiB of attributes",
         ),
-        pytest.param(
-            lambda: record(
-                delimited(b"\x2a", delimited(b"\x2a", then_broken(b"\x0a\x02\x10\x01" * MAX_PARTS)))
-            ),
-            "at most 4000000 attributes",
-            id="64 MiB of values in a list",
-        ),
-        pytest.param(
-            lambda: scoped(
-                delimited(b"\x12", b"\x32\x00" * 100) * (MAX_PARTS // 101 + 1)
-                + delimited(b"\x12", then_broken(b""))
-            ),
-            "at most 4000000 attributes",
-            id="many records with many attributes",
-        ),
         pytest.param(lambda: scoped(b"\x12\x00" * 10_000)[:-1], "expected an OTLP request", id="cut off"),
         pytest.param(
             lambda: b"\x0a\x01x" * 10_000 + b"\x09", "expected an OTLP request", id="cut off in a number"
@@ -121,6 +106,35 @@ def then_broken(start: bytes) -> bytes:
 def test_what_may_not_be_is_known_as_soon_as_it_is_too_much(make, reason):
     with pytest.raises(Malformed, match=reason):
         check("logs", make())
+
+
+PARTS = 40_000
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        pytest.param(
+            lambda many, end: record(
+                delimited(b"\x2a", delimited(b"\x2a", b"\x0a\x02\x10\x01" * many + end))
+            ),
+            id="values in a list",
+        ),
+        pytest.param(
+            lambda many, end: scoped(
+                delimited(b"\x12", b"\x32\x00" * 99) * (many // 100) + delimited(b"\x12", end)
+            ),
+            id="attributes of many records",
+        ),
+    ],
+)
+def test_parts_of_any_kind_are_counted_together(monkeypatch, of):
+    """With a hundredth of the limit, since to count so many takes seconds."""
+    monkeypatch.setattr("otel_ttf.receivers.limits.MAX_PARTS", PARTS)
+    monkeypatch.setattr("otel_ttf.receivers.limits._PARTS_FROM", 2 * PARTS)
+    check("logs", of(PARTS - 100, b""))
+    with pytest.raises(Malformed, match=f"at most {PARTS} attributes"):
+        check("logs", of(PARTS, b"\x0b"))  # a group, which nobody gets to
 
 
 class Counted(bytes):
