@@ -13,7 +13,8 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 HERE = Path(__file__).parent
-# What takes minutes together: killed servers, full disks, crowds of peers. ./scripts/test leaves it to .ci/run.
+# What takes minutes together: killed servers, full disks, crowds of peers; a single test has the mark instead.
+# ./scripts/test leaves them to .ci/run.
 LONG = (
     *(f"crash/test_{name}.py" for name in ("kill_bad_records", "points", "power", "trim")),
     *(f"end_to_end/test_{name}.py" for name in ("disk", "sidecar", "wall_clock", "broken_files")),
