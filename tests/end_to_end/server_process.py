@@ -91,7 +91,10 @@ class ServerProcess:
     def __enter__(self) -> Self:
         if self.process is None or self.process.poll() is not None:
             self.launch()
-        self.wait_ready()
+        with ExitStack() as end:
+            end.push(self)  # one that does not start is not left running
+            self.wait_ready()
+            end.pop_all()
         return self
 
     def __exit__(
