@@ -165,10 +165,13 @@ _ENCODE = {"otlp": _otlp, "rest": _rest}
 
 
 @contextmanager
-def sending(server: ServerProcess, ledger: Ledger) -> Iterator[None]:
-    """Sends by all doors at once until the block ends, whatever becomes of the server meanwhile."""
+def sending(server: ServerProcess, ledger: Ledger, pause: float = 0) -> Iterator[None]:
+    """Sends by all doors at once until the block ends, whatever becomes of the server meanwhile.
+
+    pause  seconds of each sender behind an answer; 0: as fast as it goes
+    """
     stop = threading.Event()
-    threads = [threading.Thread(target=_send, args=(server, ledger, door, stop)) for door in DOORS]
+    threads = [threading.Thread(target=_send, args=(server, ledger, door, stop, pause)) for door in DOORS]
     for thread in threads:
         thread.start()
     try:
@@ -189,7 +192,7 @@ def send_unanswered(server: ServerProcess, ledger: Ledger) -> None:
         sender.close()
 
 
-def _send(server: ServerProcess, ledger: Ledger, door: Door, stop: threading.Event) -> None:
+def _send(server: ServerProcess, ledger: Ledger, door: Door, stop: threading.Event, pause: float) -> None:
     sender = _DOORS[door](server)
     while not stop.is_set():
         request = ledger.next(door)
@@ -202,6 +205,8 @@ def _send(server: ServerProcess, ledger: Ledger, door: Door, stop: threading.Eve
             ledger.problems.append(str(wrong))
         else:
             ledger.acknowledge(request)
+            if pause:
+                stop.wait(pause)
     sender.close()
 
 

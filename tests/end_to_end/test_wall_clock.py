@@ -96,7 +96,7 @@ def test_an_hour_forward_and_back_changes_no_state(
         server.launch()
     with server:
         books = Books(server, ledger)
-        with sending(server, ledger):
+        with sending(server, ledger, pause=0.05):
             time.sleep(1)
             for step in (3600, 0, -3600, 3600, -3600, 0):
                 wall.set(step)
