@@ -1,6 +1,6 @@
 """kill -9 at random moments under load: nothing that was answered OK is lost, nothing is counted twice.
 
-CRASH_KILLS=1000 kills more often, .ci/run 12 times; CRASH_SEED=N repeats the random choices of a run.
+CRASH_KILLS=1000 kills more often, .ci/run 30 times; CRASH_SEED=N repeats the random choices of a run.
 """
 
 from __future__ import annotations
