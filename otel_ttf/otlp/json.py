@@ -21,6 +21,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
+from otel_ttf.otlp.json_depth import read
 from otel_ttf.otlp.mend import NOTHING, TOO_DEEP, mark
 from otel_ttf.otlp.wire import MAX_DEPTH, MAX_NESTING, SHAPES, Malformed, Signal
 
@@ -69,10 +70,7 @@ def decode(signal: Signal, body: bytes, found: Found | None = None) -> bytes:
     if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
         raise Malformed(f"expected at most {MAX_CONTAINERS} objects and arrays")
     try:
-        text = body.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
-        data = json.loads(text, parse_int=_digits, parse_constant=_no_constant)
-    except RecursionError:
-        raise Malformed("expected fewer objects within each other: values at most 32 deep") from None
+        data = read(body, parse_int=_digits)
     except ValueError:
         raise Malformed(f"expected an OTLP {signal} request in JSON (UTF-8)") from None
     message = SHAPES[signal].request()
@@ -120,10 +118,6 @@ def _digits(text: str) -> int | float:
     return int(text) if len(text) <= _MOST_DIGITS else float(text)
 
 
-def _no_constant(text: str) -> float:
-    raise ValueError("NaN and Infinity are strings in JSON")
-
-
 @cache
 def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
     return {field.json_name: field for field in descriptor.fields}
@@ -163,7 +157,8 @@ class _Filling:
                 continue
             here = f"{where}.{key}" if where else key
             if field.type == _F.TYPE_STRING:
-                given, value = value, unicode(value)
+                given = value
+                value = [*map(unicode, value)] if isinstance(value, list) else unicode(value)
                 if value != given:
                     mended = True
                     self._mended["utf8"] += 1
@@ -204,9 +199,7 @@ class _Filling:
 
 
 def unicode(value: object) -> object:
-    """A text, or a list of them, without halves of surrogate pairs: bytes that are no UTF-8 were read as these."""
-    if isinstance(value, list):
-        return [unicode(element) for element in value]
+    """A text without halves of surrogate pairs: bytes that are no UTF-8 were read as these. Others stay as they are."""
     if not isinstance(value, str) or _HALF.search(value) is None:
         return value
     try:
@@ -232,8 +225,10 @@ def _scalar(field: FieldDescriptor, value: object, where: str) -> object:
         if isinstance(value, str):
             value = _float(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            if told_as_number and math.isinf(value):
-                raise Malformed(f"{where}: expected a double, found a larger number")
+            if told_as_number and not math.isfinite(value):
+                raise Malformed(
+                    f"{where}: expected a double (NaN and Infinity as strings), found no such number"
+                )
             return float(value)
         raise Malformed(f"{where}: expected a number, found {_kind(value)}")
     if kind == _F.TYPE_ENUM and isinstance(value, str):

@@ -19,6 +19,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_ttf.otlp.json import unicode
+from otel_ttf.otlp.json_depth import read
 from otel_ttf.otlp.mend import TOO_DEEP, mark
 from otel_ttf.otlp.wire import MAX_NESTING
 from otel_ttf.pii.masking import Where, for_messages
@@ -142,15 +143,12 @@ def _events(body: bytes) -> list[object]:
     try:
         # NaN and the like are read here and rejected where they stand, so that the other events count. What is no
         # UTF-8 stays until it is known whose it is.
-        text = body.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
-        document = json.loads(text, parse_int=_integer)
+        document = read(body, parse_int=_integer)
     except json.JSONDecodeError as error:
-        if not text.isascii() and unicode(text) != text:
+        if not _is_utf8(body):
             raise Unusable(400, "expected JSON in UTF-8") from None
         place = f"line {error.lineno}, column {error.colno}"
         raise Unusable(400, f"expected JSON, found an error at {place}: {error.msg}") from None
-    except RecursionError:
-        raise Unusable(400, f"expected values nested at most {MAX_NESTING} deep") from None
     if not isinstance(document, dict):
         raise Unusable(400, f'expected an object such as {{"events": [...]}}, found {_kind(document)}')
     if "events" not in document:
@@ -164,20 +162,30 @@ def _events(body: bytes) -> list[object]:
     return events
 
 
-def _in_unicode(event: object) -> object:
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _in_unicode(event: Any) -> dict[str, object]:
     """The same with U+FFFD in the place of what is no Unicode. Raises _Rejected."""
-    if isinstance(event, dict) and event.get("event_id") != unicode(event.get("event_id")):
+    if event.get("event_id") != unicode(event.get("event_id")):
         # Two of them could become one, and one of the events would be taken for the other.
         raise _Rejected("event_id: expected Unicode text, found something else")
-    try:
-        return json.loads(str(unicode(json.dumps(event, ensure_ascii=False))), parse_int=_known)
-    except RecursionError:
-        raise _Rejected(f"expected values nested at most {MAX_NESTING} deep, in Unicode") from None
+    return {str(unicode(name)): _value_in_unicode(value, 0) for name, value in event.items()}
 
 
-def _known(text: str) -> int:
-    number = int(text)
-    return _NOT_AN_INT64 if number == _NOT_AN_INT64 else number
+def _value_in_unicode(value: object, nested: int) -> object:
+    """The same of a property. nested: how many objects and lists it is within; what is deeper is cut, so it stays."""
+    if nested <= MAX_NESTING:
+        if isinstance(value, list):
+            return [_value_in_unicode(element, nested + 1) for element in value]
+        if isinstance(value, dict):
+            return {unicode(name): _value_in_unicode(element, nested + 1) for name, element in value.items()}
+    return unicode(value)
 
 
 def _integer(text: str) -> int:

@@ -270,6 +270,23 @@ def test_what_is_deeper_is_cut(deeper):
     assert result.mended == {"nesting": 1}
 
 
+@pytest.mark.parametrize("levels", [600, 5000])
+def test_what_is_deeper_than_json_is_read_costs_no_event_beside_it(levels):
+    def event_of(name: str, leaf: str) -> bytes:
+        deep = "[" * levels + leaf + "]" * levels
+        return rb'{"event_name":"\ud800","event_type":"x","%b":%b}' % (name.encode(), deep.encode())
+
+    bad = [
+        event_of(name, "") for name in ("properties", "user_id", "timestamp", "event_id", "event_type", "x")
+    ]
+    good = event_of("properties", r'"\ud800"').replace(b'"properties":', b'"properties":{"deep":') + b"}"
+    result = build(b'{"events":[%b]}' % b",".join([*bad, good]))
+    assert list(result.rejected) == [*range(len(bad))]
+    (record,) = records(result)
+    assert str(record).count("<too deep>") == 1
+    assert result.mended == {"nesting": 1, "utf8": 1}
+
+
 @pytest.mark.parametrize(
     ("bad", "where", "mended"),
     [
@@ -334,7 +351,9 @@ def test_a_long_or_odd_name_is_shown_short():
             id="another name",
         ),
         pytest.param(b'{"events": {}}', 400, "events: expected a list, found an object", id="an object"),
-        pytest.param(b"[" * 900_000, 400, "expected values nested at most 32 deep", id="brackets"),
+        pytest.param(
+            b"[" * 900_000, 400, "expected JSON, found an error at line 1, column 201", id="brackets"
+        ),
         pytest.param(b"[" * 1_100_000, 413, "expected at most 1000000 objects and lists", id="more brackets"),
         pytest.param(
             b'{"events": [' + b"0," * 100_000 + b"0]}", 413, "events: expected at most 100000", id="many"
@@ -363,7 +382,8 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = st.text(min_size=1, max_size=8).filter(lambda name: not name.startswith("ttf."))
+RESERVED = ("ttf.", "user.id", "event.type")
+NAMES = st.text(min_size=1, max_size=8).filter(lambda name: not name.startswith(RESERVED))
 
 
 @settings(max_examples=100, deadline=None)
