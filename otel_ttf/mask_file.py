@@ -24,6 +24,7 @@ from otel_ttf.otlp.wire import SHAPES, SIGNALS, Malformed, Signal, decode
 from otel_ttf.pii.masking import Trace, Where, for_messages
 from otel_ttf.pii.sealed import NONCE_BYTES, TAG_BYTES, UnknownKey, to_text
 from otel_ttf.processors.base import Processor
+from otel_ttf.units import size_text
 
 MOST = 64 << 20  # bytes of a line, or of a document over several lines
 _GZIP = b"\x1f\x8b"
@@ -190,7 +191,7 @@ def _several(first: str, rest: bytes) -> Iterator[tuple[int, str]]:
     whole = first + "\n" + rest.decode("utf-8", "replace")
     meant = _REQUEST.match(whole) is not None
     if len(rest) > MOST:
-        raise Unreadable(f"expected a request a line, or a document of at most {MOST >> 20} MiB")
+        raise Unreadable(f"expected a request a line, or a document of at most {size_text(MOST)}")
     try:
         json.loads(whole)
     except ValueError as error:
@@ -217,7 +218,7 @@ def _unzipped(file: IO[bytes]) -> IO[bytes]:
 def _read_line(source: IO[bytes], number: int) -> str | None:
     line = source.readline(MOST + 1)
     if len(line) > MOST:
-        raise Unreadable(f"line {number}: expected at most {MOST >> 20} MiB")
+        raise Unreadable(f"line {number}: expected at most {size_text(MOST)}")
     return line.decode("utf-8", "replace").removesuffix("\n") if line else None
 
 

@@ -57,7 +57,7 @@ from otel_ttf.telemetry import Telemetry, configure_logs
 from otel_ttf.tracker import Tracker
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.loop import CONSUMER
-from otel_ttf.units import DAY, SECOND
+from otel_ttf.units import DAY, SECOND, size_text
 from otel_ttf.vault import VaultRefused, open_vault
 from otel_ttf.vault.opening import FILE as VAULT_FILE
 
@@ -389,8 +389,8 @@ def _check_room(folder: Path) -> None:
     free = shutil.disk_usage(folder).free if folder.exists() else START_BYTES
     if free < START_BYTES:
         raise CannotStart(
-            f"{folder}: the disk is full: a start needs {START_BYTES >> 10} KiB, {free >> 10} KiB are free: make room "
-            "on it, and start again; nothing that was answered OK is lost"
+            f"{folder}: the disk is full: a start needs {size_text(START_BYTES)}, {size_text(free)} are free: make "
+            "room on it, and start again; nothing that was answered OK is lost"
         )
 
 
@@ -413,8 +413,8 @@ def _warn_of_small_disk(config: Config, data_dir: Path) -> None:
         log.warning(
             "the disk is full before the store is as large as it may be, and senders wait then: make storage.max_size "
             "smaller, see docs/operations.md, How much disk",
-            disk_mib=room >> 20,
-            limits_mib=sum(limits.values()) >> 20,
+            disk=size_text(room),
+            limits=size_text(sum(limits.values())),
             file=str(store),
         )
 

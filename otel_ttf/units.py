@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, WithJsonSchema
 
@@ -62,6 +63,32 @@ def size(text: object) -> int:
     if 0 <= told <= _LARGEST:
         return round(told)
     raise ValueError("expected a size such as 512MiB or 10GiB")
+
+
+def size_text(size: float) -> str:
+    """`32MiB`, `1.5GiB`, `12B`: with one digit behind the point at most; what `size` reads."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size >= _SIZE[unit]:
+            return f"{size / _SIZE[unit]:.1f}".removesuffix(".0") + unit
+    return f"{size:.0f}B"
+
+
+def duration_text(nanoseconds: int) -> str:
+    """`5m`, `30d`, `1.5s`: in the largest unit that is exact; what `duration` reads."""
+    for unit in ("d", "h", "m", "s"):
+        if nanoseconds % _DURATION[unit] == 0 and nanoseconds:
+            return f"{nanoseconds // _DURATION[unit]}{unit}"
+    return f"{nanoseconds / 1_000_000:.6f}".rstrip("0").rstrip(".") + "ms" if nanoseconds else "0s"
+
+
+def readers(annotation: Any, metadata: Iterable[Any] = ()) -> set[Callable[..., Any]]:
+    """The functions that read values of a field from text: `duration`, `size`."""
+    found = {each.func for each in metadata if isinstance(each, BeforeValidator)}
+    for each in getattr(annotation, "__metadata__", ()):
+        found |= readers(None, [each])
+    for argument in get_args(annotation):
+        found |= readers(argument)
+    return found
 
 
 Duration = Annotated[

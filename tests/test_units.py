@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from otel_ttf.units import DAY, duration, size
+from otel_ttf.units import DAY, duration, size, size_text
 
 
 @pytest.mark.parametrize("read", [duration, size])
@@ -46,3 +46,20 @@ def test_what_64_bits_do_not_hold_is_refused(read, text):
 def test_the_most():
     assert duration("40000d") == 40_000 * DAY
     assert size(2**62) == 2**62
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        (0, "0B"),
+        (512, "512B"),
+        (1024, "1KiB"),
+        (32 << 20, "32MiB"),
+        (3 << 29, "1.5GiB"),
+        (2**62, "4194304TiB"),
+        (1_000_000, "976.6KiB"),
+    ],
+)
+def test_a_size_is_written_as_people_read_it(told, text):
+    assert size_text(told) == text
+    assert size(text) == pytest.approx(told, rel=0.05)

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from otel_ttf.config.section import Section
 from otel_ttf.journey.definition import MAX_MILESTONES, Journey, Milestone, Segment, default_onboarding
 from otel_ttf.journey.match import parse
-from otel_ttf.units import DAY, SECOND, Duration
+from otel_ttf.units import DAY, SECOND, Duration, duration_text
 
 DEFAULT_LIMIT = 200
 MATCH = "match"  # stands in the schema for that of the match language
@@ -137,23 +137,14 @@ def default_data() -> dict[str, Any]:
     for place, milestone in enumerate(journey.milestones):
         entry: dict[str, Any] = {"name": milestone.name, "match": milestone.match.canonical}
         if place:
-            entry |= {"stage": milestone.stage, "target": duration_text(milestone.target)}
+            entry["stage"] = milestone.stage
+            entry["target"] = None if milestone.target is None else duration_text(milestone.target)
         milestones.append(entry)
     return {
         journey.name: {
             "milestones": milestones,
             "segments": [segment.attribute for segment in journey.segments],
-            "target": duration_text(journey.target),
+            "target": None if journey.target is None else duration_text(journey.target),
             "overdue": {level: duration_text(after) for level, after in journey.overdue.items()},
         }
     }
-
-
-def duration_text(nanoseconds: int | None) -> str | None:
-    """`5m`, `30d`, `1.5s`: in the largest unit that is exact; what units.duration reads."""
-    if nanoseconds is None:
-        return None
-    for unit, size in (("d", DAY), ("h", 3600 * SECOND), ("m", 60 * SECOND), ("s", SECOND)):
-        if nanoseconds % size == 0 and nanoseconds:
-            return f"{nanoseconds // size}{unit}"
-    return f"{nanoseconds / 1_000_000:.6f}".rstrip("0").rstrip(".") + "ms" if nanoseconds else "0s"

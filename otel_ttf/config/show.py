@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, SecretStr
+from pydantic import BaseModel, SecretStr
 
 from otel_ttf import units
-from otel_ttf.config.journeys import MATCH, duration_text
+from otel_ttf.config.journeys import MATCH
 from otel_ttf.config.load import Loaded
 from otel_ttf.config.model import Config
 from otel_ttf.config.problems import Path
@@ -70,33 +70,21 @@ def _shown(value: object, annotation: Any, metadata: typing.Sequence[Any], path:
         case bool() | None:
             return value
         case int():
-            return _number(value, {*_readers(annotation), *_own(metadata)})
+            return _number(value, units.readers(annotation, metadata))
         case date():
             return value.isoformat()
         case other:
             return other
 
 
-def _number(value: int, readers: set[object]) -> object:
+def _number(value: int, readers: Collection[object]) -> object:
     if units.duration in readers:
-        return duration_text(value)
+        return units.duration_text(value)
     if units.size in readers:
         for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
             if value and value % size == 0:
                 return f"{value // size}{unit}"
     return value
-
-
-def _readers(annotation: Any) -> set[object]:
-    """The functions that read values of the annotation from text."""
-    found = _own(getattr(annotation, "__metadata__", ()))
-    for argument in typing.get_args(annotation):
-        found |= _readers(argument)
-    return found
-
-
-def _own(metadata: typing.Sequence[Any]) -> set[object]:
-    return {each.func for each in metadata if isinstance(each, BeforeValidator)}
 
 
 def schema() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from otel_ttf import units
 from otel_ttf.config.problems import Expected, Path, Problem, did_you_mean, one_of
 from otel_ttf.config.sources import Tree
 from otel_ttf.journey.match import MatchErrors
@@ -29,12 +30,25 @@ LATER: Mapping[tuple[str, ...], str] = {
 }
 
 Context = Mapping[str, Any]
+_KIND = "kind"  # in a context: one of _KINDS
+
+
+# What reads a setting from text -> (what it is called in `above` and `below`, how a bound of it is written).
+_KINDS: Mapping[object, tuple[str, Callable[[Any], str]]] = {
+    units.size: ("a size", units.size_text),
+    units.duration: ("a duration", units.duration_text),
+}
+_PLAIN = "a number", lambda bound: f"{bound:g}" if isinstance(bound, float) else f"{bound}"
 
 
 def _number(text: str, key: str) -> Callable[[Context], str]:
-    return lambda context: (
-        f"{text} {context[key]:g}" if isinstance(context[key], float) else f"{text} {context[key]}"
-    )
+    """text  may begin with the kind of number, `{}`"""
+
+    def expected(context: Context) -> str:
+        kind, written = context.get(_KIND, _PLAIN)
+        return f"{text.format(kind)} {written(context[key])}"
+
+    return expected
 
 
 def _length(least: bool) -> Callable[[Context], str]:
@@ -91,9 +105,9 @@ EXPECTED: Mapping[str, str | Callable[[Context], str]] = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
     "none_required": "nothing",
-    "greater_than": _number("a number above", "gt"),
+    "greater_than": _number("{} above", "gt"),
     "greater_than_equal": _number("at least", "ge"),
-    "less_than": _number("a number below", "lt"),
+    "less_than": _number("{} below", "lt"),
     "less_than_equal": _number("at most", "le"),
     "multiple_of": _number("a multiple of", "multiple_of"),
     "too_short": _length(least=True),
@@ -205,15 +219,31 @@ def _said(error: ErrorDetails, tree: Tree, model: type[BaseModel]) -> Iterator[t
         found = None
         if kind in ("too_short", "too_long") and error["ctx"].get("actual_length"):
             found = str(error["ctx"]["actual_length"])
-        yield path, wanted(error.get("ctx", {})) if callable(wanted) else wanted, found
+        context = {**error.get("ctx", {}), _KIND: _kind(model, path)}
+        yield path, wanted(context) if callable(wanted) else wanted, found
+
+
+def _kind(model: type[BaseModel], path: Path) -> tuple[str, Callable[[Any], str]]:
+    """How numbers of a setting are written."""
+    for section in _at(model, path[:-1]):
+        for name, field in section.model_fields.items() if _is_model(section) else ():
+            if path[-1:] == (field.alias or name,):
+                for reader in units.readers(field.annotation, field.metadata):
+                    return _KINDS.get(reader, _PLAIN)
+    return _PLAIN
 
 
 def names_at(model: type[BaseModel], path: Path) -> Sequence[str]:
     """The names that may stand in the mapping at the path; none if it is no section of the model."""
+    return sorted(name for annotation in _at(model, path) for name in _fields(annotation))
+
+
+def _at(model: type[BaseModel], path: Path) -> Sequence[Any]:
+    """What may stand at the path."""
     here: Sequence[Any] = [model]
     for part in path:
         here = [child for annotation in here for child in _children(annotation, part)]
-    return sorted(name for annotation in here for name in _fields(annotation))
+    return here
 
 
 def _children(annotation: Any, part: str | int) -> Sequence[Any]:
@@ -236,6 +266,10 @@ def _branches(annotation: Any) -> Sequence[Any]:
 
 def _fields(annotation: Any) -> dict[str, Any]:
     """Name in the configuration -> annotation, if it is a model."""
-    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+    if not _is_model(annotation):
         return {}
     return {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

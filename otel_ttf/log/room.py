@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from otel_ttf.log.base import LogRefused
+from otel_ttf.units import size_text
 
 MIB = 1 << 20
 WAITING_BYTES = 64 * MIB
@@ -62,16 +63,16 @@ class Room:
     def _lack(self, cost: int, *, empty: bool) -> str | None:
         coming = self._waiting + cost
         if coming > WAITING_BYTES and self._waiting:
-            return f"{self._waiting / MIB:.0f} MiB wait to be written: the disk is slower than the senders"
+            return f"{size_text(self._waiting)} wait to be written: the disk is slower than the senders"
         if 2 * coming > self.free - self._min_free:
             return (
-                f"log.min_free: {_mib(self.free)} are free on the disk of {self._folder}, "
-                f"{_mib(self._min_free)} have to stay free: make room"
+                f"log.min_free: {size_text(max(0, self.free))} are free on the disk of {self._folder}, "
+                f"{size_text(self._min_free)} have to stay free: make room"
             )
         if self.used + coming > self._max_size and not (empty and not self._waiting):
             name = self._behind()
             behind = f": {name} has not read them yet" if name else ""
-            return f"log.max_size: {_mib(self.used)} of {_mib(self._max_size)} are in use{behind}"
+            return f"log.max_size: {size_text(self.used)} of {size_text(self._max_size)} are in use{behind}"
         return None
 
     def refusing(self) -> str | None:
@@ -81,7 +82,3 @@ class Room:
         if time.monotonic() - when > REMEMBERED:
             cost = 1
         return self.closing or self.broken or self._lack(cost, empty=False)
-
-
-def _mib(size: int) -> str:
-    return f"{max(0, size) / MIB:.1f} MiB"

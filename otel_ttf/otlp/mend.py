@@ -34,6 +34,7 @@ from otel_ttf.otlp.wire import (
     fields,
     layout,
 )
+from otel_ttf.units import size_text
 
 REPAIRED = "ttf.utf8_repaired"
 MAX_BYTES = 4 << 20  # of a record that protobuf will not read: mending a larger one would take seconds
@@ -142,7 +143,9 @@ class _Mending:
         if self._steps <= 0:
             return _OVER
         within = (
-            f" of at most {MAX_BYTES} bytes, since not all of it can be read" if len(data) > MAX_BYTES else ""
+            f" of at most {size_text(MAX_BYTES)}, since not all of it can be read"
+            if len(data) > MAX_BYTES
+            else ""
         )
         return f"expected a {kind.DESCRIPTOR.name} in protobuf{within}"
 

@@ -25,6 +25,7 @@ from otel_ttf.pii.pseudonym import TOKEN, is_token
 from otel_ttf.pii.sealed import SEALED
 from otel_ttf.processors.base import Processor
 from otel_ttf.processors.validate import ValidateConfig
+from otel_ttf.units import size_text
 
 _LEAST = 2  # bytes of an attribute or element, with its tag
 _MOST_DROPPED = 2**32 - 1
@@ -44,7 +45,7 @@ def cutting(config: ValidateConfig, subject: SubjectKeys) -> Processor:
     told = {
         "attributes": f"attributes beyond {config.max_attributes} in a list: %d, dropped",
         "elements": f"elements beyond {config.max_elements} of a list or map: %d, dropped",
-        "values": f"values of more than {size} bytes: %d, cut",
+        "values": f"values of more than {size_text(size)}: %d, cut",
     }
 
     def cut(batch: Batch) -> Batch:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Self
 
 from otel_ttf.log.base import LogRefused
+from otel_ttf.units import size_text
 
 STILL_SECONDS = 1.0  # who has sent nothing worth mentioning for so long makes room for others
 _WORTH = 64 << 10  # bytes
@@ -29,7 +30,7 @@ class Arrivals:
         while self.used > arrival.size and self.used + size > self.limit:
             stillest = next(one for one in self._known if one is not arrival)
             if now - stillest.moved < STILL_SECONDS:
-                raise LogRefused(f"more than {self.limit >> 20} MiB of requests are on their way")
+                raise LogRefused(f"more than {size_text(self.limit)} of requests are on their way")
             self.leave(stillest)
             stillest.give_up(now)
         self.used += size

@@ -14,6 +14,7 @@ from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.wire import Malformed
 from otel_ttf.receivers.arrivals import Arrivals
 from otel_ttf.receivers.intake import Disconnected, Hold, Intake
+from otel_ttf.units import size_text
 
 MAX_BODY = 64 << 20
 BODY_SECONDS = 30.0
@@ -88,7 +89,9 @@ def check_json(body: bytes, *, containers: int, commas: int) -> None:
 
 def too_large(limit: int) -> Unusable:
     """413 for a body over the limit (bytes)."""
-    return Unusable(413, f"expected at most {limit} bytes, also after decompression", {"Connection": "close"})
+    return Unusable(
+        413, f"expected at most {size_text(limit)}, also after decompression", {"Connection": "close"}
+    )
 
 
 async def _received(
@@ -219,7 +222,7 @@ def _zstd(rest: memoryview) -> object:
     except zstandard.ZstdError:
         window = 0  # no frame at all: decompressing says so
     if window > _MAX_WINDOW:
-        raise Unusable(413, f"expected a zstd window of at most {_MAX_WINDOW} bytes")
+        raise Unusable(413, f"expected a zstd window of at most {size_text(_MAX_WINDOW)}")
     return zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
 
 

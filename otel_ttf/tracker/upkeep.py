@@ -9,7 +9,7 @@ import structlog
 
 from otel_ttf.clock import Clock
 from otel_ttf.store.sqlite import SqliteStore
-from otel_ttf.units import MINUTE
+from otel_ttf.units import MINUTE, size_text
 
 MIB = 1 << 20
 CLEAN_EVERY = 10 * MINUTE
@@ -98,7 +98,7 @@ class Upkeep:
                     "storage.max_size is reached: from now on the oldest events go when new ones come; journeys, "
                     "transitions and figures stay. For older events make it larger, or keep fewer (storage.events)",
                     file=str(self._store.path),
-                    max_size=_mib(self._max_size),
+                    max_size=size_text(self._max_size),
                 )
         resources = self._transact(lambda _: self._store.forget_resources(TRIM_ROWS))
         self._done()
@@ -112,8 +112,8 @@ class Upkeep:
             "storage.max_size: journeys, transitions and figures leave no room for events, and are never deleted for "
             "size: make storage.max_size larger, or events are gone as soon as they come; mind the disk",
             file=str(self._store.path),
-            takes=_mib(self.use.pages),
-            max_size=_mib(self._max_size),
+            takes=size_text(self.use.pages),
+            max_size=size_text(self._max_size),
         )
 
     def failed(self) -> None:
@@ -148,7 +148,3 @@ class Upkeep:
             self._store.empty_wal()
             self._vacuumed = self._store.disk_use().wal > 0  # somebody reads: another time
         return False
-
-
-def _mib(size: int) -> str:
-    return f"{size / MIB:.1f} MiB"

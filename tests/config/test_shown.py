@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_ttf.config import Config, load, show
-from otel_ttf.config.journeys import duration_text
 from otel_ttf.config.sources import read_file
 from otel_ttf.pii.detect import DETECTORS
-from otel_ttf.units import DAY, duration
+from otel_ttf.units import DAY, duration, duration_text
 
 ROOT = Path(__file__).parents[2]
 FILE = str(ROOT / "config.yaml")

@@ -160,7 +160,7 @@ def events(rows: list[Row]) -> list[Any]:
     [
         pytest.param(many, "attributes", "attributes beyond 1024 in a list: ", id="1,100 attributes"),
         pytest.param(crowded, "elements", "elements beyond 1024 of a list or map: 76", id="1,100 elements"),
-        pytest.param(long, "values", "values of more than 262144 bytes: 1, cut", id="a long text"),
+        pytest.param(long, "values", "values of more than 256KiB: 1, cut", id="a long text"),
         pytest.param(no_text, "utf8", "texts that are no UTF-8: 1, mended", id="no UTF-8"),
     ],
 )
