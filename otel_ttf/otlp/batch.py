@@ -69,6 +69,7 @@ class Batch:
     gpc        the sender's browser said by header that nothing may be sold (Global Privacy Control)
     as_it_is   what would have to be mended to be read is Unread
     left_out   records that are gone although nothing was wrong with them: see `drop`
+    flagged    (slice, flags, see events.FLAG_NAMES) of each event that has any, in order; known when they are extracted
     said       what Book.join returned, if it is to be on the disk before the sender gets its OK
     counts     what processors count, by metric and labels (telemetry.counted): told once the batch is in the log
     """
@@ -93,6 +94,7 @@ class Batch:
         self.plain = plain
         self.gpc = gpc
         self.left_out = 0
+        self.flagged: list[tuple[int, int]] = []
         self.said: int | None = None
         self.counts: dict[tuple[str, ...], int] = {}
         self.shape = SHAPES[signal]
@@ -437,17 +439,22 @@ class Batch:
         if self.signal == "metrics":
             return reading.found
         sources: dict[int, Source] = {}
+        events = reading.found.events
         for number in self._candidates(rules, reading.found):
             head = self.resource_of(number)
             source = sources.get(id(head))
             if source is None:
                 source = sources[id(head)] = Source(head.data, reading.keys)
             ids = self._ids.get(number, [])
+            before = len(events)
             if self.signal == "logs":
                 token, pairs = self._subjects.get(number) or (None, None)
                 reading.log(ids[0][1] if ids else None, self.view(number), source, token=token, pairs=pairs)
             else:
                 reading.span(dict(ids), 0, self.view(number), source)
+            for place in range(before, len(events)):
+                if events[place].flags:
+                    self.flagged.append((number, events[place].flags))
         return reading.found
 
     def _candidates(self, rules: Rules, found: Extract) -> Iterator[int]:

@@ -6,9 +6,9 @@ one request with the resources of both; so a pass over many small ones costs abo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from google.protobuf.message import DecodeError
@@ -34,12 +34,14 @@ class Receipt:
     rejected  place in the request -> what is wrong with that record (safe to tell the sender, not to log);
               for metrics the place of the data point
     warnings  about what was accepted
+    flagged   (number of the record, FLAG_...) of accepted events that have a flag
     """
 
     accepted: int
     refused: int = 0
     rejected: Mapping[int, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    flagged: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Preparation:
             batch = self._pipeline(batch)
             refused = batch.rejected
             receipt = Receipt(batch.records - len(refused), len(refused), refused, batch.warnings)
-            return self._prepared(batch, [receipt])
+            return self._prepared(batch, [receipt], [0, len(batch)])
         except ConsentRefused as error:
             return LogRefused(str(error), CONSENT_SECONDS)
         except Exception as error:  # noqa: BLE001 - the intake's frame counts it where it is raised
@@ -183,14 +185,15 @@ class Preparation:
             receipts.append(
                 Receipt(count - len(refused), len(refused), refused, batch.warnings_of(first, end))
             )
-        return self._prepared(batch, receipts)
+        return self._prepared(batch, receipts, firsts)
 
     def _batch(
         self, signal: Signal, raw: bytes, event_ids: Mapping[int, str] | None, **options: bool
     ) -> Batch:
         return Batch(signal, raw, self._clock.later(), event_ids=event_ids, **options)
 
-    def _prepared(self, batch: Batch, receipts: Sequence[Receipt]) -> Prepared:
+    def _prepared(self, batch: Batch, receipts: Sequence[Receipt], firsts: Sequence[int]) -> Prepared:
+        """firsts: slice that the request of each receipt begins with, and their number."""
         entry = None
         # An empty request, or one without a good record, needs no place in the log.
         if batch.kept:
@@ -202,7 +205,21 @@ class Preparation:
                 for flag, count in view.flags.items():
                     batch.counts["flagged", FLAG_NAMES[flag]] = count
             entry = Entry(batch.signal, batch.arrival, payload, batch.ids, batch.kept, view)
+        if batch.flagged:
+            flagged = _by_request(batch.flagged, firsts)
+            receipts = [replace(one, flagged=flags) for one, flags in zip(receipts, flagged, strict=True)]
         return Prepared(entry, receipts, batch.counts, batch.said)
+
+
+def _by_request(flagged: Iterable[tuple[int, int]], firsts: Sequence[int]) -> list[list[tuple[int, int]]]:
+    """Receipt.flagged of requests that begin with these slices; see Batch.flagged."""
+    found: list[list[tuple[int, int]]] = [[] for _ in firsts[1:]]
+    request = 0
+    for number, flags in flagged:
+        while number >= firsts[request + 1]:
+            request += 1
+        found[request].append((number - firsts[request], flags))
+    return found
 
 
 def _sound(signal: Signal, raw: bytes) -> bool:

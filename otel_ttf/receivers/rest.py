@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from otel_ttf.log.base import LogRefused
+from otel_ttf.otlp.events import FLAG_NO_SUBJECT, FLAG_TIME_AHEAD, FLAG_TIME_IMPLAUSIBLE, FLAG_TOO_OLD
 from otel_ttf.otlp.wire import Malformed
 from otel_ttf.receivers.body import BODY_SECONDS, MAX_BODY, Unusable, media_type, read_body
 from otel_ttf.receivers.intake import Disconnected, Intake
 from otel_ttf.receivers.otlp_http import has_gpc, retry_after
+from otel_ttf.receivers.prepare import Receipt
 from otel_ttf.receivers.rest_events import Built, build
 
 JSON = "application/json"
@@ -29,6 +32,14 @@ _KINDS = {
     413: "too-large",
     415: "unsupported-media-type",
     503: "unavailable",
+}
+
+# What is said of events that were accepted with a flag; without a time is as documented.
+_FLAGGED = {
+    FLAG_NO_SUBJECT: "events without a user_id: %d, kept, and in no journey",
+    FLAG_TIME_IMPLAUSIBLE: "timestamps before time.not_before or from 2262 on: %d, the arrival stands in their place",
+    FLAG_TIME_AHEAD: "timestamps further ahead of our clock than time.max_ahead: %d, the arrival stands in their place",
+    FLAG_TOO_OLD: "timestamps older than time.max_event_age: %d, kept, and in no journey",
 }
 
 # The pipeline names records of the request that was built; the caller knows indices.
@@ -49,8 +60,8 @@ def rest_router(
     async def post_events(request: Request) -> Response:
         """Takes events. Each is judged on its own: bad ones are listed, good ones are kept, durably.
 
-        200 also when only some are accepted, with `warnings` if some of these were not kept as they came; 400 when
-        none is. Come again after 503, never after 4xx.
+        200 also when only some are accepted, with `warnings` if some of these were not kept as they came, or move no
+        journey; 400 when none is. Come again after 503, never after 4xx.
         """
         try:
             with intake.frame:
@@ -109,14 +120,26 @@ async def _take(built: Built, intake: Intake, *, trusted: bool, gpc: bool) -> Re
             trusted=trusted,
             gpc=gpc,
         )
-        accepted, warnings = receipt.accepted, receipt.warnings
+        accepted = receipt.accepted
+        warnings = [*receipt.warnings, *_flagged(receipt, built)]
         for place, reason in receipt.rejected.items():
             rejected[built.places[place]] = _RECORD.sub("", reason, count=1)
     listed = [{"index": index, "reason": rejected[index]} for index in sorted(rejected)]
     if listed and not accepted:
         return _problem(400, "no event was accepted", rejected=listed)
-    told = {"warnings": warnings} if warnings else {}
-    return _json(200, JSON, {"accepted": accepted, "rejected": listed, **told})
+    more = {"warnings": warnings} if warnings else {}
+    return _json(200, JSON, {"accepted": accepted, "rejected": listed, **more})
+
+
+def _flagged(receipt: Receipt, built: Built) -> list[str]:
+    counts = Counter(
+        flag
+        for number, flags in receipt.flagged
+        for flag in _FLAGGED
+        # Whose user has denied consent did name one.
+        if flags & flag and (flag != FLAG_NO_SUBJECT or number in built.without_user)
+    )
+    return [text % counts[flag] for flag, text in _FLAGGED.items() if counts[flag]]
 
 
 def _problem(
@@ -237,7 +260,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
                         "warnings": {
                             "type": "array",
                             "items": {"type": "string"},
-                            "description": "What of the accepted was not kept as it came; absent if nothing.",
+                            "description": "What of the accepted was not kept as it came, names no user, or has a "
+                            "time that is not believed, each with how many; absent if nothing.",
                         },
                     },
                 },
@@ -246,6 +270,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
                     "rejected": [
                         {"index": 1, "reason": "event_name: expected a string that is not empty, found none"}
                     ],
+                    "warnings": [_FLAGGED[FLAG_NO_SUBJECT] % 1],
                 },
             }
         },

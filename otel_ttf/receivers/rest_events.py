@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -71,16 +71,18 @@ class _Unknown(_Rejected):
 class Built:
     """An OTLP logs request made of events.
 
-    raw        the request, protobuf
-    places     index among the caller's events of each record in it
-    event_ids  the caller's event_id by place in the request
-    rejected   index among the caller's events -> reason
-    mended     what was mended, how often: see mend.TOLD
+    raw           the request, protobuf
+    places        index among the caller's events of each record in it
+    event_ids     the caller's event_id by place in the request
+    without_user  places in the request whose event names no user, or an empty one
+    rejected      index among the caller's events -> reason
+    mended        what was mended, how often: see mend.TOLD
     """
 
     raw: bytes
     places: list[int]
     event_ids: Mapping[int, str]
+    without_user: Set[int]
     rejected: dict[int, str]
     mended: Mapping[str, int]
 
@@ -91,6 +93,7 @@ def build(body: bytes) -> Built:
     records = request.resource_logs.add().scope_logs.add().log_records
     places: list[int] = []
     event_ids: dict[int, str] = {}
+    without_user: set[int] = set()
     rejected: dict[int, str] = {}
     mended: Counter[str] = Counter()
     hints = 0
@@ -114,11 +117,13 @@ def build(body: bytes) -> Built:
         else:
             if event_id is not None:
                 event_ids[len(places)] = event_id
+            if not _names_user(event):
+                without_user.add(len(places))
             places.append(index)
             mended += done
             continue
         del records[-1]
-    return Built(request.SerializeToString(), places, event_ids, rejected, mended)
+    return Built(request.SerializeToString(), places, event_ids, without_user, rejected, mended)
 
 
 def nanoseconds(timestamp: object) -> int:
@@ -224,6 +229,11 @@ def _fill(record: LogRecord, event: object, done: Counter[str]) -> str | None:
     if not isinstance(event_id, str) or not 0 < len(event_id.encode()) <= MAX_ID_BYTES:
         raise _Rejected(f"event_id: expected a string of 1 to {MAX_ID_BYTES} bytes")
     return event_id
+
+
+def _names_user(event: Any) -> bool:
+    user = event.get("user_id")
+    return user is not None and str(user).strip() != ""
 
 
 def _text(event: Mapping[str, object], name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 
 import pytest
 import requests
@@ -14,7 +15,8 @@ from otel_ttf.receivers.otlp_http import HttpConfig
 
 JSON = {"content-type": "application/json"}
 PATH = "/api/v1/events"
-GOOD = {"event_name": "signup", "event_type": "onboarding", "user_id": "jane", "timestamp": 1790000000}
+NOW = int(time.time())
+GOOD = {"event_name": "signup", "event_type": "onboarding", "user_id": "jane", "timestamp": NOW}
 TOO_LONG = GOOD | {"user_id": "x" * 513}
 NAMELESS = {"event_type": "onboarding"}
 NAMELESS_REASON = "event_name: expected a string that is not empty, found none"
@@ -44,7 +46,7 @@ def test_events_are_in_the_log_when_the_answer_comes(server):
     assert answer.status_code == 200
     assert answer.json() == {"accepted": 2, "rejected": []}
     first, second = records(rows)
-    assert (first.event_name, first.time_unix_nano) == ("signup", 1_790_000_000_000_000_000)
+    assert (first.event_name, first.time_unix_nano) == ("signup", NOW * 10**9)
     kept = attributes(first)
     assert kept["event.type"] == "onboarding"
     assert kept["plan"] == "pro"
@@ -89,10 +91,31 @@ def test_no_events_are_no_problem(server):
     assert (answer.status_code, answer.json()) == (200, {"accepted": 0, "rejected": []})
 
 
+@pytest.mark.parametrize(
+    ("given", "warning"),
+    [
+        pytest.param({"user_id": None}, "events without a user_id: 2, kept", id="no user"),
+        pytest.param({"user_id": " "}, "events without a user_id: 2, kept", id="an empty user"),
+        pytest.param({"timestamp": 1000}, "timestamps before time.not_before or from 2262 on: 2", id="1970"),
+        pytest.param({"timestamp": 4e9}, "ahead of our clock than time.max_ahead: 2", id="the future"),
+        pytest.param({"timestamp": 1460000000}, "older than time.max_event_age: 2", id="long ago"),
+    ],
+)
+def test_what_is_accepted_with_a_flag_is_said(server, given, warning):
+    document = post(server, GOOD | given, GOOD, GOOD | given).json()
+    assert (document["accepted"], document["rejected"]) == (3, [])
+    (told,) = document["warnings"]
+    assert warning in told
+
+
+def test_an_event_without_a_time_is_as_it_should_be(server):
+    assert "warnings" not in post(server, {key: GOOD[key] for key in GOOD if key != "timestamp"}).json()
+
+
 def test_an_event_id_makes_two_sends_one_event(server):
     with server.stored() as rows:
         post(server, GOOD | {"event_id": "e-1"})
-        post(server, GOOD | {"event_id": "e-1", "timestamp": 1790000000, "properties": {"plan": "pro"}})
+        post(server, GOOD | {"event_id": "e-1", "properties": {"plan": "pro"}})
         post(server, GOOD | {"event_id": "e-2"})
     first, again, other = (row.ids for row in rows)
     assert first == again != other
@@ -170,4 +193,5 @@ def test_the_body_is_documented_with_examples_that_work(server):
     assert set(route["responses"]) == {"200", "400", "408", "413", "415", "503"}
     for example in route["requestBody"]["content"]["application/json"]["examples"].values():
         answer = post(server, *example["value"]["events"])
-        assert answer.json() == {"accepted": len(example["value"]["events"]), "rejected": []}
+        document = answer.json()
+        assert (document["accepted"], document["rejected"]) == (len(example["value"]["events"]), [])
