@@ -39,13 +39,20 @@ def _boottime() -> int:
 class SystemClock:
     """The machine's clock. Any thread may ask.
 
-    wall    unix ns, may step
-    steady  ns, never steps
+    wall     unix ns, may step
+    steady   ns, never steps
+    on_step  told how many seconds the wall clock has stepped; of further steps only after as long as one has to hold
     """
 
     def __init__(
-        self, wall: Callable[[], int] = time.time_ns, steady: Callable[[], int] | None = None
+        self,
+        wall: Callable[[], int] = time.time_ns,
+        steady: Callable[[], int] | None = None,
+        *,
+        on_step: Callable[[float], None] = lambda _: None,
     ) -> None:
+        self._on_step = on_step
+        self._told: int | None = None
         self._wall = wall
         self._steady = steady or (_boottime if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic_ns)
         self._offset = self._wall() - self._steady()
@@ -55,6 +62,7 @@ class SystemClock:
 
     def _read(self) -> tuple[int, int]:
         """(our time, the wall clock's)."""
+        step = None
         with self._lock:
             wall, steady = self._wall(), self._steady()
             away = wall - (steady + self._offset)
@@ -63,10 +71,16 @@ class SystemClock:
                 self._since, self._step = None, 0
             elif self._since is None or abs(away - self._step) > STEP:
                 self._since, self._step = steady, away
+                if self._told is None or steady - self._told >= HOLDS:
+                    self._told = steady
+                    step = away
             elif steady - self._since >= HOLDS:
                 self._offset += away
                 self._since, self._step = None, 0
-            return steady + self._offset, wall
+            ours = steady + self._offset
+        if step is not None:
+            self._on_step(step / SECOND)
+        return ours, wall
 
     def now(self) -> int:
         return self._read()[0]

@@ -159,7 +159,7 @@ class Service:
             _check_room(folder)
         stack.enter_context(lock_directory(data_dir))
         keys = keys_of_start(config, data_dir)
-        clock = SystemClock()
+        clock = SystemClock(on_step=_say_step)
         telemetry = Telemetry()
         telemetry.watch_clock(lambda: clock.step_seconds)
         book, path = data_dir / "log.db", config.storage.file(data_dir)
@@ -382,6 +382,14 @@ class Service:
             ]
         lines.append("Ctrl-C stops it; nothing that was answered OK is lost.")
         print("\n".join(lines), flush=True)
+
+
+def _say_step(seconds: float) -> None:
+    log.warning(
+        "the wall clock has stepped: what rests on senders' times stays right, and nobody is called overdue or expired "
+        "meanwhile. Put it right within ten minutes; after that it is believed",
+        seconds=round(seconds),
+    )
 
 
 def _check_room(folder: Path) -> None:

@@ -107,6 +107,18 @@ def test_the_wait_goes_on_while_the_stepped_clock_is_corrected_slowly(machine):
     assert machine.clock.now() == machine.wall
 
 
+def test_a_step_is_told_once_in_ten_minutes():
+    told: list[float] = []
+    wall, steady = START, BOOTED
+    clock = SystemClock(lambda: wall, lambda: steady, on_step=told.append)
+    for minute in range(30):
+        steady += MINUTE
+        wall = START + steady - BOOTED + (HOUR if minute % 2 else 0)  # there and back again, each minute
+        for _ in range(3):
+            clock.now()
+    assert told == [3600] * 3
+
+
 def test_slow_corrections_are_followed(machine):
     for _ in range(24 * 60):
         machine.pass_time(MINUTE, drift=30_000_000)  # 500 ppm, the fastest that NTP slews

@@ -119,4 +119,5 @@ def test_an_hour_forward_and_back_changes_no_state(
                 a.value.string_value for a in KeyValueList.FromString(attributes).values if a.key == MARK
             )
             assert (at, flags) == (ledger.sent[mark].time, 0)
+        assert server.printed().count("the wall clock has stepped") == 1
         assert server.terminate() == 0
