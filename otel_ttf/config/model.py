@@ -73,7 +73,8 @@ class OtlpReceiverConfig(Section):
     )
     trusted_tokens: bool = Field(
         False,
-        description="Whether user ids that are tokens already are taken as they are: senders are trusted.",
+        description="Whether user ids that are tokens already are taken as they are: senders of OTLP are trusted, on "
+        "the API's port, too. Those that come by REST never are.",
     )
     max_in_flight: Size = Field(
         IN_FLIGHT,

@@ -46,14 +46,11 @@ _FLAGGED = {
 _RECORD = re.compile(r"log_records\[\d+\](?:: |\.)")
 
 
-def rest_router(
-    intake: Intake, *, max_body: int = MAX_BODY, body_seconds: float = BODY_SECONDS, trusted: bool = False
-) -> APIRouter:
-    """The route, to be included in the API.
+def rest_router(intake: Intake, *, max_body: int = MAX_BODY, body_seconds: float = BODY_SECONDS) -> APIRouter:
+    """The route, to be included in the API. A user id is an id here, also one that is a token.
 
     max_body      bytes, before and after inflation
     body_seconds  for a body to arrive
-    trusted       user ids that are tokens already are taken as they are
     """
     routes = APIRouter()
 
@@ -67,7 +64,7 @@ def rest_router(
             with intake.frame:
                 built = await _read(request, intake, max_body, body_seconds)
             gpc = has_gpc(dict(request.scope["headers"]))
-            return await _take(built, intake, trusted=trusted, gpc=gpc)
+            return await _take(built, intake, gpc=gpc)
         except Disconnected:
             return Response(status_code=408)
         except Unusable as error:
@@ -103,7 +100,7 @@ async def _read(request: Request, intake: Intake, limit: int, seconds: float) ->
         return await intake.offload(len(body), build, body)
 
 
-async def _take(built: Built, intake: Intake, *, trusted: bool, gpc: bool) -> Response:
+async def _take(built: Built, intake: Intake, *, gpc: bool) -> Response:
     rejected = dict(built.rejected)
     if rejected:
         intake.telemetry.error("rejected", len(rejected))
@@ -117,7 +114,6 @@ async def _take(built: Built, intake: Intake, *, trusted: bool, gpc: bool) -> Re
             protocol="rest",
             event_ids=built.event_ids,
             mended=built.mended,
-            trusted=trusted,
             gpc=gpc,
         )
         accepted = receipt.accepted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -78,6 +79,23 @@ def test_a_forged_token_is_an_id_like_any_other(
     for path, request in (("/v1/logs", logs), ("/v1/traces", traces)):
         assert server.request("POST", path, request.SerializeToString(), headers=MEDIA).status == 200
     assert untouched(server)
+
+
+def test_trust_in_otlp_is_none_in_rest(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data", settings=["receivers.otlp.trusted_tokens=true"]) as server:
+        signup = {"event_name": "signup", "event_type": "milestone", "user_id": "victim"}
+        assert server.post_json("/api/v1/events", {"events": [signup]}).status == 200
+        server.wait_caught_up()
+        token = str(server.get("/api/v1/ttf/victim").json["subject"])
+        event = {"event_name": "project_created", "event_type": "milestone", "user_id": token}
+        assert server.post_json("/api/v1/events", {"events": [event]}).status == 200
+        assert untouched(server)
+        logs = ExportLogsServiceRequest()
+        record = logs.resource_logs.add().scope_logs.add().log_records.add(event_name="project_created")
+        record.attributes.append(KeyValue(key="user.id", value=text(token)))
+        body = logs.SerializeToString()
+        assert server.request("POST", "/v1/logs", body, headers=MEDIA, port=server.api_port).status == 200
+        assert not untouched(server)
 
 
 @pytest.mark.parametrize("where", ["user_id", "property"])
