@@ -15,12 +15,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 WIDE = 160  # columns of what does not go to a screen
 
 
-class Unanswered(Exception):
+class ApiUnanswered(Exception):
     """The API cannot be asked, or has no answer; the message says why and what to do."""
 
 
 def get(url: str, path: Sequence[str], query: Mapping[str, str | None]) -> Answer:
-    """The API's answer to `/api/v1/` + path (raw segments). Raises Unanswered."""
+    """The API's answer to `/api/v1/` + path (raw segments). Raises ApiUnanswered."""
     import httpx2
 
     target = "/".join([url.rstrip("/"), "api/v1", *(quote(segment, safe="") for segment in path)])
@@ -30,7 +30,7 @@ def get(url: str, path: Sequence[str], query: Mapping[str, str | None]) -> Answe
         # A proxy is no way to this machine.
         response = httpx2.get(target, params=asked, timeout=SECONDS, trust_env=not _loopback(host))
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
-        raise Unanswered(
+        raise ApiUnanswered(
             f"no server answers at {url}: start one with 'otel-ttf run', or give its address with --url."
         ) from None
     try:
@@ -38,12 +38,12 @@ def get(url: str, path: Sequence[str], query: Mapping[str, str | None]) -> Answe
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise Unanswered(f"{url} is no API of otel-ttf: give its address with --url.")
+        raise ApiUnanswered(f"{url} is no API of otel-ttf: give its address with --url.")
     if response.is_error:
         said = str(answer.get("detail") or answer.get("title") or f"status {response.status_code}")
         # Nobody knows by heart which events make a journey.
         hint = "; 'otel-ttf seen' shows what came in" if answer.get("type") == NO_MILESTONE else ""
-        raise Unanswered(said + hint)
+        raise ApiUnanswered(said + hint)
     return answer
 
 

@@ -29,15 +29,15 @@ TOGETHER = 200
 LOOKS, LOOK_SECONDS = 10, 0.1
 
 
-class Unanswered(Exception):
+class StoreUnanswered(Exception):
     """The store cannot be asked; the message says why and what to do."""
 
 
 @contextmanager
 def opened(store: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-    """The store's file. Raises Unanswered, also for what SQLite says within."""
+    """The store's file. Raises StoreUnanswered, also for what SQLite says within."""
     if not store.exists():
-        raise Unanswered(f"{store} is not there: is it the right --data-dir, and --config?")
+        raise StoreUnanswered(f"{store} is not there: is it the right --data-dir, and --config?")
     try:
         _check(store)
         uri = f"{store.absolute().as_uri()}?mode={'rw' if write else 'ro'}"
@@ -48,29 +48,32 @@ def opened(store: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
             yield db
     except sqlite3.Error as error:
         if "no such table" in str(error):
-            raise Unanswered(
+            raise StoreUnanswered(
                 f"{store} was written by an older otel_ttf: start this version's server on it once."
             ) from None
-        raise Unanswered(f"{store} cannot be read or written: {trouble(error)}") from None
+        raise StoreUnanswered(f"{store} cannot be read or written: {trouble(error)}") from None
     except OSError as error:
-        raise Unanswered(f"{store} cannot be read: {error.strerror}") from None
+        raise StoreUnanswered(f"{store} cannot be read: {error.strerror}") from None
 
 
 def _check(store: Path) -> None:
-    """Raises Unanswered, OSError: it is damaged, and SQLite would lose what `otel-ttf salvage` can still read."""
+    """Raises StoreUnanswered, OSError: it is damaged, and SQLite would lose what `otel-ttf salvage` can still read."""
     for left in reversed(range(LOOKS)):
         harm = unseen_damage(store, page_size=PAGE_SIZE)
         if harm is None:
             return
         if left:
             time.sleep(LOOK_SECONDS)
-    raise Unanswered(
+    raise StoreUnanswered(
         f"{store} is damaged ({harm}): stop the server; then `otel-ttf restore FILE` or `otel-ttf salvage`."
     )
 
 
 def asked(data_dir: Path, store: Path, kind: Kind, whats: Sequence[dict[str, Any]]) -> list[Any] | None:
-    """The answers to tasks; None: the server has not done them yet, but will. Raises Unanswered, also for a defect."""
+    """The answers to tasks; None: the server has not done them yet, but will.
+
+    Raises StoreUnanswered, also for a defect.
+    """
     with opened(store, write=True) as db:
         tasks = Tasks(db)
         numbers = [tasks.ask(kind, what, time.time_ns()) for what in whats]
@@ -86,7 +89,7 @@ def asked(data_dir: Path, store: Path, kind: Kind, whats: Sequence[dict[str, Any
             time.sleep(0.05)
     for answer in answers:
         if "failure" in answer:
-            raise Unanswered(
+            raise StoreUnanswered(
                 f"the server cannot do it and has changed nothing ({answer['failure']}): a defect, please report it."
             )
     return answers
@@ -102,20 +105,20 @@ def recomputed(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def listed(store: Path, limit: int) -> dict[str, Any]:
-    """Records that are set aside, the oldest first. Raises Unanswered."""
+    """Records that are set aside, the oldest first. Raises StoreUnanswered."""
     with opened(store) as db:
         quarantine = Quarantine(db)
         return {"count": quarantine.count(), "items": [_row(letter) for letter in quarantine.all(limit)]}
 
 
 def ids(store: Path) -> list[int]:
-    """Of all records that are set aside. Raises Unanswered."""
+    """Of all records that are set aside. Raises StoreUnanswered."""
     with opened(store) as db:
         return Quarantine(db).ids()
 
 
 def shown(store: Path, id_: int) -> dict[str, Any] | None:
-    """A record that is set aside, with what it holds; None: there is none of that id. Raises Unanswered."""
+    """A record that is set aside, with what it holds; None: there is none of that id. Raises StoreUnanswered."""
     with opened(store) as db:
         letter = Quarantine(db).get(id_)
     if letter is None:

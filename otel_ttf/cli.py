@@ -209,7 +209,7 @@ def _tell(url: str, shape: str, question: str, path: tuple[str, ...], **query: s
 
     try:
         answer = ask.get(url, path, query)
-    except ask.Unanswered as error:
+    except ask.ApiUnanswered as error:
         raise Stop(str(error)) from None
     if shape == "json":
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))

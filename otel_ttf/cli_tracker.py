@@ -19,11 +19,11 @@ _EVENT_ID = re.compile("[0-9a-fA-F]{32}")
 @contextmanager
 def _sentences() -> Iterator[None]:
     """What the store says ends the command."""
-    from otel_ttf.ask_tracker import Unanswered
+    from otel_ttf.ask_tracker import StoreUnanswered
 
     try:
         yield
-    except Unanswered as error:
+    except StoreUnanswered as error:
         raise Stop(str(error)) from None
 
 

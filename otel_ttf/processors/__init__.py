@@ -12,9 +12,9 @@ from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.pii.scanner import Engine, Scanner
 from otel_ttf.processors import consent, enrich, mask, validate
 from otel_ttf.processors.base import Built, Processor, Setting
-from otel_ttf.processors.cut import cutting
 from otel_ttf.processors.keep_ids import KeepIds
 from otel_ttf.processors.pseudonymise import Pseudonymise, PseudonymiseConfig
+from otel_ttf.processors.shorten import shortening
 
 
 def _pseudonymise(_: PseudonymiseConfig, setting: Setting) -> Pseudonymise:
@@ -58,7 +58,7 @@ def pipeline(
     steps = [one.processor(scanner) for one in built]
     if "validate" in configs:
         # What is cut in two could not be masked any more.
-        steps.append(cutting(configs["validate"], attributes))
+        steps.append(shortening(configs["validate"], attributes))
 
     def process(batch: Batch) -> Batch:
         for step in steps:

@@ -1,4 +1,4 @@
-"""Refuses requests that cannot be read, and says how large their parts may be: see cut.py.
+"""Refuses requests that cannot be read, and says how large their parts may be: see shorten.py.
 
 What breaks a rule of its own is refused where the rule is applied.
 """

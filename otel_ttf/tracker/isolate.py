@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from otel_ttf.log.base import Row
-from otel_ttf.otlp.cut import halves as cut_in_two
 from otel_ttf.otlp.events import Extract, Rules, extract
+from otel_ttf.otlp.halving import halves as halved
 from otel_ttf.pages import is_damage
 from otel_ttf.store.quarantine import DeadLetter
 from otel_ttf.telemetry import failure
@@ -251,8 +251,8 @@ def _cut(part: _Part) -> list[_Part]:
     row = part.row
     return [
         _Part(
-            replace(row, payload=cut.payload, ids=cut.ids, records=cut.records, view=None),
-            part.place + cut.first,
+            replace(row, payload=half.payload, ids=half.ids, records=half.records, view=None),
+            part.place + half.first,
         )
-        for cut in cut_in_two(row.signal, row.payload, row.ids) or ()
+        for half in halved(row.signal, row.payload, row.ids) or ()
     ]

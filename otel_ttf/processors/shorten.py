@@ -37,7 +37,7 @@ _KEPT = frozenset([*NAME_ATTRIBUTES, MARK, REPAIRED])
 _KINDS = {"resource": Resource, "scope": InstrumentationScope}
 
 
-def cutting(config: ValidateConfig, subject: SubjectKeys) -> Processor:
+def shortening(config: ValidateConfig, subject: SubjectKeys) -> Processor:
     """A processor that cuts what is too much, and warns and counts."""
     size = config.max_value_size
     least = min(config.max_attributes, config.max_elements)
@@ -65,16 +65,16 @@ def cutting(config: ValidateConfig, subject: SubjectKeys) -> Processor:
         return batch
 
     def _cut(batch: Batch, heads: Iterable[Head], numbers: Iterable[int]) -> None:
-        cutter = _Cutter(config, subject)
+        shortener = _Shortener(config, subject)
 
         def changed(kind: type[Any], data: bytes) -> bytes | None:
             if not batch.plain and len(data) <= size and not _many(kind, data, least):
                 return None
             message = kind.FromString(data)
-            return bytes(message.SerializeToString()) if cutter.message(message) else None
+            return bytes(message.SerializeToString()) if shortener.message(message) else None
 
         def note(number: int) -> None:
-            for what, count in cutter.taken().items():
+            for what, count in shortener.taken().items():
                 batch.mended(number, what, count, told[what])
 
         for head in heads:
@@ -84,7 +84,7 @@ def cutting(config: ValidateConfig, subject: SubjectKeys) -> Processor:
             if new is not None:
                 head.data, head.changed = new, True
             url = head.url.decode()
-            if (new_url := cutter.text(url)) != url:
+            if (new_url := shortener.text(url)) != url:
                 head.url, head.changed = new_url.encode(), True
             # A sender is told about what holds records.
             note(head.first if head.first < head.end else -1)
@@ -117,7 +117,7 @@ def _many(kind: type[Any], data: bytes, most: int) -> bool:
     return any(data.count(tag) + data.count(longer) > most for tag, longer in _TAGS[kind])
 
 
-class _Cutter(Walker):
+class _Shortener(Walker):
     """Cuts whatever it visits. For one thread."""
 
     def __init__(self, config: ValidateConfig, subject: SubjectKeys) -> None:

@@ -1,4 +1,4 @@
-"""A masked request cut in two, down to a single record."""
+"""A masked request halved, down to a single record."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from otel_ttf.otlp.wire import SHAPES, Signal
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Half:
     """A part of a request that is a request itself, each record below its own resource and scope.
 
     ids      of its events, by place in this part (events.pack_ids)
     records  log records, spans or metrics in it
-    first    how many stand before it in what was cut
+    first    how many stand before it in what was halved
     """
 
     payload: bytes
@@ -26,7 +26,7 @@ class Cut:
     first: int
 
 
-def halves(signal: Signal, payload: bytes, ids: bytes) -> tuple[Cut, Cut] | None:
+def halves(signal: Signal, payload: bytes, ids: bytes) -> tuple[Half, Half] | None:
     """Both halves of a request; None: it has no two records, or its records cannot be told apart."""
     shape = SHAPES[signal]
     try:
@@ -58,13 +58,13 @@ def halves(signal: Signal, payload: bytes, ids: bytes) -> tuple[Cut, Cut] | None
         before = middle
     known = unpack_ids(ids)
     return (
-        Cut(
+        Half(
             first.SerializeToString(),
             pack_ids({place: id_ for place, id_ in known.items() if place < before}),
             middle,
             0,
         ),
-        Cut(
+        Half(
             second.SerializeToString(),
             pack_ids({place - before: id_ for place, id_ in known.items() if place >= before}),
             count - middle,

@@ -8,8 +8,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from otel_ttf.otlp.cut import halves
 from otel_ttf.otlp.events import Rules, TimeConfig, extract, pack_ids
+from otel_ttf.otlp.halving import halves
 from otel_ttf.otlp.wire import Signal
 from otel_ttf.units import SECOND
 
