@@ -133,15 +133,21 @@ class _Protocol(HttpToolsProtocol):
         else:
             self.transport.abort()
 
+    def give_up(self) -> None:
+        """Closes, and throws away what its peer does not take."""
+        self.transport.abort()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._write_deadline = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+        self._known.stands(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         self._written()
         super().resume_writing()
 
     def _written(self) -> None:
+        self._known.flows(self)
         if self._write_deadline is not None:
             self._write_deadline.cancel()
             self._write_deadline = None

@@ -1,20 +1,28 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import select
+import socket
 
 import pytest
 from serving import serving
 from test_hostile import HEAD, answer, connected
 
-from otel_ttf.receivers.connections import Connections, open_files, shares
+from otel_ttf.receivers import connections
+from otel_ttf.receivers.connections import UNREAD, Connections, open_files, shares
 
 
 class Connection:
     def __init__(self) -> None:
         self.told: bool | None = None  # when it was closed: whether as a new one
+        self.given_up = False
 
     def make_room(self, *, new: bool) -> None:
         self.told = new
+
+    def give_up(self) -> None:
+        self.given_up = True
 
 
 def test_the_one_that_is_idle_longest_makes_room():
@@ -72,6 +80,51 @@ def test_where_all_are_busy_the_new_one_goes():
     known.idle(first)
     known.opened(third)
     assert (first.told, third.told) == (False, None)
+
+
+def test_of_those_that_do_not_read_the_one_that_waits_longest_is_given_up():
+    known = Connections(9)
+    first, second, third, fourth = crowd = [Connection() for _ in range(4)]
+    third_part = UNREAD // 3
+    for one in crowd[:3]:
+        known.stands(one, third_part)
+    known.flows(first)
+    known.stands(first, third_part)
+    assert not any(one.given_up for one in crowd)
+    known.stands(fourth, third_part)
+    assert [one.given_up for one in crowd] == [False, True, False, False]
+    known.closed(third)
+    known.stands(second, third_part)
+    assert [one.given_up for one in crowd] == [False, True, False, False]
+    known.stands(fourth, 9 * UNREAD)  # alone it may be as large as it likes
+    assert [one.given_up for one in crowd] == [True, True, False, False]
+
+
+def test_answers_that_nobody_reads_take_no_more_memory_than_there_is(server, monkeypatch):
+    monkeypatch.setattr(connections, "UNREAD", 1 << 20)
+    events = b'{"events":[' + b"0," * 99_999 + b"0]}"  # each of which is listed in the answer
+    head = b"POST /api/v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    with contextlib.ExitStack() as peers:
+        silent = []
+        for _ in range(4):
+            peer = peers.enter_context(socket.socket())
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            peer.connect(("127.0.0.1", server.api_port))
+            peer.sendall(head % len(events) + events)
+            silent.append(peer)
+            assert select.select([peer], [], [], 20)[0]  # the answer has begun
+        with connected(server.api_port) as good:
+            good.sendall(head % len(events) + events)
+            assert whole(good)
+        assert [whole(peer) for peer in silent[:2]] == [False] * 2
+
+
+def whole(peer: socket.socket) -> bool:
+    """Whether all of an answer comes."""
+    got = answer(peer)
+    block, _, body = got.partition(b"\r\n\r\n")
+    (length,) = re.findall(rb"content-length: (\d+)", block)
+    return len(body) == int(length)
 
 
 SOON = HEAD + b"content-length: 9\r\n\r\n"
