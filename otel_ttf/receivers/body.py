@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import zstandard
@@ -40,6 +40,17 @@ class Unusable(Malformed):
         super().__init__(message)
         self.status = status
         self.headers = dict(headers or {})
+
+
+def header_fields(lines: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Name -> value; what stands in several lines is one list (RFC 9110, 5.3), so that none of them is overlooked."""
+    fields = dict(lines)
+    if len(fields) == len(lines):
+        return fields
+    several: dict[bytes, list[bytes]] = {name: [] for name in fields}
+    for name, value in lines:
+        several[name].append(value)
+    return {name: b", ".join(values) for name, values in several.items()}
 
 
 def media_type(headers: Mapping[bytes, bytes]) -> str:

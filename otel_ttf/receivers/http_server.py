@@ -188,8 +188,13 @@ class _Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._parsed(len(name) + len(value) + 4)
-        if self._in_headers:
-            super().on_header(name, value)
+        if not self._in_headers:
+            return
+        if name.lower() == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            # The parser would take the body as it comes, and what stands before us may have read it otherwise.
+            self._refuse(b"501 Not Implemented")
+            raise ValueError("an unknown transfer coding")  # stops the parser
+        super().on_header(name, value)
 
     def _parsed(self, size: int) -> None:
         # Much may come at once, and be parsed before anybody has counted what came.

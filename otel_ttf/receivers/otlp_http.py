@@ -18,7 +18,7 @@ from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.json import Found, decode
 from otel_ttf.otlp.wire import Malformed, Signal
 from otel_ttf.receivers.answers import RESPONSES, come_again, http_status, response
-from otel_ttf.receivers.body import MAX_BODY, Unusable, check_json, media_type, read_body
+from otel_ttf.receivers.body import MAX_BODY, Unusable, check_json, header_fields, media_type, read_body
 from otel_ttf.receivers.connections import MaxConnections
 from otel_ttf.receivers.endpoint import Endpoint
 from otel_ttf.receivers.intake import GPC_HEADER, Disconnected, Intake
@@ -114,7 +114,7 @@ class _OtlpHttp:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = header_fields(scope["headers"])
         media = media_type(headers)
         # Whoever sent neither is most likely a person: JSON can be read.
         encoding = PROTOBUF if media == PROTOBUF else JSON
@@ -177,7 +177,7 @@ class _OtlpHttp:
 
 def has_gpc(headers: Mapping[bytes, bytes]) -> bool:
     """Whether a browser says by Global Privacy Control that nothing may be sold."""
-    return headers.get(_GPC) == b"1"
+    return b"1" in [value.strip() for value in headers.get(_GPC, b"").split(b",")]
 
 
 def _from_json(signal: Signal, body: bytes, found: Found) -> bytes:

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.events import FLAG_NO_SUBJECT, FLAG_TIME_AHEAD, FLAG_TIME_IMPLAUSIBLE, FLAG_TOO_OLD
 from otel_ttf.otlp.wire import Malformed
-from otel_ttf.receivers.body import BODY_SECONDS, MAX_BODY, Unusable, media_type, read_body
+from otel_ttf.receivers.body import BODY_SECONDS, MAX_BODY, Unusable, header_fields, media_type, read_body
 from otel_ttf.receivers.intake import Disconnected, Intake
 from otel_ttf.receivers.otlp_http import has_gpc, retry_after
 from otel_ttf.receivers.prepare import Receipt
@@ -61,10 +61,10 @@ def rest_router(intake: Intake, *, max_body: int = MAX_BODY, body_seconds: float
         journey; 400 when none is. Come again after 503, never after 4xx.
         """
         try:
+            headers = header_fields(request.scope["headers"])
             with intake.frame:
-                built = await _read(request, intake, max_body, body_seconds)
-            gpc = has_gpc(dict(request.scope["headers"]))
-            return await _take(built, intake, gpc=gpc)
+                built = await _read(headers, request, intake, max_body, body_seconds)
+            return await _take(built, intake, gpc=has_gpc(headers))
         except Disconnected:
             return Response(status_code=408)
         except Unusable as error:
@@ -90,8 +90,9 @@ def rest_router(intake: Intake, *, max_body: int = MAX_BODY, body_seconds: float
     return routes
 
 
-async def _read(request: Request, intake: Intake, limit: int, seconds: float) -> Built:
-    headers = dict(request.scope["headers"])
+async def _read(
+    headers: Mapping[bytes, bytes], request: Request, intake: Intake, limit: int, seconds: float
+) -> Built:
     if media_type(headers) != JSON:
         raise Unusable(415, f"expected a content-type of {JSON} (UTF-8)", {"Accept": JSON})
     body = await read_body(headers, request.receive, intake, limit=limit, seconds=seconds)

@@ -90,6 +90,7 @@ def nothing_is_told(server: ServerProcess) -> None:
     printed = server.printed()
     for text in (CANARY, "Traceback", " [error ", "Invalid HTTP request"):
         assert text not in printed
+    assert re.search(r"^[IWEF]\d{4} ", printed, re.MULTILINE) is None  # as gRPC writes by itself
 
 
 def newest(server: ServerProcess) -> int:
