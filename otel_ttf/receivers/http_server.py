@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import math
 import socket
+import sys
 from asyncio import TimerHandle
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -106,6 +108,8 @@ class _Protocol(HttpToolsProtocol):
     _running: RequestResponseCycle | None = None
     _refused = False
     _thrown_away = 0
+    _fed = b""
+    _again = b""
 
     def __init__(self, connections: Connections, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -121,8 +125,11 @@ class _Protocol(HttpToolsProtocol):
         self._written()
         self._known.closed(self)
         super().connection_lost(exc)
+        self._nobody_listens()  # uvicorn tells it to the last of several requests only
+
+    def _nobody_listens(self) -> None:
+        """The request that is being answered would write to a connection that is closed, which is an error."""
         if self._running is not None and not self._running.response_complete:
-            # uvicorn tells it to the last of several requests only, and the others would write to nobody.
             self._running.disconnected = True
             self._running.message_event.set()
 
@@ -159,7 +166,10 @@ class _Protocol(HttpToolsProtocol):
                 self.transport.abort()
             return
         self._bytes_without_body += len(data)
-        super().data_received(data)
+        self._again = data
+        while self._again:
+            self._fed, self._again = self._again, b""
+            super().data_received(self._fed)
         if self._refused or self.transport.is_closing():
             return
         if self._in_headers:
@@ -176,6 +186,27 @@ class _Protocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def _upgrades(self) -> bool:
+        # With CONNECT it is the parser that says so.
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """A client that would rather speak something else (Java's HttpClient: HTTP/2) is answered in HTTP/1.1.
+
+        The parser stops behind such headers and would leave out the body; a new one gets them without the question.
+        """
+        upgrade = sys.exc_info()[1]
+        if not isinstance(upgrade, httptools.HttpParserUpgrade) or not self._upgrades():
+            return
+        first = b"%b %b HTTP/%b" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
+        lines = [b"%b: %b" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        self._again = b"\r\n".join([first, *lines, b"", self._fed[upgrade.args[0] :]])
+        self.parser = httptools.HttpRequestParser(self)
 
     def on_message_begin(self) -> None:
         self._in_headers = True
@@ -212,12 +243,16 @@ class _Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._upgrades():
+            return
         self._bytes_without_body = 0
         if not self.cycle.response_complete:  # else it was answered before its body came
             self._known.busy(self)
         super().on_message_complete()
 
     def on_headers_complete(self) -> None:
+        if self._upgrades():
+            return
         self._in_headers = False
         self._bytes_without_body = 0
         self._headers_done()
@@ -251,6 +286,7 @@ class _Protocol(HttpToolsProtocol):
             return
         self._refused = True
         self._headers_done()
+        self._nobody_listens()
         self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)

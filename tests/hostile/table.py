@@ -2,38 +2,26 @@
 
 A row's number is that of its kind; more kinds come behind. Of all of them test_table.py holds that the process lives,
 that memory stays bounded, that the next valid request through each door is answered, and that nothing of what was
-sent stands in our own log. The further rows stand in decoding.py and meaning.py.
+sent stands in our own log. The further rows stand in transport.py, decoding.py and meaning.py.
 """
 
 from __future__ import annotations
 
 import gzip
-import json
 import struct
 
 import grpc
 from attacks import message
 from bombs import gzip_bomb, zstd_bomb
 from decoding import DECODING
-from doors import CANARY, CLOSED, Attack, Call, Door, Frames, Http, Raw, record
+from doors import CANARY, CLOSED, Attack, Call, Frames, Http, Raw, record
 from meaning import MEANING
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from row import Row
+from transport import BODIES, TRANSPORT, head
 
 LIMIT = 64  # MiB of a body, inflated or not
 BOMB = 2 * LIMIT  # what was inflated may be there twice for a moment
-EVENTS = json.dumps({"events": [{"event_name": "a", "event_type": CANARY}]}).encode()
-BODIES: dict[Door, bytes] = {"http": record(), "rest": EVENTS}
-
-
-def head(door: Door, *lines: bytes) -> bytes:
-    """The header block of a request."""
-    path, media = {
-        "http": (b"/v1/logs", b"application/x-protobuf"),
-        "rest": (b"/api/v1/events", b"application/json"),
-    }[door]
-    first = (b"POST %b HTTP/1.1" % path, b"host: " + CANARY.encode(), b"content-type: " + media)
-    return b"\r\n".join((*first, *lines)) + b"\r\n\r\n"
 
 
 def packed(encoding: str, content: bytes) -> Http:
@@ -242,7 +230,7 @@ for _name, _make, _refused, _mib in (
         Row(23, _name, "http", Http(_make), 400 if _refused else 200, int(not _refused), _mib),
     ]
 
-ROWS += [*DECODING, *MEANING]
+ROWS += [*TRANSPORT, *DECODING, *MEANING]
 
 # What is no request -> the tests that hold it.
 ELSEWHERE = {

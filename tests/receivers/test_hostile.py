@@ -18,7 +18,8 @@ import grpc
 import pytest
 import requests
 from bombs import gzip_bomb, zstd_bomb
-from serving import Serving, serving
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from serving import Serving, records, serving
 
 from otel_ttf.receivers import http_server
 from otel_ttf.receivers.otlp_grpc import SERVICES
@@ -136,6 +137,50 @@ def test_a_body_in_a_hundred_thousand_chunks(server):
         connection.sendall(b"1\r\n\x00\r\n" * 100_000 + b"0\r\nx: y\r\n\r\n")
         assert answer(connection).startswith(b"HTTP/1.1 400")
     assert well(server)
+
+
+def one_record() -> bytes:
+    request = ExportLogsServiceRequest()
+    request.resource_logs.add().scope_logs.add().log_records.add(event_name="a")
+    return request.SerializeToString()
+
+
+UPGRADE = (
+    b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "answers"),
+    [
+        pytest.param(b"", b"HTTP/1.1 200", id="plain"),
+        pytest.param(b"connection: close\r\n", b"HTTP/1.1 200", id="closing"),
+        pytest.param(b"expect: 100-continue\r\n", b"HTTP/1.1 100", id="asking"),
+    ],
+)
+def test_a_client_that_would_rather_speak_http_2_loses_nothing(server, more, answers):
+    body = one_record()
+    lengths = HEAD + more + UPGRADE + b"content-length: %d\r\n\r\n" % len(body) + body
+    chunks = (
+        HEAD + more + UPGRADE + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    )
+    for whole in (lengths, chunks):
+        for cut in (len(whole), len(HEAD), whole.index(b"h2c"), whole.index(b"\r\n\r\n") + 4, len(whole) - 3):
+            with server.stored() as rows, connected(server.otlp_port) as connection:
+                connection.sendall(whole[:cut])
+                time.sleep(0.02)
+                connection.sendall(whole[cut:])
+                assert answer(connection).startswith(answers)
+            assert [len(records([row])) for row in rows] == [1]
+
+
+def test_many_such_requests_in_one_packet(server):
+    body = one_record()
+    before = server.count("telemetry_events_total", signal="logs")
+    with connected(server.otlp_port) as connection:
+        connection.sendall((HEAD + UPGRADE + b"content-length: %d\r\n\r\n" % len(body) + body) * 200)
+        assert answer(connection).count(b"HTTP/1.1 200") == 200
+    assert server.count("telemetry_events_total", signal="logs") - before == 200
 
 
 def test_two_requests_in_one_packet_get_two_answers(server):
