@@ -239,7 +239,10 @@ def _scalar(field: FieldDescriptor, value: object, where: str) -> object:
 def _float(text: str) -> float | str:
     if text in _FLOATS:
         return _FLOATS[text]
-    return float(text) if len(text) <= _MOST_DIGITS and _NUMBER.fullmatch(text) else text
+    if len(text) > _MOST_DIGITS or not _NUMBER.fullmatch(text):
+        return text
+    number = float(text)
+    return number if math.isfinite(number) else text
 
 
 def _integer(kind: int, value: object, where: str) -> int:

@@ -299,6 +299,14 @@ def request(log: bytes, more: bytes = b"") -> bytes:
     return delimited(1, delimited(2, delimited(2, log))) + more
 
 
+ADDRESS = delimited(1, EMAIL.encode())
+TWO_KEYS = delimited(1, b"a") + delimited(1, b"user.id") + delimited(2, ADDRESS)
+MAP = delimited(6, delimited(1, delimited(1, b"a") + delimited(2, ADDRESS)))
+LONG_PAIR = b"\x0a\x81\x80\x00k\x92\x00" + delimited(2, ADDRESS)[1:]
+LONG = b"\xb2\x00" + bytes([0x80 | len(LONG_PAIR), 0x80, 0]) + LONG_PAIR
+RESOURCES = delimited(1, delimited(1, delimited(1, TWO_KEYS)) * 2)
+
+
 def _wire() -> Iterator[Row]:
     secret = EMAIL.encode()
     oneof = delimited(6, delimited(1, b"a") + delimited(2, delimited(1, secret) + b"\x10\x01"))
@@ -314,6 +322,15 @@ def _wire() -> Iterator[Row]:
         ("an unknown field of a record", request(GOOD + delimited(15, secret)), False, stays()),
         ("a value twice", request(GOOD + oneof), False, stays(a="")),
         ("a name twice", request(delimited(12, secret) + GOOD), False, stays()),
+        ("a length of -1", b"\x0a" + b"\xff" * 9 + b"\x01" + CANARY.encode(), True, None),
+        ("groups of 100,000 levels", request(GOOD, b"\x7b" * 100_000 + b"\x7c" * 100_000), True, None),
+        ("a key twice in a pair", request(GOOD + delimited(6, TWO_KEYS)), False, stays()),
+        ("a body in two parts", request(GOOD + delimited(5, MAP) * 2), False, stays()),
+        ("a tag and a length longer than they need be", request(GOOD + LONG), False, stays()),
+        ("a number in the place of a text", request(GOOD + b"\x60\x07"), False, is_stored),
+        ("a text in the place of a number", request(GOOD + delimited(2, secret)), False, stays()),
+        ("a severity below 0", request(GOOD + b"\x10" + b"\xff" * 9 + b"\x01"), False, is_stored),
+        ("a resource twice", RESOURCES + request(GOOD), False, stays()),
     ):
         stored = int(not refused)
         more = {"stored": stored, "effect": effect, "says": "expected" if refused else ""}
@@ -436,11 +453,49 @@ def _json() -> Iterator[Row]:
         ("an id in base64", '"traceId":"AAAAAAAAAAAAAAAAAAAAAA=="', False, None),
         ("an id of odd length", '"traceId":"abc"', False, None),
         ("a list in the place of an object", '"body":[]', False, None),
+        ("two values in one", value(f'"stringValue":"{EMAIL}","intValue":"7"'), True, is_int(7)),
+        ("an integer with an exponent", value('"intValue":7e0'), True, is_int(7)),
+        ("an integer with a huge exponent", value('"intValue":1e1000000000'), False, None),
+        ("an exponent of 100,000 digits", value('"doubleValue":1e' + "9" * 100_000), False, None),
+        ("an exponent far below 0", value('"doubleValue":1e-1000000000'), True, is_stored),
+        ("a text that is too large a number", value('"doubleValue":"1e400"'), False, None),
+        ("-0", value('"doubleValue":-0.0'), True, is_stored),
+        ("a name with half a pair that nobody knows", f'"\\ud800":"{EMAIL}"', True, stays()),
+        ("a key that is a list's place", '"attributes":{"0":{"key":"a"}}', False, None),
     ):
         more = {"stored": int(good), "effect": effect, "says": "" if good else "log_records[0]: "}
         yield Row(27, name, "http", Http(log(inner), JSON), 200, **more)
+    for name, sent in (
+        ("UTF-16", log(value("")).decode().encode("utf-16")),
+        ("UTF-32", log(value("")).decode().encode("utf-32")),
+        ("a comma too many", log(value('"intValue":7,'))),
+        ("a comment", log(value('"intValue":/* */7'))),
+        ("quotes of Python", b"{'resourceLogs':[]}"),
+        ("two documents", log(value("")) * 2),
+        ("rubbish behind it", log(value("")) + CANARY.encode()),
+        ("NUL behind it", log(value("")) + b"\0"),
+        ("a list", b"[" + log(value("")) + b"]"),
+        ("a number", b"1e1000000"),
+        ("nothing", b""),
+    ):
+        yield Row(27, f"{name} as a document", "http", Http(sent, JSON), 400, says="expected")
+    marked = b"\xef\xbb\xbf" + log(value('"intValue":7'))
+    yield Row(27, "a mark of bytes before it", "http", Http(marked, JSON), 200, stored=1, effect=is_int(7))
     for name, inner, good, effect in (
         ("a key twice", f'"properties":{{"a":"{EMAIL}","a":"x"}}', True, stays(a="x")),
+        (
+            "a time with a huge exponent",
+            '"timestamp":1e308,"user_id":"late"',
+            True,
+            flagged(FLAG_TIME_IMPLAUSIBLE),
+        ),
+        ("a time that is infinite", '"timestamp":1e400', False, None),
+        ("a time below any", '"timestamp":5e-324,"user_id":"early"', True, flagged(FLAG_TIME_MISSING)),
+        ("a double as user", '"user_id":1e3', False, None),
+        ("a user of 5,000 digits", '"user_id":' + "9" * 5000, False, None),
+        ("NUL in an id", '"event_id":"a\\u0000b"', True, is_stored),
+        ("half a pair in an id", '"event_id":"\\ud800"', False, None),
+        ("an id of blanks", '"event_id":" "', True, is_stored),
         ("NaN", '"properties":{"a":NaN}', False, None),
         ("1e400", '"properties":{"a":1e400}', False, None),
         ("an integer of 5,000 digits", '"properties":{"a":' + "9" * 5000 + "}", False, None),

@@ -150,7 +150,7 @@ def test_what_is_deep_in_the_wrong_place_costs_its_record_at_most(name):
         assert list(found.broken) == ([] if name == "noField" else [0])
 
 
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e400"])
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e400", '"1e400"'])
 def test_a_number_that_is_none_costs_its_record(text):
     body = '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"doubleValue":%s}},{"eventName":"a"}]}]}]}'
     found = otlp_json.Found()
