@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 
 import click
 import pytest
@@ -150,7 +149,6 @@ def test_the_command_line_is_there_at_once():
 
 
 def test_python_dash_m_is_the_command():
-    started = time.perf_counter()
     result = subprocess.run(
         [sys.executable, "-m", "otel_ttf", "version"],
         capture_output=True,
@@ -159,4 +157,3 @@ def test_python_dash_m_is_the_command():
         env={**os.environ, "COLUMNS": "100"},
     )
     assert result.stdout == f"otel-ttf {__version__}\n"
-    assert time.perf_counter() - started < 5

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -35,24 +35,38 @@ def connected(port: int) -> Iterator[socket.socket]:
         yield connection
 
 
-def answer(connection: socket.socket) -> bytes:
-    """What comes until the server closes, or for a moment after the last of it."""
+def answer(
+    connection: socket.socket, whole: Callable[[bytes], bool] = lambda got: b"\r\n\r\n" in got
+) -> bytes:
+    """What comes until the server closes, or it is all that is waited for."""
     got = b""
-    with contextlib.suppress(TimeoutError, ConnectionResetError):
-        while part := connection.recv(65536):
+    connection.settimeout(20)
+    with contextlib.suppress(ConnectionResetError):
+        while not whole(got) and (part := connection.recv(1 << 20)):
             got += part
-            connection.settimeout(0.15)
     return got
 
 
+def until(happened: Callable[[], bool]) -> None:
+    """Waits for it."""
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def answers(count: int) -> Callable[[bytes], bool]:
+    """So many heads of answers."""
+    return lambda got: got.count(b"\r\n\r\n") >= count
+
+
 def well(server: Serving) -> bool:
-    """The next request of somebody else is answered, at once."""
-    began = time.monotonic()
+    """The next request of somebody else is answered."""
     headers = {"content-type": "application/x-protobuf"}
-    answered = requests.post(server.url("/v1/logs"), b"", headers=headers, timeout=5).status_code
+    answered = requests.post(server.url("/v1/logs"), b"", headers=headers, timeout=20).status_code
     with grpc.insecure_channel(server.grpc_target) as channel:
-        channel.unary_unary(f"/{SERVICES['logs']}/Export")(b"", timeout=5)
-    return answered == 200 and time.monotonic() - began < 1
+        channel.unary_unary(f"/{SERVICES['logs']}/Export")(b"", timeout=20)
+    return answered == 200
 
 
 @pytest.mark.parametrize(
@@ -104,11 +118,12 @@ def test_garbage_over_http(server, sent, status):
     ],
 )
 def test_garbage_over_grpc(server, sent):
-    with connected(server.grpc.port) as connection:
+    with connected(server.grpc.port) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(sent)
         connection.settimeout(0.3)
-        with contextlib.suppress(ConnectionError):
-            connection.sendall(sent)
-            answer(connection)
+        with contextlib.suppress(TimeoutError):
+            while connection.recv(65536):
+                pass
     assert well(server)
 
 
@@ -151,14 +166,14 @@ UPGRADE = (
 
 
 @pytest.mark.parametrize(
-    ("more", "answers"),
+    ("more", "first"),
     [
         pytest.param(b"", b"HTTP/1.1 200", id="plain"),
         pytest.param(b"connection: close\r\n", b"HTTP/1.1 200", id="closing"),
         pytest.param(b"expect: 100-continue\r\n", b"HTTP/1.1 100", id="asking"),
     ],
 )
-def test_a_client_that_would_rather_speak_http_2_loses_nothing(server, more, answers):
+def test_a_client_that_would_rather_speak_http_2_loses_nothing(server, more, first):
     body = one_record()
     lengths = HEAD + more + UPGRADE + b"content-length: %d\r\n\r\n" % len(body) + body
     chunks = (
@@ -170,7 +185,8 @@ def test_a_client_that_would_rather_speak_http_2_loses_nothing(server, more, ans
                 connection.sendall(whole[:cut])
                 time.sleep(0.02)
                 connection.sendall(whole[cut:])
-                assert answer(connection).startswith(answers)
+                got = answer(connection, answers(2 if more.startswith(b"expect") else 1))
+                assert got.startswith(first)
             assert [len(records([row])) for row in rows] == [1]
 
 
@@ -179,14 +195,14 @@ def test_many_such_requests_in_one_packet(server):
     before = server.count("telemetry_events_total", signal="logs")
     with connected(server.otlp_port) as connection:
         connection.sendall((HEAD + UPGRADE + b"content-length: %d\r\n\r\n" % len(body) + body) * 200)
-        assert answer(connection).count(b"HTTP/1.1 200") == 200
+        assert answer(connection, answers(200)).count(b"HTTP/1.1 200") == 200
     assert server.count("telemetry_events_total", signal="logs") - before == 200
 
 
 def test_two_requests_in_one_packet_get_two_answers(server):
     with connected(server.otlp_port) as connection:
         connection.sendall((HEAD + b"content-length: 0\r\n\r\n") * 2)
-        assert answer(connection).count(b"HTTP/1.1 200 OK") == 2
+        assert answer(connection, answers(2)).count(b"HTTP/1.1 200 OK") == 2
 
 
 def test_a_client_that_goes_away_is_no_error(server):
@@ -204,7 +220,7 @@ def test_a_body_that_does_not_come_is_given_up(tmp_path):
         connected(server.otlp_port) as connection,
     ):
         connection.sendall(HEAD + b"content-length: 1000\r\n\r\nhalf")
-        got = answer(connection)
+        got = answer(connection, lambda got: b"within" in got)
         assert got.startswith(b"HTTP/1.1 408")
         assert b"within 0.3 s" in got
         assert well(server)
@@ -240,7 +256,7 @@ def test_a_body_cut_short_by_our_end_may_come_again(tmp_path):
     server = ours.enter_context(serving(tmp_path))
     with connected(server.otlp_port) as connection:
         connection.sendall(HEAD + b"content-length: 1000\r\n\r\nhalf")
-        time.sleep(0.1)
+        until(lambda: server.intake.in_flight.used > 0)
         closing = threading.Thread(target=ours.close)
         closing.start()
         assert answer(connection).startswith(b"HTTP/1.1 503")
