@@ -87,6 +87,8 @@ def words_before(text: str, start: int) -> list[str]:
     None when a comma, digits or a placeholder stand between, or more punctuation than `label: "` has: what is
     found does not depend on what was found, and masked, before.
     """
+    if _cut_off(text, start):
+        return []
     leading = text[max(0, start - _REACH) : start]
     words: list[str] = []
     end = 0
@@ -101,6 +103,17 @@ def words_before(text: str, start: int) -> list[str]:
     if not words or len(gap) > _GAP or not _APART.isdisjoint(gap):
         return []
     return words[::-1]
+
+
+def _cut_off(text: str, start: int) -> bool:
+    """Whether what stands right before leads up to nothing: seen at once, since texts may be full of numbers."""
+    for place in range(start - 1, max(-1, start - _GAP - 2), -1):
+        one = text[place]
+        if one in _APART or one.isdecimal():
+            return True
+        if one.isalnum() or one in "#]":  # of a word, or of a placeholder
+            return False
+    return start > _GAP
 
 
 def thing_of(words: list[str]) -> str:

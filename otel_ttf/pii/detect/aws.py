@@ -9,7 +9,8 @@ from typing import ClassVar
 from otel_ttf.pii.detect.base import Detector, Span
 from otel_ttf.pii.detect.vendor import BOUNDARY, is_varied
 
-_ID = re.compile(rf"{BOUNDARY}(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{{16}}(?![A-Za-z0-9_\-])")
+_PREFIXES = ("AKIA", "ASIA", "ABIA", "ACCA")
+_ID = re.compile(rf"{BOUNDARY}(?:{'|'.join(_PREFIXES)})[A-Z2-7]{{16}}(?![A-Za-z0-9_\-])")
 _SECRET = re.compile(
     r"(?:secret[_ .\-]?(?:access[_ .\-]?)?key|aws[_ .\-]?secret)(?:[ \t\"'\\:=>,]|is ){1,12}"
     r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])",
@@ -26,12 +27,14 @@ class Aws(Detector):
     secret: ClassVar[bool] = True
     label: ClassVar[str] = "TOKEN"
     supersets: ClassVar[tuple[str, ...]] = (
-        r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}",
+        rf"(?:{'|'.join(_PREFIXES)})[A-Z2-7]{{16}}",
         r"(?:key|aws[_ .\-]?secret)(?:[ \t\x22'\\:=>,]|is ){1,12}[A-Za-z0-9/+]{40}",
     )
 
     def find(self, text: str) -> Iterator[Span]:
-        found = [match.span() for match in _ID.finditer(text)]
+        found = []
+        if any(prefix in text for prefix in _PREFIXES):
+            found += [match.span() for match in _ID.finditer(text)]
         if "secret" in text.lower():
             found += [match.span(1) for match in _SECRET.finditer(text)]
         end = 0

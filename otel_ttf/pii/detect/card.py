@@ -173,10 +173,9 @@ def _card_end(text: str, begin: re.Match[str]) -> int | None:
         for group in _GROUP.finditer(text, begin.end(), following.end()):
             pieces.append(group[0])
             ends.append(group.end())
+    sizes = tuple(map(len, pieces))
     for count in range(len(pieces), 1, -1):
-        if tuple(map(len, pieces[:count])) in _LAYOUTS and _is_grouped(
-            text, start, ends[count - 1], "".join(pieces[:count])
-        ):
+        if sizes[:count] in _LAYOUTS and _is_grouped(text, start, ends[count - 1], "".join(pieces[:count])):
             return ends[count - 1]
     return ends[0] if len(pieces[0]) >= _FEWEST and _is_alone(text, start, ends[0], pieces[0]) else None
 

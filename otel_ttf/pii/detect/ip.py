@@ -108,6 +108,8 @@ def _address(found: str) -> IPv4Address | IPv6Address:
 
 
 def _v4(text: str, start: int, end: int) -> Iterator[Span]:
+    if text.count(".", start, end) < 3:
+        return
     for match in _V4.finditer(text, start, end):
         if _is_public(match[0]) and _is_host(text, *match.span()):
             yield match.span()

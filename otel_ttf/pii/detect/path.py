@@ -54,6 +54,9 @@ class Path(Detector):
     )
 
     def find(self, text: str) -> Iterator[Span]:
+        folded = text.casefold()
+        if not ("/home/" in text or "users" in folded or "documents" in folded):
+            return
         for match in _HOME.finditer(text):
             if match["unix"] is not None and not _begins(text, match.start()):
                 continue

@@ -85,12 +85,29 @@ _LINKS = listed("""
     customer numero
     """)
 _PUNCTUATION = r"[ .:=\"'#\\>_\-]{0,8}"
-_CONTEXT = re.compile(
-    rf"(?:(?:{'|'.join(_STEMS)})(?:{'|'.join(sorted(_ENDINGS, key=len, reverse=True))})?"
-    rf"(?:[ _.\-]{{0,2}}(?:{'|'.join(_LINKS)})(?![a-z])){{0,2}}|(?:{'|'.join(sorted(_WHOLE, key=len, reverse=True))}))"
-    rf"{_PUNCTUATION}(?=\(?[0-9])",
-    re.IGNORECASE | re.ASCII,
-)
+
+
+def _context(flags: int, *, ascii_: bool) -> re.Pattern[str]:
+    endings, whole = (
+        "|".join(sorted((word for word in words if word.isascii() or not ascii_), key=len, reverse=True))
+        for words in (_ENDINGS, _WHOLE)
+    )
+    return re.compile(
+        rf"(?:(?:{'|'.join(_STEMS)})(?:{endings})?"
+        rf"(?:[ _.\-]{{0,2}}(?:{'|'.join(_LINKS)})(?![a-z])){{0,2}}|(?:{whole})){_PUNCTUATION}(?=\(?[0-9])",
+        flags | re.ASCII,
+    )
+
+
+_CONTEXT = _context(re.IGNORECASE, ascii_=False)
+_LOWER_CONTEXT = _context(0, ascii_=True)  # in lower case, which takes a tenth of the time
+
+
+def _contexts(text: str) -> Iterator[re.Match[str]]:
+    """Words that lead up to a digit."""
+    return _LOWER_CONTEXT.finditer(text.lower()) if text.isascii() else _CONTEXT.finditer(text)
+
+
 _NATIONAL = re.compile(rf"\(?[0-9](?:{_GAP}[0-9]){{6,13}}(?![0-9])")
 _SEPARATED = re.compile(r"[0-9][ .\-/()\u00a0]+[0-9]")
 # Dates, decimal numbers, addresses of machines.
@@ -121,7 +138,7 @@ class Phone(Detector):
             else [span for m in _INTERNATIONAL.finditer(text) if (span := _whole(text, m))]
         )
         if len(text) > _FEWEST:
-            spans += [span for match in _CONTEXT.finditer(text) if (span := _national(text, match))]
+            spans += [span for match in _contexts(text) if (span := _national(text, match))]
         end = 0
         for span in sorted(spans):
             if span[0] >= end:
