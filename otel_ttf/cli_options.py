@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from otel_ttf import presets
+from otel_ttf.commands import Given
 
 if TYPE_CHECKING:
     from otel_ttf.config import Config
@@ -41,6 +42,10 @@ class Sources:
     files: tuple[str, ...]
     settings: tuple[str, ...]
     preset: str | None
+
+    def given(self, data_dir: Path) -> Given:
+        """For commands that work on the same data."""
+        return Given(data_dir, self.files, self.settings, self.preset)
 
 
 def configured(command: F) -> F:

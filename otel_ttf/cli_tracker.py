@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any, Literal
 import click
 
 from otel_ttf.cli_options import F, Sources, Stop, existing, keys_of, load_config, on_a_directory, shaped
+from otel_ttf.commands import Given
 
 LISTED = 1000
+AT_MOST = 20  # ids in a sentence
 _EVENT_ID = re.compile("[0-9a-fA-F]{32}")
 
 
@@ -80,8 +83,15 @@ def show_letter(id_: int, sources: Sources, data_dir: Path) -> None:
     with _sentences():
         told = ask_tracker.shown(store, id_)
     if told is None:
-        raise Stop(f"no record {id_} is set aside: see otel-ttf dead-letters list.")
+        raise _unknown([id_], sources.given(data_dir))
     click.echo(ask_tracker.printable(told))
+
+
+def _unknown(ids: Sequence[int], given: Given, rest: str = "") -> Stop:
+    """rest: what became of the others that were named."""
+    shown = ", ".join(map(str, ids[:AT_MOST])) + (" and more" if len(ids) > AT_MOST else "")
+    what = f"no record has the id {shown}" if len(ids) == 1 else f"no records have the ids {shown}"
+    return Stop(f"{what}{rest}: see {given.command('dead-letters list')}")
 
 
 def _some(command: F) -> F:
@@ -155,10 +165,13 @@ def _do(
         raise click.UsageError(
             f"give ids of otel-ttf dead-letters list, or --all: otel-ttf dead-letters {kind} 7"
         )
-    directory = existing(data_dir)
+    directory, given = existing(data_dir), sources.given(data_dir)
     store = load_config(sources).config.storage.file(directory)
     with _sentences():
-        wanted = ask_tracker.ids(store) if every else list(dict.fromkeys(ids))
+        there = ask_tracker.ids(store)
+        wanted = there if every else list(dict.fromkeys(ids))
+        if unknown := sorted(set(wanted).difference(there)):
+            raise _unknown(unknown, given, ", so nothing was done")
         whats = [
             {"ids": wanted[at : at + ask_tracker.TOGETHER]}
             for at in range(0, len(wanted), ask_tracker.TOGETHER)
@@ -168,16 +181,18 @@ def _do(
     if shape == "json":
         click.echo(ask_tracker.printable(told))
     elif answers is None:
-        click.echo(later(directory))
+        click.echo(
+            later(directory, f"{given.command('dead-letters list')} lists what is still set aside then.")
+        )
     else:
         parts = [_SAID[kind](len(told["done"]))]
         if told["failed"]:
             parts.append(f"{len(told['failed'])} failed again and stay")
-        if told["unknown"]:
-            parts.append(f"{len(told['unknown'])} were not set aside (any more)")
         click.echo(", ".join(parts) + ".")
         for id_, why in told["failed"].items():
             click.echo(f"  {id_}: {why}")
+    if told["unknown"] and not every:  # somebody else was quicker
+        raise _unknown(told["unknown"], given, " any more, the others were done")
     if told["failed"]:
         raise click.exceptions.Exit(1)
 
@@ -223,7 +238,7 @@ def recompute(
         raise click.UsageError("--token: expected u1_, 4, _ and 32 characters of a-z2-7")
     if without is not None and not _EVENT_ID.fullmatch(without):
         raise click.UsageError("--without: expected 32 hex digits, as --dry-run lists them")
-    config, directory = load_config(sources).config, existing(data_dir)
+    config, directory, given = load_config(sources).config, existing(data_dir), sources.given(data_dir)
     subjects = [token]
     if user is not None:
         subject = subject_text(user, config.subject.normalise)
@@ -239,7 +254,14 @@ def recompute(
     if shape == "json":
         click.echo(ask_tracker.printable(told))
     elif answers is None:
-        click.echo(later(directory))
+        whose = f"--token {token}" if user is None else f"-- {shlex.quote(user)}"
+        click.echo(
+            later(
+                directory,
+                f"Then {given.command('recompute --dry-run')} {whose} shows the journey, and the server's log has a "
+                "warning that begins with `what an operator asked for` if it was refused.",
+            )
+        )
     else:
         TABLES["recomputed"](told)
     if told["refused"]:
@@ -256,12 +278,13 @@ def together(answers: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
     return told
 
 
-def later(directory: Path) -> str:
-    """That a task is noted, and when it will be done."""
+def later(directory: Path, outcome: str) -> str:
+    """That a task is noted, when it will be done, and how to see what became of it."""
     from otel_ttf.log.lock import in_use
 
     if in_use(directory):
         return (
-            "Noted, but not done yet: the server is busy or its tracker fails, see /ready. It will be done."
+            "Noted, but not done yet: the server is busy or its tracker fails, see /ready. It will be done. "
+            + outcome
         )
-    return f"Noted: no server runs on {directory}; it is done when one starts."
+    return f"Noted: no server runs on {directory}; it is done when one starts. {outcome}"

@@ -51,7 +51,7 @@ class Follower:
         self._journeys = journeys
         self._events = events
         self._texts = Texts(segment.attribute for journey in journeys for segment in journey.segments)
-        self._retention = retention
+        self.retention = retention
         self._on_missing_subject = on_missing_subject
         # Events that move no journey; by subject: id -> time.
         self.excluded: frozenset[bytes] = frozenset()
@@ -126,7 +126,7 @@ class Follower:
         matched: dict[tuple[str, str], set[str]] = {}
         last_hits: dict[str, Sequence[tuple[int, int]]] = {}
         missing: list[str] = []
-        always, oldest = KEPT[self._events], now - self._retention
+        always, oldest = KEPT[self._events], now - self.retention
         hits_of, excluded = self.dispatch.hits, self.excluded
         for arrival, extract in extracts:
             for event in extract.events:

@@ -334,6 +334,9 @@ class Tracker:
             return False
         done = self._transact(lambda now: self._errands.do(task, now))
         self._quarantined(done.counts)
+        # Who asked may have gone before a server came to it.
+        if reason := done.not_done:
+            log.warning("what an operator asked for was not done", task=task.kind, reason=reason)
         return True
 
     def _jobs(self) -> bool:

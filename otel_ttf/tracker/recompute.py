@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from otel_ttf.journey.state import State, empty
@@ -23,11 +23,12 @@ Place = tuple[int, int]  # journey, milestone
 
 
 class Refused(Exception):
-    """Nothing was changed; `reason` says what is missing."""
+    """Nothing was changed; `reason` says what is missing. known: what is there, where something is."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, known: Sequence[Recomputed] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.known = known
 
 
 @dataclass(slots=True)
@@ -81,6 +82,12 @@ def recompute(
         raise Refused(
             "no stored event of this user has that id: see those that --dry-run lists, and storage.retention.events"
         )
+    # What came after it with a time beyond retention was never stored, or is gone.
+    if any(found.left is not None and found.left < now - follower.retention for found in told.values()):
+        raise Refused(
+            "that event is older than storage.retention.events, so others that came after it may be kept no longer: "
+            "nothing known is given up, so nothing was changed"
+        )
     done: list[Recomputed] = []
     kept: dict[tuple[int, str], Kept] = {}
     missing: list[str] = []
@@ -99,7 +106,9 @@ def recompute(
     if missing:
         raise Refused(
             f"no stored event says when {', '.join(missing)} was reached: events are kept for a time only "
-            "(storage.events, storage.retention.events), and nothing known is given up, so nothing was changed"
+            "(storage.events, storage.retention.events), and nothing known is given up, so nothing was changed; "
+            "--without EVENT_ID takes a single event out all the same",
+            [replace(one, after=one.before) for one in done],
         )
     if not done and not any(found.known for found in told.values()):
         raise Refused("neither a journey nor a stored event of this user is known")

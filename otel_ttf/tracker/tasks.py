@@ -14,6 +14,8 @@ from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.isolate import of_the_machine
 from otel_ttf.tracker.recompute import Recomputed, Refused, recompute
 
+AT_MOST = 20  # records that are named in our log
+
 
 @dataclass(slots=True)
 class Done:
@@ -21,6 +23,17 @@ class Done:
 
     answer: dict[str, Any]
     counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def not_done(self) -> str | None:
+        """Why some of it was refused or failed; of which record or journey, never whose."""
+        answer = self.answer
+        if answer.get("failed"):
+            return ", ".join(f"record {id_}: {why}" for id_, why in list(answer["failed"].items())[:AT_MOST])
+        if answer.get("unknown"):
+            return "no records of these ids: " + ", ".join(map(str, answer["unknown"][:AT_MOST]))
+        reason: str | None = answer.get("failure") or answer.get("refused")
+        return reason
 
 
 class Errands:
@@ -107,7 +120,7 @@ class Errands:
                 dry=what["dry_run"],
             )
         except Refused as refused:
-            return Done({"refused": refused.reason, "journeys": []})
+            return Done({"refused": refused.reason, "journeys": [_described(one) for one in refused.known]})
         return Done({"refused": None, "journeys": [_described(one) for one in done]})
 
 

@@ -87,12 +87,37 @@ def test_without_a_server_it_is_noted(full: SqliteStore, tmp_path: Path, kind: s
     done = run(tmp_path, kind, "2", "1", "2")
     assert (done.exit_code, done.stdout) == (
         0,
-        f"Noted: no server runs on {tmp_path}; it is done when one starts.\n",
+        f"Noted: no server runs on {tmp_path}; it is done when one starts. "
+        f"otel-ttf dead-letters list --data-dir {tmp_path} lists what is still set aside then.\n",
     )
     task = full.tasks.next()
     assert task is not None
     assert (task.kind, task.what) == (kind, {"ids": [2, 1]})
     assert full.quarantine.count() == 2
+
+
+@pytest.mark.parametrize("kind", ["retry", "drop"])
+def test_an_id_that_is_not_there_is_named_and_nothing_is_done(
+    full: SqliteStore, tmp_path: Path, kind: str
+) -> None:
+    done = run(tmp_path, kind, "2", "7", "999")
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "otel-ttf: no records have the ids 7, 999, so nothing was done: "
+        f"see otel-ttf dead-letters list --data-dir {tmp_path}\n"
+    )
+    assert full.tasks.next() is None
+
+
+def test_an_id_that_somebody_else_took_meanwhile_is_named(
+    full: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = [{"done": [1], "unknown": [2], "failed": {}}]
+    monkeypatch.setattr("otel_ttf.ask_tracker.asked", lambda *_: answer)
+    done = run(tmp_path, "drop", "1", "2")
+    assert (done.exit_code, done.stdout) == (1, "1 dropped.\n")
+    assert "no record has the id 2 any more, the others were done" in done.stderr
+    assert run(tmp_path, "drop", "--all").exit_code == 0, "none is left, as was asked"
 
 
 def test_a_server_that_does_not_come_to_it_is_said(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,8 @@ def store(tmp_path: Path) -> SqliteStore:
     store.close()
 
 
-def run(folder: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["recompute", *arguments, "--data-dir", str(folder)])
+def run(folder: Path, *arguments: str, config: Sequence[str] = ()) -> Result:
+    return CliRunner().invoke(main, ["recompute", "--data-dir", str(folder), *config, *arguments])
 
 
 def answered(store: SqliteStore, folder: Path, answer: Any, *arguments: str) -> Result:
@@ -72,8 +75,33 @@ def test_what_has_changed(store: SqliteStore, tmp_path: Path) -> None:
 
 
 def test_what_is_refused(store: SqliteStore, tmp_path: Path) -> None:
-    done = answered(store, tmp_path, {"refused": "signup is missing", "journeys": []}, "alice")
+    milestone = {"milestone": "signup", "before": AT, "after": AT, "event_id": "ab" * 16}
+    journey = {"journey": "trip", "subject": TOKEN, "changed": False, "milestones": [milestone]}
+    done = answered(store, tmp_path, {"refused": "signup is missing", "journeys": [journey]}, "alice")
     assert (done.exit_code, done.stderr) == (1, "otel-ttf: signup is missing.\n")
+    assert "ab" * 16 in done.stdout, "for --without"
+
+
+@pytest.mark.parametrize("user", ["alice", "-a b's"])
+def test_where_no_server_runs_the_way_to_see_the_outcome_can_be_pasted(
+    store: SqliteStore, tmp_path: Path, user: str
+) -> None:
+    done = run(
+        tmp_path, *(["--", user] if user[0] == "-" else [user]), config=("--set", "subject.normalise=lower")
+    )
+    (command,) = re.findall("Then (otel-ttf .*) shows the journey", done.stdout)
+    words = shlex.split(command)[1:]
+    assert words[words.index("--set") :][:2] == ["--set", "subject.normalise=lower"]
+    assert "`what an operator asked for`" in done.stdout
+    asked = store.tasks.next()
+    assert asked is not None
+    store.begin()
+    store.tasks.answer(asked.id, {})
+    store.commit()
+    CliRunner().invoke(main, words)
+    again = store.tasks.next()
+    assert again is not None
+    assert again.what == asked.what | {"dry_run": True}
 
 
 def test_a_defect_is_said(store: SqliteStore, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import Machine, until
+from structlog.testing import capture_logs
 from world import START, Spec, World, journey, milestone, request, same_as_a_scan, token
 
 from otel_ttf.journey.definition import Segment
@@ -185,6 +186,39 @@ def test_what_was_told_before_it_came_is_known_although_its_event_is_gone(world:
     same_as_a_scan(world)
 
 
+OLD = -100 * 24 * 60  # minutes: beyond retention, within max_event_age
+
+
+def test_what_came_too_late_to_be_stored_is_not_given_up(world: World) -> None:
+    """Events from before storage.retention.events move journeys and are not kept."""
+    late: Spec = ("b", "ada", 30, {})
+    world.send(("a", "ada", OLD, {}), ("b", "ada", OLD + 4, {}), ("c", "ada", 9, {}), late)
+    known = [OLD, OLD + 4, 9]
+    with pytest.raises(Refused, match="when a of trip, b of trip was reached") as refused:
+        run(world)
+    # Which events there are is told, for --without.
+    (shown,) = refused.value.known
+    assert shown.before == shown.after
+    assert shown.first == {1: id_of(late), 2: id_of(("c", "ada", 9, {}))}
+    run(world, without=late)
+    assert world.minutes("ada") == known
+    run(world, without=("c", "ada", 9, {}))
+    assert world.minutes("ada") == [*known[:2], None]
+    same_as_a_scan(world)
+
+
+def test_an_event_whose_time_is_over_is_not_taken_out(world: World) -> None:
+    """One that came after it, with a time not much later, may be gone already, or never have been stored."""
+    world.send(("a", "ada", 0, {}), ("b", "ada", 4, {}))
+    world.now = START + 30 * DAY + 5 * MINUTE
+    world.send(("b", "ada", 4.5, {}))
+    before = world.rows("SELECT * FROM journey")
+    with pytest.raises(Refused, match=r"older than storage\.retention\.events"):
+        run(world, without=("b", "ada", 4, {}))
+    assert world.rows("SELECT * FROM journey") == before
+    assert world.store.excluded() == []
+
+
 def test_a_plan_whose_event_is_gone_stays(world: World) -> None:
     world.send(("seen", "ada", -5, {"plan": "free"}), *SENT)
     world.store.begin()
@@ -286,8 +320,12 @@ async def test_the_tracker_does_it_once_over_a_crash(machine: Machine) -> None:
     tracker._errands.do(task, START)
     machine.world.store.rollback()  # what kill -9 leaves
     await machine.restart()
-    machine.start()
-    await until(lambda: store.tasks.next() is None)
+    with capture_logs() as said:
+        machine.start()
+        await until(lambda: store.tasks.next() is None)
+    assert [(line["event"], line["reason"][:15]) for line in said if line["log_level"] == "warning"] == [
+        ("what an operator asked for was not done", "no stored event")
+    ]
     answer = store.tasks.answered(number)
     assert answer["refused"] is None
     (journey_,) = answer["journeys"]
