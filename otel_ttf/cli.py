@@ -89,7 +89,13 @@ def run(sources: Sources, data_dir: Path, demo: bool, accepted: tuple[str, ...],
 
     try:
         losses = service.Accepted(accepted, empty_store)
-        code = service.main(config, directory, DemoOptions() if demo else None, accepted=losses)
+        code = service.main(
+            config,
+            directory,
+            DemoOptions() if demo else None,
+            accepted=losses,
+            given=sources.given(directory),
+        )
         # All is closed and synced. A worker may still be masking what nobody waits for: Python would wait for it.
         sys.stdout.flush()
         sys.stderr.flush()

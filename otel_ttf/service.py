@@ -21,6 +21,7 @@ from otel_ttf import __version__
 from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
 from otel_ttf.clock import Clock, SystemClock
+from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.companions import CompanionLost, Companions
 from otel_ttf.config import CannotStart, Config
 from otel_ttf.config.checks import IDS_IN_PLAIN
@@ -87,29 +88,39 @@ NONE_ACCEPTED = Accepted()
 
 
 def main(
-    config: Config, data_dir: Path, demo: DemoOptions | None = None, *, accepted: Accepted = NONE_ACCEPTED
+    config: Config,
+    data_dir: Path,
+    demo: DemoOptions | None = None,
+    *,
+    accepted: Accepted = NONE_ACCEPTED,
+    given: Given = NOTHING_GIVEN,
 ) -> int:
-    """Runs the server until SIGTERM or SIGINT; the exit code. Raises CannotStart."""
+    """Runs the server until SIGTERM or SIGINT; the exit code. Raises CannotStart.
+
+    given  its options, for what an operator is told to type
+    """
     configure_logs(config.service.telemetry.logs.level, json=config.service.telemetry.logs.format == "json")
     limit_arenas()
     # Requests live for milliseconds and hold no cycles: collecting often finds nothing and costs much.
     gc.set_threshold(50_000, 20, 100)
     if sys.platform == "win32":
-        return asyncio.run(_serve(config, data_dir, demo, accepted))
+        return asyncio.run(_serve(config, data_dir, demo, accepted, given))
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, data_dir, demo, accepted))
+        return runner.run(_serve(config, data_dir, demo, accepted, given))
 
 
-async def _serve(config: Config, data_dir: Path, demo: DemoOptions | None, accepted: Accepted) -> int:
+async def _serve(
+    config: Config, data_dir: Path, demo: DemoOptions | None, accepted: Accepted, given: Given
+) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
         try:
-            service = await Service.start(config, data_dir, stack, accepted)
+            service = await Service.start(config, data_dir, stack, accepted, given)
         except (StoreRefused, VaultRefused, CompanionLost) as error:
             raise CannotStart(str(error), 2) from None
         except (CannotListen, LogError, DirectoryLocked) as error:
@@ -135,21 +146,28 @@ async def _serve(config: Config, data_dir: Path, demo: DemoOptions | None, accep
 class Service:
     """A running server. What it owns is on the exit stack it was started with, last started first stopped."""
 
-    def __init__(self, config: Config, data_dir: Path) -> None:
+    def __init__(self, config: Config, data_dir: Path, given: Given = NOTHING_GIVEN) -> None:
         self.config = config
+        self.given = given
         self.data_dir = data_dir
         self._state: str | None = "starting"
         self._store_lost: str | None = None
         self._store_begun_anew = False
+        self._damaged: Callable[[], str | None] = lambda: None  # what questions have found in the store
         self.grpc_endpoint: str | None = None
         self._listeners: list[HttpServer | GrpcServer] = []
 
     @classmethod
     async def start(
-        cls, config: Config, data_dir: Path, stack: AsyncExitStack, accepted: Accepted = NONE_ACCEPTED
+        cls,
+        config: Config,
+        data_dir: Path,
+        stack: AsyncExitStack,
+        accepted: Accepted = NONE_ACCEPTED,
+        given: Given = NOTHING_GIVEN,
     ) -> Service:
         """Raises CannotStart, StoreRefused, CompanionLost, CannotListen, LogError, DirectoryLocked."""
-        service = cls(config, data_dir)
+        service = cls(config, data_dir, given)
         await service._start(stack, accepted)
         return service
 
@@ -273,8 +291,9 @@ class Service:
         stack.callback(intake.close)
         reader: Reader = NoStore(self._store_lost or "")
         if store is not None:
-            reader = opened = SqliteReader(path, journeys)
+            reader = opened = SqliteReader(path, journeys, self.given)
             stack.callback(opened.close)
+            self._damaged = lambda: opened.damaged
 
         otlp = config.receivers.otlp.protocols
         trusted = config.receivers.otlp.trusted_tokens
@@ -358,10 +377,12 @@ class Service:
         )
         since = clock.now() - NOTED
         notes = [note(one) for one in event_log.lost() if one.found > since]
+        if damaged := self._damaged():
+            notes.append(damaged)
         if tracker is not None and tracker.set_aside:
             notes.append(
-                f"quarantine: {tracker.set_aside} records that could not be followed are set aside: "
-                "see otel-ttf dead-letters list"
+                f"quarantine: {tracker.set_aside} records that could not be followed are set aside: see "
+                f"`{self.given.command('dead-letters list')}`"
             )
         return Readiness(tuple(reason for reason in reasons if reason), tuple(notes))
 

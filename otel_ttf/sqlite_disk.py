@@ -26,11 +26,12 @@ _NOT_UTF8 = re.compile(r"Could not decode to UTF-8 column '(\w*)'")
 class RowDamaged(sqlite3.DatabaseError):
     """SQLite gives a row, but nothing of ours wrote it so: as damaged as a page.
 
-    The message says which row it is, and no value.
+    The message says which row it is, if that is known, and no value.
     """
 
-    def __init__(self, table: str, row: object) -> None:
-        super().__init__(f"row {row} of table {table} cannot be read")
+    def __init__(self, table: str, row: object = None) -> None:
+        which = "a row" if row is None else f"row {row}"
+        super().__init__(f"{which} of table {table} cannot be read")
 
 
 @dataclass(frozen=True, slots=True)

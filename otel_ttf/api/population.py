@@ -120,7 +120,10 @@ def _figures(context: Context, journey: Journey, cohort: Cohort, as_of: AsOf) ->
             packed = reader.shares(journey.name, cohort)
     except NotReady as error:
         raise counting_anew(journey, error) from error
-    got = figures(journey, packed, unswept_expired=unswept, young=young(journey, recent, now))
+    with reader.unpacking("journey"):
+        still_young = young(journey, recent, now)
+    with reader.unpacking("rollup"):
+        got = figures(journey, packed, unswept_expired=unswept, young=still_young)
     return {
         "journey": journey.name,
         "version": journey.version,

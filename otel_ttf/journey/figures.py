@@ -98,6 +98,7 @@ def young(journey: Journey, packed: Sequence[bytes], now: int) -> Young:
             now - longest_target
     now     unix ns
     There may be very many: it does what state.timeline does, for all of them at once.
+    Raises ValueError: they are no such times.
     """
     targets = _targets(journey)
     opened = [0] * len(targets)
@@ -107,7 +108,11 @@ def young(journey: Journey, packed: Sequence[bytes], now: int) -> Young:
     # Only a process that answers questions about many pays for numpy.
     import numpy as np
 
-    reached = np.frombuffer(b"".join(packed), dtype=">i8").astype(np.int64).reshape(len(packed), -1)
+    reached = (
+        np.frombuffer(b"".join(packed), dtype=">i8")
+        .astype(np.int64)
+        .reshape(len(packed), len(journey.milestones))
+    )
     reached = reached[reached[:, 0] != UNSET]
     first, last = reached[:, 0], reached[:, -1]
     whole = last != UNSET if journey.complete_when == "last" else (reached != UNSET).all(axis=1)
@@ -133,6 +138,7 @@ def figures(journey: Journey, packed: Iterable[bytes], *, unswept_expired: int, 
     """The figures of the journeys whose shares were packed.
 
     unswept_expired  those that have expired by now, but are not counted as such yet
+    Raises ValueError: they are no such shares.
     """
     counts = _summed(packed, len(journey.milestones))
     started, completed = int(counts[STARTED]), int(counts[COMPLETED])
@@ -190,11 +196,10 @@ def _summed(packed: Iterable[bytes], measures: int) -> Counts:
         numbers.append(row[:split])
         counts.append(row[split:])
     summed = np.zeros((measures + 1) * STRIDE, dtype=np.int64)
-    np.add.at(
-        summed,
-        np.frombuffer(b"".join(numbers), dtype="<u4"),
-        np.frombuffer(b"".join(counts), dtype="<i8"),
-    )
+    cells = np.frombuffer(b"".join(numbers), dtype="<u4")
+    if cells.size and cells.max() >= summed.size:
+        raise ValueError
+    np.add.at(summed, cells, np.frombuffer(b"".join(counts), dtype="<i8"))
     return summed
 
 

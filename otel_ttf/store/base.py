@@ -17,6 +17,12 @@ from otel_ttf.journey.state import State
 MINUTE_BOUNDS = (1, 2, 5, 10, 15, 20, 30, 45, 60, 75, 90, 120, 180, 360, 720, 1440, 4320, 10080, 43200)
 SCORE_BOUNDS = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 
+# What is counted, by table.
+COUNTED = {
+    "counter": ("ttf_started_total", "ttf_completion_total", "ttf_expired_total", "ttf_corrections_total"),
+    "histogram": ("ttf_complete_minutes", "ttf_stage_minutes", "ttf_efficiency_score"),
+}
+
 # What a segment without a value is called in figures and labels.
 UNKNOWN = "unknown"
 
@@ -125,6 +131,9 @@ class HistogramRow:
 
 class Reader(Protocol):
     """The reading side of a store. Every method raises StoreUnreadable."""
+
+    def unpacking(self, table: str) -> AbstractContextManager[None]:
+        """Within it, packed values of a table's rows that say nothing (ValueError) are StoreUnreadable."""
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Within it, everything that this thread reads is of one instant. For short questions only."""

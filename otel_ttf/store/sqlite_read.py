@@ -10,14 +10,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
+from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.journey.definition import Journey, carried
 from otel_ttf.journey.labels import LABEL_VALUES, OTHER, label_name
 from otel_ttf.journey.rollup import overdue_cells, scalars
 from otel_ttf.journey.state import UNSET, State
 from otel_ttf.journey.times import unpack_times
-from otel_ttf.sqlite_disk import trouble
+from otel_ttf.pages import is_damage
+from otel_ttf.sqlite_disk import RowDamaged, trouble
 from otel_ttf.store.base import (
     MINUTE_BOUNDS,
     SCORE_BOUNDS,
@@ -33,7 +35,18 @@ from otel_ttf.store.base import (
     Version,
 )
 from otel_ttf.store.sqlite_file import connect
-from otel_ttf.store.sqlite_rows import subject_hash, unpack_segments
+from otel_ttf.store.sqlite_rows import (
+    READERS,
+    reading,
+    subject_hash,
+    unpack_canonical,
+    unpack_counts,
+    unpack_key,
+    unpack_labels,
+    unpack_names,
+    unpack_segments,
+    unpack_texts,
+)
 from otel_ttf.units import MINUTE
 
 _DEFINITION = (
@@ -46,23 +59,31 @@ Question = ParamSpec("Question")
 Answer = TypeVar("Answer")
 
 
-def _told(method: Callable[Question, Answer]) -> Callable[Question, Answer]:
+def _told(
+    method: Callable[Concatenate[SqliteReader, Question], Answer],
+) -> Callable[Concatenate[SqliteReader, Question], Answer]:
     """What the file cannot tell is StoreUnreadable, to whoever asks."""
 
     @wraps(method)
-    def asked(*arguments: Question.args, **named: Question.kwargs) -> Answer:
+    def asked(self: SqliteReader, /, *arguments: Question.args, **named: Question.kwargs) -> Answer:
         try:
-            return method(*arguments, **named)
+            return method(self, *arguments, **named)
         except sqlite3.DatabaseError as error:
-            raise StoreUnreadable(f"store.db cannot be read: {trouble(error)}: see /ready") from error
+            raise self.unreadable(error) from error
 
     return asked
 
 
 class SqliteReader:
-    """Implements store.base.Reader."""
+    """Implements store.base.Reader.
 
-    def __init__(self, path: Path, journeys: Mapping[str, Journey]) -> None:
+    given    the server's options, for what an operator is told
+    damaged  what was found in the file that nobody wrote there, the last time; None: nothing yet
+    """
+
+    def __init__(self, path: Path, journeys: Mapping[str, Journey], given: Given = NOTHING_GIVEN) -> None:
+        self.damaged: str | None = None
+        self._given = given
         self._path = path
         self._journeys = journeys
         self._local = threading.local()
@@ -79,6 +100,25 @@ class SqliteReader:
     def close(self) -> None:
         for connection in self._opened:
             connection.close()
+
+    def unreadable(self, error: sqlite3.DatabaseError) -> StoreUnreadable:
+        """What is told of it."""
+        if not (isinstance(error, RowDamaged) or is_damage(error)):
+            return StoreUnreadable(f"store.db cannot be read: {trouble(error)}: see /ready")
+        # The tracker may not come to it for long.
+        self.damaged = (
+            f"{self._path} is damaged ({trouble(error)}): `{self._given.command('check-data')}` finds all of it. Stop "
+            f"the server; then `{self._given.command('restore FILE')}` takes a copy, "
+            f"`{self._given.command('salvage')}` keeps what is readable"
+        )
+        return StoreUnreadable(self.damaged)
+
+    @contextmanager
+    def unpacking(self, table: str) -> Iterator[None]:
+        try:
+            yield
+        except ValueError:
+            raise self.unreadable(RowDamaged(table)) from None
 
     @_told
     def _begin(self) -> bool:
@@ -106,10 +146,12 @@ class SqliteReader:
 
     @_told
     def versions(self, journey: str) -> list[Version]:
-        return [
-            Version(row[1], row[2], json.loads(row[3]), row[4], row[5], bool(row[6]))
-            for row in self._db.execute(_DEFINITION, (journey,))
-        ]
+        found = []
+        for row in self._db.execute(_DEFINITION, (journey,)):
+            with reading("definition", row[0]):
+                canonical = unpack_canonical(row[3])
+            found.append(Version(row[1], row[2], canonical, row[4], row[5], bool(row[6])))
+        return found
 
     @_told
     def find(self, journey: str, subjects: Sequence[str], version: str | None = None) -> list[JourneyRow]:
@@ -133,8 +175,9 @@ class SqliteReader:
             (definition[0], json.dumps([subject_hash(subject) for subject in subjects])),
         ):
             if subject in subjects:
-                state = State(unpack_times(reached), unpack_segments(names, segments))
-                parts = tuple(json.loads(key)) if key else ()
+                with reading("journey", id_):
+                    state = State(unpack_times(reached), unpack_segments(names, segments))
+                    parts = unpack_key(key)
                 found.append(
                     JourneyRow(id_, journey, definition[1], subject, parts, state, told, recorded, weight)
                 )
@@ -150,9 +193,13 @@ class SqliteReader:
         """While other versions are still being joined in: these subjects' rows with that already done."""
         joined = {(row.subject, row.key): row for row in found}
         rows = self._db.execute(_DEFINITION, (journey,)).fetchall()
-        own = next(json.loads(row[3]) for row in rows if row[0] == definition[0])
+        canonical = {}
         for row in rows:
-            indices = carried(json.loads(row[3]), own) if row[0] != definition[0] else None
+            with reading("definition", row[0]):
+                canonical[row[0]] = unpack_canonical(row[3])
+        for row in rows:
+            own = canonical[definition[0]]
+            indices = carried(canonical[row[0]], own) if row[0] != definition[0] else None
             if indices is None:
                 continue
             for other in self._rows((row[0], definition[1], None), journey, subjects):
@@ -185,16 +232,20 @@ class SqliteReader:
             parts.append("day < ?")
             values.append(cohort.last_day)
         if cohort.segments:
-            combos = [
-                id_
-                for id_, text in self._db.execute(
-                    "SELECT id, segments FROM combo WHERE definition = ?", (definition,)
-                )
-                if _fits(json.loads(text), cohort.segments)
-            ]
+            combos = [id_ for id_, segments in self._combos(definition) if _fits(segments, cohort.segments)]
             parts.append("combo IN (SELECT value FROM json_each(?))")
             values.append(json.dumps(combos))
         return "".join(f" AND {part}" for part in parts), values
+
+    def _combos(self, definition: int) -> list[tuple[int, dict[str, str | None]]]:
+        """Ids of combinations of segments, and their values."""
+        found = []
+        for id_, text in self._db.execute(
+            "SELECT id, segments FROM combo WHERE definition = ?", (definition,)
+        ):
+            with reading("combo", id_):
+                found.append((id_, unpack_texts(text)))
+        return found
 
     @_told
     def shares(self, journey: str, cohort: Cohort, version: str | None = None) -> list[bytes]:
@@ -253,17 +304,18 @@ class SqliteReader:
         limit: int,
     ) -> list[StuckRow]:
         definition = self._ready(journey, None)
-        opened, id_ = after or (-(2**63), 0)
+        from_, after_id = after or (-(2**63), 0)
         rows = self._db.execute(
             "SELECT id, subject, key, waiting, started, opened FROM journey INDEXED BY journey_waiting"
             " WHERE definition = ? AND state = 1 AND waiting = ? AND opened <= ? AND opened >= ?"
             " AND (opened, id) > (?, ?) AND started > ? ORDER BY opened, id LIMIT ?",
-            (definition, milestone, opened_until, opened, opened, id_, started_after, limit),
+            (definition, milestone, opened_until, from_, from_, after_id, started_after, limit),
         )
-        return [
-            StuckRow(row[0], row[1], tuple(json.loads(row[2])) if row[2] else (), row[3], row[4], row[5])
-            for row in rows
-        ]
+        found = []
+        for id_, subject, key, waiting, started, opened in rows:
+            with reading("journey", id_):
+                found.append(StuckRow(id_, subject, unpack_key(key), waiting, started, opened))
+        return found
 
     @_told
     def names(self, limit: int = 1000) -> list[SeenName]:
@@ -271,15 +323,16 @@ class SqliteReader:
             "SELECT kind, name, count, last_seen, matched FROM seen ORDER BY count DESC, name LIMIT ?",
             (limit,),
         )
-        return [
-            SeenName(kind, name, count, last, tuple(json.loads(matched)))
-            for kind, name, count, last, matched in rows
-        ]
+        found = []
+        for kind, name, count, last, matched in rows:
+            with reading("seen", kind):
+                found.append(SeenName(kind, name, count, last, tuple(sorted(unpack_names(matched)))))
+        return found
 
     @_told
     def counters(self) -> list[CounterRow]:
         rows = self._db.execute("SELECT metric, labels, sum(value) FROM counter GROUP BY metric, labels")
-        return [CounterRow(metric, json.loads(labels), value) for metric, labels, value in rows]
+        return [CounterRow(metric, _labels("counter", metric, text), value) for metric, text, value in rows]
 
     @_told
     def histograms(self) -> list[HistogramRow]:
@@ -287,7 +340,8 @@ class SqliteReader:
         for metric, labels, text, total in self._db.execute(
             "SELECT metric, labels, counts, total FROM histogram"
         ):
-            counts = json.loads(text)
+            with reading("histogram", metric):
+                counts = unpack_counts(text, len(_bounds(metric)) + 1)
             known = summed.get((metric, labels))
             if known is not None:
                 counts, total = [a + b for a, b in zip(known[0], counts, strict=True)], total + known[1]
@@ -295,8 +349,8 @@ class SqliteReader:
         return [
             HistogramRow(
                 metric,
-                json.loads(labels),
-                SCORE_BOUNDS if metric == "ttf_efficiency_score" else MINUTE_BOUNDS,
+                _labels("histogram", metric, labels),
+                _bounds(metric),
                 counts,
                 total / (1_000_000 if metric == "ttf_efficiency_score" else MINUTE),
             )
@@ -323,22 +377,22 @@ class SqliteReader:
             ):
                 by_combo.setdefault(combo, []).append(cells)
             values: dict[tuple[str, str], int] = {}
-            for combo, text in self._db.execute(
-                "SELECT id, segments FROM combo WHERE definition = ?", (definition,)
-            ).fetchall():
+            for combo, segments in self._combos(definition):
                 labels = {"journey": name}
-                for segment, value in json.loads(text).items():
-                    shown = UNKNOWN if value is None else value
-                    if value is not None and value != OTHER and (name, segment, value) not in kept:
+                for segment, text in segments.items():
+                    shown = UNKNOWN if text is None else text
+                    if text is not None and text != OTHER and (name, segment, text) not in kept:
                         shown = OTHER
                     labels[label_name(segment)] = shown
-                counts = scalars(by_combo.get(combo, []))
+                with reading("rollup", f"of combination {combo}"):
+                    counts = scalars(by_combo.get(combo, []))
+                    overdue = overdue_cells(by_combo.get(combo, []))
                 measured = {
                     ("ttf_in_flight", ""): counts.started - counts.completed - counts.expired,
                     ("ttf_entered_late", ""): counts.entered_late,
                 } | {
                     ("ttf_overdue", level): count
-                    for level, count in overdue_cells(by_combo.get(combo, [])).items()
+                    for level, count in overdue.items()
                     if level in journey.overdue
                 }
                 for (metric, level), value in measured.items():
@@ -353,3 +407,13 @@ class SqliteReader:
 
 def _fits(combo: Mapping[str, str | None], wanted: Mapping[str, str]) -> bool:
     return all((combo.get(name) or UNKNOWN) == value for name, value in wanted.items())
+
+
+def _bounds(metric: str) -> Sequence[float]:
+    return SCORE_BOUNDS if metric == "ttf_efficiency_score" else MINUTE_BOUNDS
+
+
+def _labels(table: str, metric: str, text: str) -> dict[str, str]:
+    with reading(table, metric):
+        READERS[table]["metric"](metric)
+        return unpack_labels(text)

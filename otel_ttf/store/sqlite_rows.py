@@ -15,7 +15,7 @@ from otel_ttf.journey.rollup import unpack
 from otel_ttf.journey.state import State
 from otel_ttf.journey.times import unpack_times
 from otel_ttf.sqlite_disk import RowDamaged
-from otel_ttf.store.base import MINUTE_BOUNDS, SCORE_BOUNDS
+from otel_ttf.store.base import COUNTED, MINUTE_BOUNDS, SCORE_BOUNDS
 
 # One encoder: `json.dumps` with options makes a new one for every call.
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -130,9 +130,10 @@ def _unpack_buckets(text: str) -> list[int]:
     return counts
 
 
-def _unpack_labels(text: str) -> dict[str, str | None]:
-    labels = unpack_texts(text)
-    if not all(labels.values()) or "journey" not in labels:
+def unpack_labels(text: str) -> dict[str, str]:
+    """Of a counter or histogram."""
+    labels = {name: value for name, value in unpack_texts(text).items() if value is not None}
+    if not all(labels.values()) or "journey" not in labels or len(labels) != len(_object(text)):
         raise ValueError
     return labels
 
@@ -151,8 +152,9 @@ def _unpack_changed(text: str) -> list[tuple[str, object, object]]:
     return changed
 
 
-def _unpack_key(text: str) -> list[Any]:
-    return _list(text) if text else []
+def unpack_key(text: str) -> tuple[str, ...]:
+    """Parts of a journey's key beyond the subject."""
+    return tuple(_list(text)) if text else ()
 
 
 def _unpack_id(digest: bytes) -> bytes:
@@ -194,18 +196,18 @@ def _list(text: str) -> list[Any]:
 # Columns whose bytes mean more than their type says: table -> column -> what reads it.
 READERS: Mapping[str, Mapping[str, Callable[[Any], object]]] = {
     "definition": {"canonical": unpack_canonical},
-    "journey": {"key": _unpack_key, "reached": unpack_times, "segments": unpack_touches},
+    "journey": {"key": unpack_key, "reached": unpack_times, "segments": unpack_touches},
     "transition": {
         "id": _unpack_id,
-        "key": _unpack_key,
+        "key": unpack_key,
         "segments": unpack_texts,
         "closed": _unpack_closed,
         "changed": _unpack_changed,
     },
     "combo": {"segments": unpack_texts},
     "rollup": {"cells": unpack},
-    "counter": {"labels": _unpack_labels},
-    "histogram": {"labels": _unpack_labels, "counts": _unpack_buckets},
+    "counter": {"metric": COUNTED["counter"].index, "labels": unpack_labels},
+    "histogram": {"metric": COUNTED["histogram"].index, "labels": unpack_labels, "counts": _unpack_buckets},
     "seen": {"matched": unpack_names},
     "task": {"what": _object},
 }

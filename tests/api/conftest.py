@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.testclient import TestClient
 
 from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
+from otel_ttf.commands import Given
 from otel_ttf.journey.definition import Journey, Milestone, canonical, default_onboarding
 from otel_ttf.journey.match import parse
 from otel_ttf.journey.metrics import status
@@ -96,6 +98,9 @@ class MemoryReader:
 
     def shares(self, journey: str, cohort: Cohort, version: str | None = None) -> list[bytes]:
         return [pack(cells) for _, _, _, cells in self._lines(journey, cohort)]
+
+    def unpacking(self, table: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def snapshot(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -326,3 +331,22 @@ def serve_memory() -> Callable[..., Served]:
 def serve_over() -> Callable[..., Served]:
     """(reader, journeys) -> the API over that reader."""
     return Served
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, onboarding: Journey) -> Iterator[Callable[[str], tuple[Served, SqliteReader]]]:
+    """UPDATE ... -> the API over a store with one journey, ada's, on which that was done, and its reader."""
+    journeys = {"onboarding": onboarding}
+    with ExitStack() as opened:
+
+        def make(change: str) -> tuple[Served, SqliteReader]:
+            ada = {Pseudonyms(KEYS).token("ada"): in_minutes(onboarding, 0, 3, plan=(0, "pro"))}
+            sqlite_reader(tmp_path, journeys, {"onboarding": ada}, 0).close()
+            with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
+                db.execute("INSERT INTO seen VALUES ('event', 'signup', 1, 1, '[]')")
+                assert db.execute(f"UPDATE {change}").rowcount
+            reader = SqliteReader(tmp_path / "store.db", journeys, Given(Path("/data")))
+            opened.callback(reader.close)
+            return Served(reader, journeys), reader
+
+        yield make

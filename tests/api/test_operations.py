@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from otel_ttf.api.health import Readiness
+from otel_ttf.commands import Given
 from otel_ttf.store.base import MINUTE_BOUNDS, SCORE_BOUNDS, CounterRow, HistogramRow, NoStore, SeenName
 from otel_ttf.store.sqlite_read import SqliteReader
 
@@ -71,11 +74,67 @@ def test_without_a_store_questions_are_503_and_the_process_is_still_measured(ser
 
 def test_a_file_that_becomes_unreadable_is_503(serve_over, onboarding, tmp_path):
     (tmp_path / "store.db").write_bytes(b"no store" * 1000)
-    reader = SqliteReader(tmp_path / "store.db", {"onboarding": onboarding})
+    reader = SqliteReader(tmp_path / "store.db", {"onboarding": onboarding}, Given(Path("/data")))
     api = serve_over(reader, {"onboarding": onboarding})
-    assert "see /ready" in api.get("/api/v1/ttf/ada", 503)["detail"]
+    assert "`otel-ttf salvage --data-dir /data`" in api.get("/api/v1/ttf/ada", 503)["detail"]
     assert "otel_ttf_build_info{" in api.client.get("/metrics").text
     reader.close()
+
+
+DAMAGED_ROWS = {
+    "times of a journey": (
+        "/api/v1/ttf/ada",
+        "journey SET reached = substr(reached, 2)",
+        "row 1 of table journey",
+    ),
+    "segments of a journey": ("/api/v1/ttf/ada", "journey SET segments = '{'", "row 1 of table journey"),
+    "key of a journey": ("/api/v1/stuck?over=0s", "journey SET key = '{'", "row 1 of table journey"),
+    "definition": ("/api/v1/ttf/ada", "definition SET canonical = '{'", "row 1 of table definition"),
+    "figures": ("/api/v1/ttf", "rollup SET cells = substr(cells, 2)", "a row of table rollup"),
+    "figures of no milestone": (
+        "/api/v1/ttf",
+        "rollup SET cells = CAST(x'ffffffff' || substr(cells, 5) AS BLOB)",
+        "a row of table rollup",
+    ),
+    "times of the young": (
+        "/api/v1/ttf",
+        "journey SET reached = substr(reached, 9)",
+        "a row of table journey",
+    ),
+    "segments of figures": (
+        "/api/v1/ttf?segment.plan=pro",
+        "combo SET segments = '['",
+        "row 1 of table combo",
+    ),
+    "names": ("/api/v1/events/names", "seen SET matched = '{'", "row event of table seen"),
+}
+
+
+@pytest.mark.parametrize(("path", "change", "what"), DAMAGED_ROWS.values(), ids=DAMAGED_ROWS)
+def test_a_row_that_nobody_wrote_so_is_503_and_says_what_to_do(damaged, path, change, what):
+    api, reader = damaged(change)
+    told = api.get(path, 503)
+    assert told["type"] == "urn:otel-ttf:problem:store-unreadable"
+    assert f"store.db is damaged ({what} cannot be read)" in told["detail"]
+    assert "`otel-ttf restore FILE --data-dir /data`" in told["detail"]
+    assert reader.damaged == told["detail"], "for /ready"
+
+
+DAMAGED_COUNTS = {
+    "labels": "counter SET labels = '{'",
+    "labels without a journey": 'histogram SET labels = \'{"stage":"agent"}\'',
+    "a metric that there is not": "counter SET metric = 'ttf_startec_total'",
+    "buckets": "histogram SET counts = '[1]'",
+}
+
+
+@pytest.mark.parametrize("change", DAMAGED_COUNTS.values(), ids=DAMAGED_COUNTS)
+def test_metrics_of_the_process_are_there_beside_a_damaged_row(damaged, change):
+    api, reader = damaged(change)
+    answer = api.client.get("/metrics")
+    assert answer.status_code == 200
+    assert "otel_ttf_build_info{" in answer.text
+    assert "cannot be read" in reader.damaged
 
 
 @pytest.mark.parametrize(("name", "kind"), METRICS.items())

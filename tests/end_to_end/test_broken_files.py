@@ -208,6 +208,19 @@ def test_a_store_that_is_damaged_while_the_server_runs_stops_the_tracker_alone(s
     assert server.get("/api/v1/ttf/after").status == 503
 
 
+def test_a_row_that_a_question_finds_damaged_is_noted(server: ServerProcess) -> None:
+    send(server, "ada", "bob")
+    server.wait_caught_up()
+    with closing(sqlite3.connect(server.data_dir / "store.db", isolation_level=None, timeout=30)) as store:
+        store.execute("UPDATE journey SET segments = '{' WHERE id = 1")
+    asked = server.get("/api/v1/ttf/ada")
+    assert (asked.status, "row 1 of table journey" in asked.json["detail"]) == (503, True)
+    ready = server.get("/ready")
+    assert (ready.status, ready.json["notes"]) == (200, [asked.json["detail"]])
+    assert f"check-data --set receivers.otlp.protocols.grpc.endpoint={server.grpc}" in asked.json["detail"]
+    assert users(server, "bob") == [200]
+
+
 def test_a_store_that_is_deleted_while_the_server_runs_is_written_again(server: ServerProcess) -> None:
     send(server, "ada")
     server.wait_caught_up()
