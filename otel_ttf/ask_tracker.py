@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from otel_ttf.api.times import rfc3339, rfc3339_or_none
 from otel_ttf.log.lock import in_use
 from otel_ttf.otlp.wire import Malformed, decode
-from otel_ttf.pages import unseen_damage
+from otel_ttf.pages import is_damage, unseen_damage
 from otel_ttf.sqlite_disk import trouble
 from otel_ttf.store.opening import PAGE_SIZE
 from otel_ttf.store.quarantine import DeadLetter, Quarantine
@@ -31,6 +31,10 @@ LOOKS, LOOK_SECONDS = 10, 0.1
 
 class StoreUnanswered(Exception):
     """The store cannot be asked; the message says why and what to do."""
+
+
+class Damaged(StoreUnanswered):
+    """As its file is damaged: `otel-ttf restore` or `salvage` leads on."""
 
 
 @contextmanager
@@ -51,22 +55,22 @@ def opened(store: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
             raise StoreUnanswered(
                 f"{store} was written by an older otel_ttf: start this version's server on it once."
             ) from None
+        if is_damage(error):
+            raise Damaged(f"{store} is damaged ({trouble(error)})") from None
         raise StoreUnanswered(f"{store} cannot be read or written: {trouble(error)}") from None
     except OSError as error:
         raise StoreUnanswered(f"{store} cannot be read: {error.strerror}") from None
 
 
 def _check(store: Path) -> None:
-    """Raises StoreUnanswered, OSError: it is damaged, and SQLite would lose what `otel-ttf salvage` can still read."""
+    """Raises Damaged, OSError: SQLite would lose what `otel-ttf salvage` can still read."""
     for left in reversed(range(LOOKS)):
         harm = unseen_damage(store, page_size=PAGE_SIZE)
         if harm is None:
             return
         if left:
             time.sleep(LOOK_SECONDS)
-    raise StoreUnanswered(
-        f"{store} is damaged ({harm}): stop the server; then `otel-ttf restore FILE` or `otel-ttf salvage`."
-    )
+    raise Damaged(f"{store} is damaged ({harm})")
 
 
 def asked(data_dir: Path, store: Path, kind: Kind, whats: Sequence[dict[str, Any]]) -> list[Any] | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import zstandard
 
+from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.companions import LOSSES, Companions
 from otel_ttf.journey.definition import Journey
 from otel_ttf.journey.rollup import add, share, unpack
@@ -78,11 +79,12 @@ COUNTERS = {
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """path: the data directory; store: its store.db, which may lie elsewhere."""
+    """path: the data directory; store: its store.db, which may lie elsewhere; given: the command's options."""
 
     path: Path
     store: Path
     journeys: Sequence[Journey]
+    given: Given = NOTHING_GIVEN
 
     @property
     def log(self) -> Path:
@@ -305,7 +307,7 @@ def _figures_of(db: sqlite3.Connection, journey: Journey, definition: int, progr
 
 
 def _companions(directory: Directory) -> Said:
-    companions = Companions(directory.log, directory.store)
+    companions = Companions(directory.log, directory.store, given=directory.given)
     for name in LOSSES:
         if sentence := companions.wrong(directory.path / name):
             yield sentence

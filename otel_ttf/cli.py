@@ -66,10 +66,13 @@ def _data_dir(path: Path) -> Path:
 @click.option(
     "--accept-empty-store",
     "empty_store",
-    is_flag=True,
-    help="Begin anew where store.db is damaged or missing; the damaged one is kept under another name.",
+    metavar="ID",
+    help="Begin anew where store.db, of this id, is damaged or missing; /ready names the id. What is damaged is kept "
+    "under another name.",
 )
-def run(sources: Sources, data_dir: Path, demo: bool, accepted: tuple[str, ...], empty_store: bool) -> None:
+def run(
+    sources: Sources, data_dir: Path, demo: bool, accepted: tuple[str, ...], empty_store: str | None
+) -> None:
     """Start the server; Ctrl-C or SIGTERM stops it without losing anything.
 
     \b

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_ttf.cli_options import Sources, Stop, existing, load_config, on_a_directory
+from otel_ttf.cli_options import Sources, Stop, existing, load_config, on_a_directory, ways_on
+from otel_ttf.commands import Given
 
 if TYPE_CHECKING:
     from otel_ttf.mending import Mended
@@ -43,7 +44,7 @@ def _progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _tell(mended: Mended) -> None:
+def _tell(mended: Mended, given: Given) -> None:
     if mended.kept is not None:
         click.echo(f"The old file is kept as {mended.kept}; delete it when nothing is missed.")
     log = mended.log
@@ -61,7 +62,7 @@ def _tell(mended: Mended) -> None:
         first = max(cursor, log.gone) + 1
         if first <= log.end:
             click.echo(f"The next start follows positions {first} to {log.end} of log.db (again).")
-    click.echo("Start the server: otel-ttf run")
+    click.echo(f"Start the server: {given.command('run')}")
 
 
 @click.command(short_help="Put a copy of store.db in its place.")
@@ -79,14 +80,14 @@ def restore(file: Path, sources: Sources, data_dir: Path) -> None:
       otel-ttf restore /backup/otel-ttf --data-dir /var/lib/otel-ttf
     """
     config = load_config(sources).config
-    directory = existing(data_dir)
+    directory, given = existing(data_dir), sources.given(data_dir)
     from otel_ttf import mending
 
     with _alone(directory):
         path = config.storage.file(directory)
-        mended = mending.restore(file, path, directory / "log.db", time.time_ns())
+        mended = mending.restore(file, path, directory / "log.db", time.time_ns(), given)
     click.echo(f"{path} is the copy now.")
-    _tell(mended)
+    _tell(mended, given)
 
 
 @click.command(short_help="Keep what is readable of a damaged store.db.")
@@ -104,13 +105,13 @@ def salvage(sources: Sources, data_dir: Path) -> None:
       otel-ttf salvage --config config.yaml --data-dir /var/lib/otel-ttf
     """
     config = load_config(sources).config
-    directory = existing(data_dir)
+    directory, given = existing(data_dir), sources.given(data_dir)
     from otel_ttf import mending
 
     with _alone(directory), _progress("reading store.db") as progress:
         path = config.storage.file(directory)
         report = mending.salvage_store(
-            path, directory / "log.db", config.domain_journeys(), time.time_ns(), progress
+            path, directory / "log.db", config.domain_journeys(), time.time_ns(), progress, given
         )
     found = report.found
     click.echo(f"{path} is new, with what was readable in the old one:")
@@ -127,7 +128,7 @@ def salvage(sources: Sources, data_dir: Path) -> None:
         click.echo(f"  {found.damaged} pages are damaged ({whose}): what was in them is lost.")
     else:
         click.echo("  No page is damaged.")
-    _tell(report.mended)
+    _tell(report.mended, given)
 
 
 @click.command("check-data", short_help="Check a data directory thoroughly.")
@@ -148,7 +149,8 @@ def check_data(sources: Sources, data_dir: Path) -> None:
     path = existing(data_dir)
     from otel_ttf.check_data import Directory, checks, notes, said
 
-    directory = Directory(path, config.storage.file(path), config.domain_journeys())
+    given = sources.given(data_dir)
+    directory = Directory(path, config.storage.file(path), config.domain_journeys(), given)
     for needed in (directory.log, directory.store):
         if not needed.exists():
             raise Stop(f"{needed} is not there: is it the right --data-dir? See docs/operations.md.")
@@ -165,6 +167,6 @@ def check_data(sources: Sources, data_dir: Path) -> None:
     if wrong:
         raise Stop(
             "something is wrong, see above. log.db: restart the server, it rescues what is readable. store.db: stop "
-            "the server, then `otel-ttf restore FILE` or `otel-ttf salvage`."
+            f"the server, then {ways_on(given)}"
         )
     click.echo("All is fine.")

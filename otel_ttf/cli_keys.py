@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from otel_ttf.cli_options import Sources, Stop, existing, keys_of, load_config, on_a_directory, shaped
+from otel_ttf.commands import Given
 
 if TYPE_CHECKING:
     from otel_ttf.companions import Companions
@@ -63,17 +64,17 @@ def _sentences() -> Iterator[None]:
         raise Stop(f"{error}.", 2) from None
 
 
-def _companions(config: Config, directory: Path) -> Companions:
+def _companions(config: Config, directory: Path, given: Given) -> Companions:
     from otel_ttf.companions import Companions
 
-    return Companions(directory / "log.db", config.storage.file(directory))
+    return Companions(directory / "log.db", config.storage.file(directory), given=given)
 
 
-def _there(config: Config, directory: Path) -> Path:
+def _there(config: Config, directory: Path, given: Given) -> Path:
     from otel_ttf.vault.opening import FILE
 
     path = directory / FILE
-    if gone := _companions(config, directory).missing(path):
+    if gone := _companions(config, directory, given).missing(path):
         raise Stop(f"{gone}.", 2)
     if not path.exists():
         raise Stop(f"{directory} has no {FILE}: nothing was encrypted there. Is it the right --data-dir?")
@@ -81,23 +82,26 @@ def _there(config: Config, directory: Path) -> Path:
 
 
 @contextmanager
-def _vault(config: Config, directory: Path) -> Iterator[Vault]:
+def _vault(config: Config, directory: Path, given: Given) -> Iterator[Vault]:
     """The vault with its master key."""
     from otel_ttf.vault import open_vault
 
-    path = _there(config, directory)
+    path = _there(config, directory, given)
     open_ = partial(open_vault, config.privacy.master_key, directory)
-    with _sentences(), closing(_companions(config, directory).opened(path, open_, note=False)) as vault:
+    with (
+        _sentences(),
+        closing(_companions(config, directory, given).opened(path, open_, note=False)) as vault,
+    ):
         yield vault
 
 
 @contextmanager
-def _vault_file(config: Config, directory: Path) -> Iterator[VaultFile]:
+def _vault_file(config: Config, directory: Path, given: Given) -> Iterator[VaultFile]:
     """The vault's file; no master key is needed."""
     from otel_ttf.vault.file import VaultFile
 
-    path = _there(config, directory)
-    companions = _companions(config, directory)
+    path = _there(config, directory, given)
+    companions = _companions(config, directory, given)
     with _sentences(), closing(companions.opened(path, partial(VaultFile, path), note=False)) as file:
         yield file
 
@@ -118,7 +122,7 @@ def list_keys(sources: Sources, data_dir: Path, shape: str) -> None:
     from otel_ttf.vault.local import LocalMaster
     from otel_ttf.vault.opening import FILE, OWN_MASTER, open_master
 
-    config, directory = load_config(sources).config, existing(data_dir)
+    config, directory, given = load_config(sources).config, existing(data_dir), sources.given(data_dir)
     have = keys_of(config, directory)
     told: dict[str, object] = {
         "event": {"fingerprint": fingerprint(have.event)},
@@ -134,8 +138,8 @@ def list_keys(sources: Sources, data_dir: Path, shape: str) -> None:
             newest = master.newest()
             wraps = dict.fromkeys(master.ids(), 0) if isinstance(master, LocalMaster) else {}
     path = directory / FILE
-    if path.exists() or _companions(config, directory).missing(path):
-        with _vault_file(config, directory) as file:
+    if path.exists() or _companions(config, directory, given).missing(path):
+        with _vault_file(config, directory, given) as file:
             counts = file.counts()
         wraps |= counts.masters
         told["data_keys"] = {
@@ -202,9 +206,9 @@ def rotate_keys(sources: Sources, data_dir: Path) -> None:
     from otel_ttf.vault.local import LocalMaster
     from otel_ttf.vault.rotate import rotate
 
-    config, directory = load_config(sources).config, existing(data_dir)
+    config, directory, given = load_config(sources).config, existing(data_dir), sources.given(data_dir)
     with (
-        _vault(config, directory) as vault,
+        _vault(config, directory, given) as vault,
         Progress(console=Console(stderr=True), transient=True) as progress,
     ):
         task = progress.add_task("wrapping data keys anew", total=None)
@@ -255,7 +259,7 @@ def destroy_keys(
     """
     from otel_ttf.pii.pseudonym import Pseudonyms, is_token, subject_text
 
-    config, directory = load_config(sources).config, existing(data_dir)
+    config, directory, given = load_config(sources).config, existing(data_dir), sources.given(data_dir)
     if (user is None) == (not tokens):
         raise click.UsageError("give a user id, or --token with its pseudonym: otel-ttf keys destroy USER_ID")
     wrong = [token for token in tokens if not is_token(token)]
@@ -266,7 +270,7 @@ def destroy_keys(
         if subject is None:
             raise click.UsageError("expected a user id, found an empty one")
         tokens = tuple(Pseudonyms(keys_of(config, directory)).tokens(subject))
-    with _vault_file(config, directory) as file:
+    with _vault_file(config, directory, given) as file:
         rows = file.rows(tokens)
         live = [token for token, row in rows.items() if row.wrapped is not None]
         if live and not yes:
@@ -329,8 +333,8 @@ def reveal_keys(tokens: tuple[str, ...], sources: Sources, data_dir: Path, shape
     """
     from otel_ttf.pii.sealed import UnknownKey
 
-    config, directory = load_config(sources).config, existing(data_dir)
-    with _vault(config, directory) as vault:
+    config, directory, given = load_config(sources).config, existing(data_dir), sources.given(data_dir)
+    with _vault(config, directory, given) as vault:
 
         def reveal(token: str) -> tuple[str, str]:
             found = vault.reveal(token)
@@ -356,10 +360,10 @@ def open_sealed(parts: tuple[str, ...], sources: Sources, data_dir: Path, shape:
     """
     from otel_ttf.pii.sealed import Tampered
 
-    config, directory = load_config(sources).config, existing(data_dir)
+    config, directory, given = load_config(sources).config, existing(data_dir), sources.given(data_dir)
     if parts and len(parts) != 3:
         raise click.UsageError("give SUBJECT PATH SEALED, or lines of these on standard input")
-    with _vault(config, directory) as vault:
+    with _vault(config, directory, given) as vault:
 
         def open_line(line: str) -> tuple[str, str]:
             subject, _, rest = line.strip().partition(" ")

@@ -115,6 +115,11 @@ def existing(path: Path) -> Path:
     return path
 
 
+def ways_on(given: Given) -> str:
+    """What leads on from a damaged store.db, the server stopped."""
+    return f"`{given.command('restore FILE')}` or `{given.command('salvage')}`"
+
+
 def load_config(sources: Sources) -> Loaded:
     """The configuration; ends the command with all that is wrong with it. Warnings go to standard error."""
     from otel_ttf.config import ConfigError, load

@@ -11,7 +11,17 @@ from typing import Any, Literal
 
 import click
 
-from otel_ttf.cli_options import F, Sources, Stop, existing, keys_of, load_config, on_a_directory, shaped
+from otel_ttf.cli_options import (
+    F,
+    Sources,
+    Stop,
+    existing,
+    keys_of,
+    load_config,
+    on_a_directory,
+    shaped,
+    ways_on,
+)
 from otel_ttf.commands import Given
 
 LISTED = 1000
@@ -20,12 +30,14 @@ _EVENT_ID = re.compile("[0-9a-fA-F]{32}")
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def _sentences(given: Given) -> Iterator[None]:
     """What the store says ends the command."""
-    from otel_ttf.ask_tracker import StoreUnanswered
+    from otel_ttf.ask_tracker import Damaged, StoreUnanswered
 
     try:
         yield
+    except Damaged as error:
+        raise Stop(f"{error}: stop the server; then {ways_on(given)}") from None
     except StoreUnanswered as error:
         raise Stop(str(error)) from None
 
@@ -59,7 +71,7 @@ def list_letters(sources: Sources, data_dir: Path, shape: str) -> None:
     from otel_ttf.ask import TABLES
 
     store = load_config(sources).config.storage.file(existing(data_dir))
-    with _sentences():
+    with _sentences(sources.given(data_dir)):
         told = ask_tracker.listed(store, LISTED)
     if shape == "json":
         click.echo(ask_tracker.printable(told))
@@ -80,7 +92,7 @@ def show_letter(id_: int, sources: Sources, data_dir: Path) -> None:
     from otel_ttf import ask_tracker
 
     store = load_config(sources).config.storage.file(existing(data_dir))
-    with _sentences():
+    with _sentences(sources.given(data_dir)):
         told = ask_tracker.shown(store, id_)
     if told is None:
         raise _unknown([id_], sources.given(data_dir))
@@ -167,7 +179,7 @@ def _do(
         )
     directory, given = existing(data_dir), sources.given(data_dir)
     store = load_config(sources).config.storage.file(directory)
-    with _sentences():
+    with _sentences(given):
         there = ask_tracker.ids(store)
         wanted = there if every else list(dict.fromkeys(ids))
         if unknown := sorted(set(wanted).difference(there)):
@@ -246,7 +258,7 @@ def recompute(
             raise click.UsageError("expected a user id, found an empty one")
         subjects = [*Pseudonyms(keys_of(config, directory)).tokens(subject)]
     what = {"subjects": subjects, "without": without, "dry_run": dry_run}
-    with _sentences():
+    with _sentences(given):
         answers = ask_tracker.asked(directory, config.storage.file(directory), "recompute", [what])
     told: dict[str, Any] = {"pending": answers is None, "refused": None, "journeys": []}
     if answers is not None:

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.remembered import forget, remember, remembered
 from otel_ttf.sqlite_disk import read_only, trouble
 
@@ -53,10 +54,12 @@ class Companions:
 
     books     the databases that remember, by path
     accepted  ids, or how they begin, of files whose loss is accepted
+    given     the server's options, for what an operator is told to type
     """
 
-    def __init__(self, *books: Path, accepted: Collection[str] = ()) -> None:
+    def __init__(self, *books: Path, accepted: Collection[str] = (), given: Given = NOTHING_GIVEN) -> None:
         self._books = books
+        self._given = given
         self._accepted = tuple(accepted)
         self._used: set[str] = set()
 
@@ -153,15 +156,15 @@ class Companions:
             for one in self.unused()
             if one not in self._fitting(known)
         )
-        accept = f"otel-ttf run --accept-loss {known[0][:SHOWN]}"
+        accept = self._given.command(f"run --accept-loss {known[0][:SHOWN]}")
         if what == _FROM_BEFORE:
             return (
                 f"{path} {what}. If it is, nothing in it is lost, only what was written after it was copied. "
-                f"{others}Put a newer copy back, or take this one, once, with {accept}"
+                f"{others}Put a newer copy back, or take this one, once, with `{accept}`"
             )
         return (
             f"{path} {what}: {LOSSES[path.name]}. {others}Put it back from your copy, or accept the loss once with "
-            f"{accept}"
+            f"`{accept}`"
         )
 
     def _note(self, name: str, id_: str) -> None:

@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.journey.definition import Journey
 from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.journey.metrics import score
@@ -58,8 +59,11 @@ class Mended:
     log: LogState | None
 
 
-def restore(source: Path, path: Path, book: Path, now: int) -> Mended:
-    """Puts a copy of a store in its place. source: its file, or a data directory. Raises CannotMend."""
+def restore(source: Path, path: Path, book: Path, now: int, given: Given = NOTHING_GIVEN) -> Mended:
+    """Puts a copy of a store in its place. source: its file, or a data directory. Raises CannotMend.
+
+    given  the command's options, for what an operator is told to type
+    """
     if source.is_dir():
         source = source / path.name
     if not source.is_file():
@@ -72,7 +76,7 @@ def restore(source: Path, path: Path, book: Path, now: int) -> Mended:
             shutil.copyfile(source, made)
             with suppress(FileNotFoundError):
                 shutil.copyfile(_wal(source), _wal(made))
-            told = _ready(source, made)
+            told = _ready(source, made, given)
             return _put(made, path, book, told, "replaced", now)
     except OSError as error:
         raise CannotMend(f"{error.filename or source}: {(error.strerror or str(error)).lower()}") from None
@@ -90,26 +94,23 @@ def _wal(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def _ready(source: Path, made: Path) -> Identity:
+def _ready(source: Path, made: Path, given: Given) -> Identity:
     """Makes a closed store of today's version of the copy, once it is known to be whole. Raises CannotMend."""
+    other = f"take an older copy, or use `{given.command('salvage')}`"
     if not made.stat().st_size or unseen_damage(made, page_size=PAGE_SIZE):
-        raise CannotMend(f"{source} is damaged, too: take an older copy, or use `otel-ttf salvage`")
+        raise CannotMend(f"{source} is damaged, too: {other}")
     try:
         found = identity(made)
         with closing(sqlite3.connect(made, isolation_level=None)) as db:
             (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
             if said != "ok":
-                raise CannotMend(
-                    f"{source} is damaged, too ({said}): take an older copy, or use `otel-ttf salvage`"
-                )
+                raise CannotMend(f"{source} is damaged, too ({said}): {other}")
             migrate(db, source, SCHEMA)
             db.execute("PRAGMA journal_mode=DELETE")
         _closed(made)
     except sqlite3.Error as error:
         if is_damage(error):
-            raise CannotMend(
-                f"{source} is damaged, too ({trouble(error)}): take an older copy, or use `otel-ttf salvage`"
-            ) from None
+            raise CannotMend(f"{source} is damaged, too ({trouble(error)}): {other}") from None
         raise CannotMend(f"{source} cannot be read as a store.db of otel_ttf: {trouble(error)}") from None
     except (SchemaRefused, StoreRefused) as error:
         raise CannotMend(str(error)) from None
@@ -166,13 +167,18 @@ class SalvageReport:
 
 
 def salvage_store(
-    path: Path, book: Path, journeys: Sequence[Journey], now: int, progress: Progress
+    path: Path,
+    book: Path,
+    journeys: Sequence[Journey],
+    now: int,
+    progress: Progress,
+    given: Given = NOTHING_GIVEN,
 ) -> SalvageReport:
-    """Puts a new store with all that is readable in the old one's place. Raises CannotMend."""
+    """Puts a new store with all that is readable in the old one's place. given: see restore. Raises CannotMend."""
     try:
         finish(path)
         if not path.exists() and not _wal(path).exists():
-            raise CannotMend(f"{path}: there is no such file: use `otel-ttf restore FILE`")
+            raise CannotMend(f"{path}: there is no such file: use `{given.command('restore FILE')}`")
         _check_log(book)
         with drafted(path) as made:
             found = salvage(path, made, progress)

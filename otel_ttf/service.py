@@ -50,7 +50,7 @@ from otel_ttf.remembered import remember, remembered
 from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.store.base import NoStore, Reader, StoreRefused
 from otel_ttf.store.consent import SqliteBook
-from otel_ttf.store.opening import StoreLost, make_store, open_store, saved_cursors
+from otel_ttf.store.opening import SHOWN, StoreLost, make_store, open_store, saved_cursors
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_read import SqliteReader
 from otel_ttf.swap import set_aside, stamp
@@ -77,11 +77,16 @@ class Accepted:
     """Losses that a start is told to accept.
 
     files        ids of files beside the log, see Companions
-    empty_store  a store that is damaged, missing or another one's
+    empty_store  id of a store that is damaged, missing or another one's, or how it begins: one that is lost later
+                 has another
     """
 
     files: Collection[str] = ()
-    empty_store: bool = False
+    empty_store: str | None = None
+
+    def accepts(self, store: str) -> bool:
+        """Whether a store of this id may be lost."""
+        return len(self.empty_store or "") >= SHOWN and store.startswith(self.empty_store or "")
 
 
 NONE_ACCEPTED = Accepted()
@@ -192,7 +197,8 @@ class Service:
                 fingerprint(keys.event), [fingerprint(key) for key in keys.subjects], clock.now()
             )
         # Before anything is followed: a lost file is to stop a start, not to end one that has begun.
-        companions = Companions(book, *([path] if store is not None else []), accepted=accepted.files)
+        books = [book, *([path] if store is not None else [])]
+        companions = Companions(*books, accepted=accepted.files, given=self.given)
         vault = None
         if config.privacy.subject == "encrypted" or config.processors.mask.encrypts:
             vault = companions.opened(
@@ -242,6 +248,7 @@ class Service:
                 max_size=config.storage.max_size,
                 dropped=telemetry.events_dropped,
                 on_quarantine=telemetry.quarantined,
+                given=self.given,
             )
             # Noted before the store says that it is past them. Where it was begun anew, that was said.
             first = event_log.register(CONSUMER, followed, required=True)
@@ -347,13 +354,18 @@ class Service:
     ) -> SqliteStore | None:
         """None: it is lost, and receivers start without it. Raises StoreRefused."""
         book = self.data_dir / "log.db"
-        open_ = partial(open_store, path, book, event_log.log_id, followed=event_log.has_been_read(CONSUMER))
+        followed = event_log.has_been_read(CONSUMER)
         try:
-            store = open_()
+            store = open_store(path, book, event_log.log_id, followed=followed, given=self.given)
         except StoreLost as error:
-            if not accepted.empty_store:
-                log.error("the tracker does not start", reason=str(error))
+            if not accepted.accepts(error.id):
                 self._store_lost = str(error)
+                if accepted.empty_store is not None:
+                    self._store_lost += (
+                        f". --accept-empty-store {accepted.empty_store} is not its id, of which at least {SHOWN} "
+                        "characters are needed"
+                    )
+                log.error("the tracker does not start", reason=self._store_lost)
                 return None
             kept = set_aside(path, f"lost-{stamp(clock.now())}")
             store = make_store(path, book)
@@ -363,7 +375,7 @@ class Service:
                 was=str(kept) if kept else None,
             )
         else:
-            if accepted.empty_store:
+            if accepted.empty_store is not None:
                 log.warning(
                     "--accept-empty-store: nothing is wrong with the store: leave it out", file=str(path)
                 )

@@ -57,7 +57,7 @@ class Folder:
             case ["start,", "killed", "before", "the", "note"]:
                 return self.start(noting=False)
             case ["start,", "loss", "accepted"]:
-                return self.start(self.lost.rpartition(" ")[2])
+                return self.start(self.lost.rpartition(" ")[2].strip("`"))
             case ["lose", name]:
                 for file in self.path.glob(f"{name}*"):
                     file.unlink()
@@ -228,7 +228,7 @@ def test_a_loss_is_accepted_also_where_the_file_is_not_needed(tmp_path):
     assert wrong.not_needed(file) is not None
     assert wrong.unused() == ["0" * 8]
     with capture_logs() as told:
-        right = Companions(*books, accepted=[said.rpartition(" ")[2]])
+        right = Companions(*books, accepted=[said.rpartition(" ")[2].strip("`")])
         assert right.missing(file) == said
         assert right.not_needed(file) is None
     assert [each["log_level"] for each in told] == ["error"]

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.pages import unseen_damage
 from otel_ttf.remembered import remember, remembered
 from otel_ttf.sqlite_disk import RowDamaged, read_only, trouble
@@ -19,8 +20,18 @@ PAGE_SIZE = 4096
 NOTE = "file store.db"  # in log.db: the id of the store that has followed it
 
 
+SHOWN = 8  # characters of an id
+
+
 class StoreLost(Exception):
-    """There is no store to follow journeys in; the message says why and which ways there are."""
+    """There is no store to follow journeys in; the message says why and which ways there are.
+
+    id  of the store that is lost, or of the log where that is not known
+    """
+
+    def __init__(self, message: str, id_: str = "") -> None:
+        super().__init__(message)
+        self.id = id_
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +45,41 @@ class Identity:
         return self.cursors.get(log_id, {}).get(consumer)
 
 
-def lost(path: Path, what: str) -> StoreLost:
+def lost(path: Path, what: str, given: Given, id_: str) -> StoreLost:
     """With the ways on."""
+    anew = given.command(f"run --accept-empty-store {id_[:SHOWN]}")
     return StoreLost(
         f"{path} {what}: nothing is followed, requests are taken until the log is full. Stop the server; "
-        "then, with its --config and --data-dir, `otel-ttf restore FILE` takes a copy of it or of the data directory, "
-        "`otel-ttf salvage` keeps what is readable, `otel-ttf run --accept-empty-store` begins anew, without all that "
-        "was counted"
+        f"then `{given.command('restore FILE')}` takes a copy of it or of the data directory, "
+        f"`{given.command('salvage')}` keeps what is readable, or `{anew}` begins anew, once, without all that was "
+        "counted",
+        id_,
     )
 
 
-def open_store(path: Path, book: Path, log_id: str, *, followed: bool) -> SqliteStore:
+def open_store(
+    path: Path, book: Path, log_id: str, *, followed: bool, given: Given = NOTHING_GIVEN
+) -> SqliteStore:
     """The store, made where there was none yet.
 
     book      log.db, which remembers whose store followed it
     followed  whether anything of that log was followed already
     Raises StoreLost, StoreRefused.
     """
+    id_ = log_id  # where nobody knows that of the store
     try:
         finish(path)
         known = remembered(book, NOTE)
-        if known or followed:
-            _check(path, known, log_id)
+        id_ = known or log_id
+        if (known or followed) and (wrong := _wrong(path, known, log_id)):
+            raise lost(path, wrong, given, id_)
         return make_store(path, book)
     except StoreDamaged as error:
-        raise lost(path, f"is damaged ({trouble(error.__cause__)})") from None
+        raise lost(path, f"is damaged ({trouble(error.__cause__)})", given, id_) from None
     except sqlite3.Error as error:
         why = why_refused(path, error)
         raise (
-            lost(path, f"is damaged ({trouble(error)})") if isinstance(why, StoreDamaged) else why
+            lost(path, f"is damaged ({trouble(error)})", given, id_) if isinstance(why, StoreDamaged) else why
         ) from None
     except OSError as error:
         raise StoreRefused(f"{path}: {error.strerror}") from None
@@ -79,15 +96,16 @@ def make_store(path: Path, book: Path) -> SqliteStore:
     return store
 
 
-def _check(path: Path, known: str | None, log_id: str) -> None:
-    """Raises StoreLost, sqlite3.Error, OSError."""
+def _wrong(path: Path, known: str | None, log_id: str) -> str | None:
+    """Raises sqlite3.Error, OSError."""
     if not path.exists() or not path.stat().st_size:
-        raise lost(path, "is missing or empty, and there was one")
+        return "is missing or empty, and there was one"
     if harm := unseen_damage(path, page_size=PAGE_SIZE):
-        raise lost(path, f"is damaged ({harm})")
+        return f"is damaged ({harm})"
     found = identity(path)
     if known and found.id != known and (found.id is not None or log_id not in found.cursors):
-        raise lost(path, "is not the one that was here")
+        return "is not the one that was here"
+    return None
 
 
 def identity(path: Path) -> Identity:

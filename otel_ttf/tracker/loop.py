@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 import structlog
 
 from otel_ttf.clock import Clock
+from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.log.base import EventLog, LogError, Row
 from otel_ttf.otlp.events import Rules
 from otel_ttf.pages import is_damage
@@ -64,8 +65,11 @@ class Tracker:
         dropped: Callable[[int], None],
         steady: Callable[[], int] = time.monotonic_ns,
         on_quarantine: Callable[[str, int], None] = lambda action, records: None,
+        given: Given = NOTHING_GIVEN,
     ) -> None:
         """retention, max_size, dropped, steady: see Upkeep.
+
+        given  the server's options, for what an operator is told to type
 
         on_quarantine  is told what was done to records that are, or were, set aside, once it is committed:
                        set_aside, retried, dropped, displaced, expired
@@ -79,6 +83,7 @@ class Tracker:
         self._beside = False
         self._beside_next = 0.0
         self._on_quarantine = on_quarantine
+        self._given = given
         self._log = event_log
         self._store = store
         self._follower = follower
@@ -189,7 +194,7 @@ class Tracker:
         self.failing = str(
             error
             if isinstance(error, StoreLost)
-            else lost(self._store.path, f"is damaged ({trouble(error)})")
+            else lost(self._store.path, f"is damaged ({trouble(error)})", self._given, self._store.store_id)
         )
         log.error("the tracker has ended", reason=self.failing)
 

@@ -141,6 +141,17 @@ def test_what_is_no_data_directory_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "store.db").exists()
 
 
+def test_of_a_damaged_store_the_ways_on_can_be_pasted(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("otel_ttf.ask_tracker.LOOK_SECONDS", 0)
+    store.close()
+    (tmp_path / "store.db").write_bytes(b"x" * 9000)
+    said = run(tmp_path, "list").stderr
+    for way in ("restore FILE", "salvage"):
+        assert f"`otel-ttf {way} --data-dir {tmp_path}`" in said
+
+
 def test_a_store_of_an_older_version_is_said(store: SqliteStore, tmp_path: Path) -> None:
     store.db.execute("DROP TABLE quarantine")
     assert "older otel_ttf" in run(tmp_path, "list").stderr

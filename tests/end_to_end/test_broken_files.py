@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -155,6 +156,12 @@ def another_store(server: ServerProcess) -> None:
     shutil.copy(other.data_dir / "store.db", server.data_dir)
 
 
+def accepted(reason: str) -> list[str]:
+    """The option with which a start begins anew, as the reason names it."""
+    (id_,) = re.findall("`otel-ttf run --accept-empty-store ([0-9a-f]{8}) ", reason)
+    return ["--accept-empty-store", id_]
+
+
 @pytest.mark.parametrize("harm", [lose_store, garble_pages, another_store])
 def test_without_a_store_requests_are_taken_and_the_ways_on_are_named(server: ServerProcess, harm) -> None:
     send(server, "ada")
@@ -165,8 +172,9 @@ def test_without_a_store_requests_are_taken_and_the_ways_on_are_named(server: Se
     ready = started(server)
     assert ready.status == 503
     (reason,) = ready.json["reasons"]
-    for way in ("otel-ttf restore FILE", "otel-ttf salvage", "otel-ttf run --accept-empty-store"):
-        assert way in reason
+    for way in ("otel-ttf restore FILE", "otel-ttf salvage"):
+        assert f"`{way} --set receivers.otlp.protocols.grpc.endpoint={server.grpc}" in reason
+    accepting = accepted(reason)
     send(server, "bob")
     asked = server.get("/api/v1/ttf/ada")
     assert (asked.status, asked.json["detail"]) == (503, reason)
@@ -178,15 +186,28 @@ def test_without_a_store_requests_are_taken_and_the_ways_on_are_named(server: Se
     assert started(server).json["reasons"] == [reason]
     assert server.terminate() == 0
 
-    server.options = ["--accept-empty-store"]
+    for wrong in ("0" * 8, accepting[1][:7]):
+        server.options = ["--accept-empty-store", wrong]
+        said = started(server).json["reasons"][0]
+        assert (
+            said
+            == f"{reason}. --accept-empty-store {wrong} is not its id, of which at least 8 characters are needed"
+        )
+        assert server.terminate() == 0
+    server.options = accepting
     assert started(server).status == 200
     server.wait_caught_up()
     assert started_journeys(server) == 1, "bob, whom the log still had"
     assert "all that was counted is gone" in server.printed()
     assert server.terminate() == 0
-    server.options = []
+    # Left in a unit file it accepts nothing more.
     assert started(server).status == 200
     assert server.get("/api/v1/ttf/bob").status == 200
+    assert "--accept-empty-store: nothing is wrong with the store" in server.printed()
+    assert server.terminate() == 0
+    lose_store(server)
+    again = started(server)
+    assert (again.status, accepted(again.json["reasons"][0]) == accepting) == (503, False)
 
 
 def test_a_store_that_is_damaged_while_the_server_runs_stops_the_tracker_alone(server: ServerProcess) -> None:
@@ -348,7 +369,8 @@ def test_an_empty_store_that_was_accepted_misses_nothing_at_the_next_start(serve
     time.sleep(0.5)  # until it is gone from the log
     assert server.terminate() == 0
     lose_store(server)
-    server.options = ["--accept-empty-store"]
+    server.options = accepted(started(server).json["reasons"][0])
+    assert server.terminate() == 0
     assert started(server).json["notes"] == []
     assert server.terminate() == 0
     server.options = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 import time
 from collections.abc import Callable
@@ -161,7 +162,7 @@ def test_a_lost_file_of_consent_is_no_start_until_the_loss_is_accepted(tmp_path:
         code, said = server.refusal()
         assert (code, said.count("\n")) == (2, 1), said
         assert "consent.db is missing, and there was one: without it whoever has denied" in said
-        accept = said.rpartition("otel-ttf run ")[2].strip(" .\n").split()
+        accept = shlex.split(said.rpartition("`otel-ttf run ")[2].partition("`")[0])
         server.options = accept
         server.start()
         assert "loss accepted" in server.printed()
