@@ -5,9 +5,7 @@ A server may run beside it: each file is read in one snapshot.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -29,6 +27,8 @@ from otel_ttf.mending import log_state
 from otel_ttf.pages import unseen_damage
 from otel_ttf.remembered import remembered
 from otel_ttf.sqlite_disk import read_only, trouble
+from otel_ttf.store import losses
+from otel_ttf.store.losses import Loss
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, identity
 from otel_ttf.store.salvage import Table
 from otel_ttf.store.sqlite import tables
@@ -68,13 +68,6 @@ REFERENCES = {
     "figures whose version is not there": "FROM rollup WHERE definition NOT IN (SELECT id FROM definition)",
     "transitions that stand there twice": "FROM (SELECT 1 FROM transition GROUP BY id HAVING count(*) > 1)",
 }
-# What transitions say that counters must be, by journey (and stage): metric -> how to count.
-COUNTERS = {
-    "ttf_started_total": "kind = 'started'",
-    "ttf_completion_total": "kind = 'completed'",
-    "ttf_expired_total": "kind = 'expired'",
-    "ttf_corrections_total": "kind = 'corrected' OR changed <> '[]'",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +104,17 @@ def checks(directory: Directory) -> list[tuple[str, Callable[[Progress], Said]]]
 
 def notes(directory: Directory) -> list[str]:
     """What was lost before, and known since."""
-    with _reading(directory.log) as db:
-        return [note(Lost(*row)) for row in db.execute(LOST)]
+    with _reading(directory.log) as log, _reading(directory.store) as store:
+        return [
+            *[note(Lost(*row)) for row in log.execute(LOST)],
+            *map(losses.told, _known_losses(store)),
+        ]
+
+
+def _known_losses(db: sqlite3.Connection) -> list[Loss]:
+    """None in a store of an older version."""
+    there = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'loss'").fetchone()
+    return losses.losses(db) if there else []
 
 
 def said(check: Callable[[Progress], Said], progress: Progress) -> list[str]:
@@ -229,41 +231,22 @@ def _references(directory: Directory) -> Said:
             (count,) = db.execute(f"SELECT count(*) {rows}").fetchone()
             if count:
                 yield f"{count} {what}"
-        first, last, count = db.execute(
-            "SELECT min(position), max(position), count(*) FROM transition"
-        ).fetchone()
-        if count and last - first + 1 != count:
-            yield f"{last - first + 1 - count} transitions are missing between positions {first} and {last}"
+        known = [gap for loss in _known_losses(db) for gap in loss.gaps]
+        for first, last in losses.unknown(losses.gaps(db), known):
+            yield f"{last - first + 1} transitions are missing, at positions {first} to {last}"
 
 
 def _counters(directory: Directory) -> Said:
     with _reading(directory.store) as db:
-        expected: Counter[tuple[str, str, str]] = Counter()
-        for metric, condition in COUNTERS.items():
-            for journey, count in db.execute(
-                f"SELECT journey, count(*) FROM transition WHERE NOT backfilled AND ({condition}) GROUP BY journey"
-            ):
-                expected[metric, journey, ""] = count
-        for journey, stage, count in db.execute(
-            "SELECT journey, json_extract(one.value, '$[0]'), count(*) FROM transition, json_each(closed) AS one"
-            " WHERE NOT backfilled GROUP BY 1, 2"
-        ):
-            expected["ttf_stage_minutes", journey, stage] = count
-        for (metric, journey, _), count in list(expected.items()):
-            if metric == "ttf_completion_total":
-                expected["ttf_complete_minutes", journey, ""] = count
-        counted: Counter[tuple[str, str, str]] = Counter()
-        for metric, text, value in db.execute("SELECT metric, labels, value FROM counter"):
-            counted[metric, json.loads(text)["journey"], ""] += value
-        for metric, text, counts in db.execute("SELECT metric, labels, counts FROM histogram"):
-            labels = json.loads(text)
-            if metric != "ttf_efficiency_score":  # not every journey has one
-                counted[metric, labels["journey"], labels.get("stage", "")] += sum(json.loads(counts))
-    for key in sorted(expected.keys() | counted.keys()):
-        if expected[key] != counted[key]:
+        beyond = losses.counted_beyond(_known_losses(db))
+        found = losses.counts(db)
+    for key, (told, counted) in found.items():
+        lost = beyond.get(key, 0)
+        if told + lost != counted:
             metric, journey, stage = key
             of = f"journey {journey}" + (f", stage {stage}" if stage else "")
-            yield f"{metric} of {of}: expected {expected[key]} by its transitions, found {counted[key]}"
+            also = f" and {lost} that a salvage found counted besides" if lost else ""
+            yield f"{metric} of {of}: expected {told} by its transitions{also}, found {counted}"
 
 
 def _figures(directory: Directory, progress: Progress) -> Said:

@@ -128,6 +128,10 @@ def salvage(sources: Sources, data_dir: Path) -> None:
         click.echo(f"  {found.damaged} pages are damaged ({whose}): what was in them is lost.")
     else:
         click.echo("  No page is damaged.")
+    if report.missing:
+        click.echo(f"  {report.missing} transitions are missing; counters know of them.")
+    if found.damaged or report.missing:
+        click.echo(f"/ready says so for a week, {given.command('check-data')} for ever.")
     _tell(report.mended, given)
 
 

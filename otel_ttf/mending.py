@@ -26,6 +26,7 @@ from otel_ttf.pages import is_damage, unseen_damage
 from otel_ttf.remembered import remember
 from otel_ttf.sqlite_disk import read_only, trouble
 from otel_ttf.store.base import StoreRefused
+from otel_ttf.store.losses import Loss, counted_beyond, counts, gaps, note, unknown
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, Identity, identity
 from otel_ttf.store.salvage import Progress, Salvaged, salvage
 from otel_ttf.store.sqlite import SCHEMA, SqliteStore
@@ -158,11 +159,12 @@ def log_state(book: Path) -> LogState | None:
 @dataclass(frozen=True, slots=True)
 class SalvageReport:
     """rebuilt: journeys made again from transitions. without: rows that were left out, since nobody knows
-    of which journey they are."""
+    of which journey they are. missing: transitions between others that are not there."""
 
     found: Salvaged
     rebuilt: int
     without: int
+    missing: int
     mended: Mended
 
 
@@ -181,6 +183,7 @@ def salvage_store(
             raise CannotMend(f"{path}: there is no such file: use `{given.command('restore FILE')}`")
         _check_log(book)
         with drafted(path) as made:
+            harmed = unseen_damage(path, page_size=PAGE_SIZE) is not None
             found = salvage(path, made, progress)
             with closing(SqliteStore(made)) as store:
                 store.begin()
@@ -190,14 +193,42 @@ def salvage_store(
                 if found.harmed & {"counter", "histogram", "?"}:
                     _count_transitions(store, journeys)
                 _count_anew(store, journeys)
+                _mend_cursor(store, book)
+                loss = _loss(store, found, now, harmed=harmed)
+                if loss is not None:
+                    note(store.db, loss)
                 store.commit()
             _closed(made)
             mended = _put(made, path, book, identity(made), "damaged", now)
-            return SalvageReport(found, rebuilt, without, mended)
+            missing = loss.transitions if loss is not None else 0
+            return SalvageReport(found, rebuilt, without, missing, mended)
     except StoreRefused as error:
         raise CannotMend(str(error)) from None
     except (OSError, sqlite3.Error) as error:
         raise CannotMend(f"{path}: {trouble(error)}: make room on that disk, or restore a copy") from None
+
+
+def _loss(store: SqliteStore, found: Salvaged, now: int, *, harmed: bool) -> Loss | None:
+    """What cannot be read any more, and what that leaves between counters and transitions; None: nothing is lost.
+
+    harmed  something was wrong with the files: transitions that came last may be missing where no page says so
+    """
+    beyond = {key: counted - told for key, (told, counted) in counts(store.db).items() if counted != told}
+    loss = Loss(now, "salvaged", found.damaged, tuple(sorted(found.harmed)), tuple(gaps(store.db)), beyond)
+    known = [gap for one in store.losses for gap in one.gaps]
+    fewer = harmed and beyond != counted_beyond(store.losses)
+    return loss if found.damaged or unknown(loss.gaps, known) or fewer else None
+
+
+def _mend_cursor(store: SqliteStore, book: Path) -> None:
+    """Where it is lost how far the log was followed, the log knows: at least so far."""
+    if store.db.execute("SELECT 1 FROM cursor WHERE consumer = ?", (CONSUMER,)).fetchone():
+        return
+    log = log_state(book)
+    with suppress(sqlite3.Error), closing(read_only(book)) as db:
+        row = db.execute("SELECT position FROM consumer WHERE name = ?", (CONSUMER,)).fetchone()
+        if log is not None and row is not None:
+            store.save_cursor(CONSUMER, log.log_id, row[0])
 
 
 def _forget_unknown(store: SqliteStore) -> int:

@@ -50,6 +50,8 @@ from otel_ttf.remembered import remember, remembered
 from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.store.base import NoStore, Reader, StoreRefused
 from otel_ttf.store.consent import SqliteBook
+from otel_ttf.store.losses import Loss
+from otel_ttf.store.losses import told as told_loss
 from otel_ttf.store.opening import SHOWN, StoreLost, make_store, open_store, saved_cursors
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_read import SqliteReader
@@ -158,6 +160,7 @@ class Service:
         self._state: str | None = "starting"
         self._store_lost: str | None = None
         self._store_begun_anew = False
+        self._losses: Sequence[Loss] = ()
         self._damaged: Callable[[], str | None] = lambda: None  # what questions have found in the store
         self.grpc_endpoint: str | None = None
         self._listeners: list[HttpServer | GrpcServer] = []
@@ -193,6 +196,8 @@ class Service:
         store = self._open_store(path, event_log, clock, accepted)
         if store is not None:
             stack.callback(store.close)
+            self._losses = store.losses
+            telemetry.store_losses(loss.why for loss in store.losses)
             store.check_keys(
                 fingerprint(keys.event), [fingerprint(key) for key in keys.subjects], clock.now()
             )
@@ -368,7 +373,7 @@ class Service:
                 log.error("the tracker does not start", reason=self._store_lost)
                 return None
             kept = set_aside(path, f"lost-{stamp(clock.now())}")
-            store = make_store(path, book)
+            store = make_store(path, book, Loss(clock.now(), "begun_anew"))
             self._store_begun_anew = True
             log.error(
                 "begun anew with an empty store, as accepted: all that was counted is gone",
@@ -389,6 +394,7 @@ class Service:
         )
         since = clock.now() - NOTED
         notes = [note(one) for one in event_log.lost() if one.found > since]
+        notes += [told_loss(one) for one in self._losses if one.found > since]
         if damaged := self._damaged():
             notes.append(damaged)
         if tracker is not None and tracker.set_aside:

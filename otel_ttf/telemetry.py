@@ -161,6 +161,14 @@ class Telemetry:
         )
         for why in ("damaged", "missed"):
             self._lost.labels(why)
+        self._losses = Gauge(
+            "otel_ttf_store_losses",
+            "How often something of store.db was lost, and somebody has gone on without it.",
+            ["why"],
+            registry=registry,
+        )
+        for why in ("salvaged", "begun_anew"):
+            self._losses.labels(why)
         self._lag = _ConsumerLag()
         registry.register(self._lag)
         self._ways: dict[tuple[str, str], WayIn] = {}
@@ -234,6 +242,11 @@ class Telemetry:
         """Shows how many requests are lost, asked for at every scrape: why (damaged, missed) -> number."""
         for why in ("damaged", "missed"):
             self._lost.labels(why).set_function(partial(lost, why))
+
+    def store_losses(self, losses: Iterable[str]) -> None:
+        """Shows what the store has lost: why (salvaged, begun_anew), once for each."""
+        for why in losses:
+            self._losses.labels(why).inc()
 
     def watch_clock(self, step: Callable[[], float]) -> None:
         """Shows the clock's step in seconds, asked for at every scrape."""

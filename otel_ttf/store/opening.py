@@ -13,6 +13,7 @@ from otel_ttf.pages import unseen_damage
 from otel_ttf.remembered import remember, remembered
 from otel_ttf.sqlite_disk import RowDamaged, read_only, trouble
 from otel_ttf.store.base import StoreDamaged, StoreRefused
+from otel_ttf.store.losses import Loss, note
 from otel_ttf.store.sqlite import SqliteStore, why_refused
 from otel_ttf.swap import finish
 
@@ -85,10 +86,16 @@ def open_store(
         raise StoreRefused(f"{path}: {error.strerror}") from None
 
 
-def make_store(path: Path, book: Path) -> SqliteStore:
-    """Opens or makes the store, and has its id noted. Raises StoreRefused, sqlite3.Error."""
+def make_store(path: Path, book: Path, loss: Loss | None = None) -> SqliteStore:
+    """Opens or makes the store, and has its id noted. Raises StoreRefused, sqlite3.Error.
+
+    loss  what was lost of the one before
+    """
     store = SqliteStore(path)
     try:
+        if loss is not None:  # before it is the one that was here
+            note(store.db, loss)
+            store.losses.append(loss)
         remember(book, NOTE, store.store_id)
     except sqlite3.Error:
         store.close()

@@ -15,7 +15,7 @@ from otel_ttf.pages import PageFile, Value
 from otel_ttf.pii.pseudonym import is_token
 from otel_ttf.store.opening import PAGE_SIZE
 from otel_ttf.store.sqlite import SCHEMA
-from otel_ttf.store.sqlite_rows import READERS, UNREADABLE
+from otel_ttf.store.sqlite_rows import READERS, UNREADABLE, subject_hash
 from otel_ttf.swap import begun
 
 PROGRESS_EVERY = 256  # pages
@@ -57,6 +57,7 @@ class Table:
         self.needed = [bool(column[2]) for column in columns]
         self.id = next((i for i, column in enumerate(columns) if column[4] and not self.keyed), None)
         self.subject = self.names.index("subject") if "subject" in self.names else None
+        self.hash = self.names.index("subject_hash") if "subject_hash" in self.names else None
         self.readers = [(self.names.index(column), read) for column, read in READERS.get(name, {}).items()]
 
     def insert(self, width: int) -> str:
@@ -81,6 +82,12 @@ class Table:
             subject = values[self.subject] if self.subject < len(values) else None
             if isinstance(subject, str) and not is_token(subject):
                 return self.names[self.subject]
+            if (
+                self.hash is not None
+                and isinstance(subject, str)
+                and values[self.hash] != subject_hash(subject)
+            ):
+                return self.names[self.hash]  # by which nobody would find it
         for place, read in self.readers:
             try:
                 read(values[place])

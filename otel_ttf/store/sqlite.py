@@ -17,6 +17,7 @@ from otel_ttf.migrate import SchemaRefused, migrate
 from otel_ttf.pages import is_damage
 from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, remedy, trouble, vacuum
 from otel_ttf.store.base import StoreDamaged, StoreRefused
+from otel_ttf.store.losses import losses
 from otel_ttf.store.quarantine import Quarantine
 from otel_ttf.store.sqlite_file import CHECKPOINT_PAGES, connect
 from otel_ttf.store.sqlite_rows import (
@@ -88,7 +89,10 @@ class SqliteStore:
     """The writing side, for one thread. Every write happens between `begin` and `commit`."""
 
     def __init__(self, path: Path, *, writer: str = "local") -> None:
-        """Opens or makes the file. Raises StoreRefused, StoreDamaged."""
+        """Opens or makes the file. Raises StoreRefused, StoreDamaged.
+
+        losses  what it has lost before
+        """
         self.path = path
         self.writer = writer
         try:
@@ -105,6 +109,7 @@ class SqliteStore:
                     f"SELECT * FROM {name} LIMIT 1"
                 ).fetchone()  # it is there, its first pages whole
             self.definitions()
+            self.losses = losses(self.db)
             self._node = path.stat().st_ino
         except SchemaRefused as refused:
             self.db.close()

@@ -179,6 +179,17 @@ def unpack_canonical(text: str) -> dict[str, object]:
     return canonical
 
 
+def unpack_loss(text: str) -> dict[str, Any]:
+    """pages, tables, gaps and counted of a loss, see store/losses.py."""
+    what = _object(text)
+    numbers = [what["pages"], *[n for gap in what["gaps"] for n in gap], *[row[3] for row in what["counted"]]]
+    texts = [*what["tables"], *[name for row in what["counted"] for name in row[:3]]]
+    pairs = all(len(gap) == 2 for gap in what["gaps"]) and all(len(row) == 4 for row in what["counted"])
+    if not (pairs and {type(n) for n in numbers} <= {int} and {type(name) for name in texts} <= {str}):
+        raise ValueError
+    return what
+
+
 def _object(text: str) -> dict[str, Any]:
     found = json.loads(text)
     if type(found) is not dict:
@@ -210,6 +221,7 @@ READERS: Mapping[str, Mapping[str, Callable[[Any], object]]] = {
     "histogram": {"metric": COUNTED["histogram"].index, "labels": unpack_labels, "counts": _unpack_buckets},
     "seen": {"matched": unpack_names},
     "task": {"what": _object},
+    "loss": {"what": unpack_loss},
 }
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from server_process import Answer, ServerProcess, wait_for
 
+from otel_ttf.pages import PageFile
+
 PAGE = 16384
 
 
@@ -329,6 +331,37 @@ def scribble_first(path: Path) -> None:
         file.write(random.Random(2).randbytes(4096))
 
 
+def test_what_a_salvage_lost_is_told_to_whoever_comes_later(server: ServerProcess) -> None:
+    send(server, *(f"user-{number}" for number in range(200)))
+    server.wait_caught_up()
+    assert server.terminate() == 0
+    path = server.data_dir / "store.db"
+    with closing(sqlite3.connect(path)) as store:
+        (root,) = store.execute("SELECT rootpage FROM sqlite_master WHERE name = 'transition'").fetchone()
+    with closing(PageFile(path, page_size=4096)) as pages:
+        page = list(pages.tree(root))[3]
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(bytes(4096))
+    done = otel_ttf(server, "salvage")
+    assert "1 pages are damaged" in done.stdout
+    (start,) = re.findall("^Start the server: otel-ttf (.*)$", done.stdout, re.MULTILINE)
+    assert start == f"run --data-dir {server.data_dir}"
+    (note,) = started(server).json["notes"]
+    assert "what stood on 1 damaged pages is gone" in note
+    assert "transitions are missing" in note
+    assert server.metrics().total("otel_ttf_store_losses", why="salvaged") == 1
+    server.wait_caught_up()
+    assert started_journeys(server) == 200, "the journeys know that they were counted"
+    send(server, *(f"user-{number}" for number in range(210)))
+    server.wait_caught_up()
+    assert started_journeys(server) == 210
+    assert server.terminate() == 0
+    checked = otel_ttf(server, "check-data")
+    assert checked.returncode == 0, checked.stdout
+    assert f"known since it was found: {note}" in checked.stdout
+
+
 def test_a_damaged_copy_is_refused_and_changes_nothing(server: ServerProcess, tmp_path: Path) -> None:
     send(server, "ada")
     server.wait_caught_up()
@@ -371,10 +404,14 @@ def test_an_empty_store_that_was_accepted_misses_nothing_at_the_next_start(serve
     lose_store(server)
     server.options = accepted(started(server).json["reasons"][0])
     assert server.terminate() == 0
-    assert started(server).json["notes"] == []
+    (note,) = started(server).json["notes"]
+    assert "store.db was begun anew, as --accept-empty-store said" in note
     assert server.terminate() == 0
     server.options = []
-    assert started(server).json["notes"] == []
+    assert started(server).json["notes"] == [note], "told for a week, and nothing else is missed"
+    assert server.metrics().total("otel_ttf_store_losses", why="begun_anew") == 1
+    checked = otel_ttf(server, "check-data")
+    assert (checked.returncode, f"known since it was found: {note}" in checked.stdout) == (0, True)
 
 
 def kill_before_following(server: ServerProcess, *users: str) -> None:

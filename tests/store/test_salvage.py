@@ -14,6 +14,7 @@ import pytest
 from harm import DAMAGES, Recording, harmed_places
 from world import START, World, journey, request, same_as_a_scan, token
 
+from otel_ttf.check_data import Directory, checks, said
 from otel_ttf.log.sqlite_file import LogFile
 from otel_ttf.mending import CannotMend, salvage_store
 from otel_ttf.otlp.events import unpack_ids
@@ -101,6 +102,17 @@ def salvaged(folder: Path) -> Any:
     return salvage_store(folder / "store.db", folder / "log.db", [TRIP], START, lambda _, __: None)
 
 
+def wrong(folder: Path) -> list[str]:
+    """What `otel-ttf check-data` finds in the store."""
+    directory = Directory(folder, folder / "store.db", [TRIP])
+    return [
+        sentence
+        for what, check in checks(directory)
+        if what.startswith("store.db")
+        for sentence in said(check, lambda done, total: None)
+    ]
+
+
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("state", "file"), [("closed", "db"), ("killed", "db"), ("killed", "wal")])
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -143,6 +155,7 @@ def test_what_is_outside_of_the_damage_is_there_and_what_is_sent_again_counts_on
     world = World(data, TRIP)
     world.jobs(100)
     same_as_a_scan(world)
+    assert wrong(data) == [], "what is lost is known"
     (left,) = world.rows("SELECT count(*) FROM journey WHERE state > 0")[0]
     fill(world)
     world.send(*[("a", f"late-{user}", 100.0 + user, {}) for user in range(100)])
@@ -155,6 +168,7 @@ def test_what_is_outside_of_the_damage_is_there_and_what_is_sent_again_counts_on
         started = sum(row[11] > 0 for row in before["journey"])
         # Who is lost altogether counts again where the counter, which knew them, is whole.
         assert started <= world.counter("ttf_started_total") <= started + (started - left)
+        assert wrong(data) == []
         expected = {(row[3], row[5]) for row in before["journey"]}
         assert {(row[3], row[5]) for row in world.rows("SELECT * FROM journey")} == expected
     world.close()
@@ -251,7 +265,30 @@ def test_counters_do_not_fall_where_transitions_are_lost_and_journeys_are_not(ma
     world = World(data, TRIP)
     after = {row[:2]: row[2] for row in world.rows("SELECT metric, sum(value), 0 FROM counter GROUP BY 1")}
     assert after == before
+    (loss,) = world.store.losses
+    assert (loss.why, loss.pages) == ("salvaged", len(tables))
+    gone = loss.transitions
+    assert gone > 10
+    assert loss.counted["ttf_started_total", "trip", ""] > 0
     world.jobs(1000)
+    assert wrong(data) == []
+    # It is told of later changes, too, and a second salvage has nothing to add.
+    world.rows("UPDATE counter SET value = value + 1 WHERE metric = 'ttf_started_total'")
+    world.rows("DELETE FROM transition WHERE position = 1")
+    found = wrong(data)
+    assert [one for one in found if "that a salvage found counted besides" in one]
+    assert "1 transitions are missing, at positions 1 to 1" in found
+    world.rows("UPDATE counter SET value = value - 1 WHERE metric = 'ttf_started_total'")
+    world.close()
+    salvaged(data)
+    salvaged(data)
+    world = World(data, TRIP)
+    assert [(one.pages, one.transitions) for one in world.store.losses] == [
+        (len(tables), gone),
+        (0, gone + 1),
+    ]
+    world.jobs(1000)
+    assert wrong(data) == []
     fill(world)
     assert {
         row[:2] for row in world.rows("SELECT metric, sum(value) FROM counter GROUP BY 1")
