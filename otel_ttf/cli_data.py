@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_ttf.cli_options import Sources, Stop, existing, load_config, on_a_directory, ways_on
+from otel_ttf.cli_options import Sources, Stop, existing, keys_of, load_config, on_a_directory, ways_on
 from otel_ttf.commands import Given
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ def _tell(mended: Mended, given: Given) -> None:
 def restore(file: Path, sources: Sources, data_dir: Path) -> None:
     """Put a copy of store.db, or that of a copied data directory FILE, in the place of the one that is there.
 
-    Stop the server first. The copy is checked before anything is changed, and the file that is replaced is kept
-    under another name. What log.db still holds is followed again; nothing counts twice.
+    Stop the server first. The copy is checked before anything is changed, its keys against those that are configured,
+    too, and the file that is replaced is kept under another name. What log.db still holds is followed again; nothing
+    counts twice.
 
     \b
     Examples:
@@ -85,7 +86,8 @@ def restore(file: Path, sources: Sources, data_dir: Path) -> None:
 
     with _alone(directory):
         path = config.storage.file(directory)
-        mended = mending.restore(file, path, directory / "log.db", time.time_ns(), given)
+        keys = keys_of(config, directory)
+        mended = mending.restore(file, path, directory / "log.db", keys, time.time_ns(), given)
     click.echo(f"{path} is the copy now.")
     _tell(mended, given)
 

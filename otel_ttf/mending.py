@@ -23,13 +23,14 @@ from otel_ttf.journey.transitions import Transition, advance, milestone_bit, sta
 from otel_ttf.log.sqlite_file import PAGE_SIZE as LOG_PAGE_SIZE
 from otel_ttf.migrate import SchemaRefused, migrate
 from otel_ttf.pages import is_damage, unseen_damage
+from otel_ttf.pii.keys import Keys, fingerprint
 from otel_ttf.remembered import remember
 from otel_ttf.sqlite_disk import read_only, trouble
 from otel_ttf.store.base import StoreRefused
 from otel_ttf.store.losses import Loss, counted_beyond, counts, gaps, note, unknown
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, Identity, identity
 from otel_ttf.store.salvage import Progress, Salvaged, salvage
-from otel_ttf.store.sqlite import SCHEMA, SqliteStore
+from otel_ttf.store.sqlite import SCHEMA, SqliteStore, wrong_keys
 from otel_ttf.store.sqlite_rows import subject_hash, to_json, unpack_counts, unpack_segments
 from otel_ttf.swap import drafted, finish, put
 from otel_ttf.tracker.counts import Counts
@@ -60,9 +61,12 @@ class Mended:
     log: LogState | None
 
 
-def restore(source: Path, path: Path, book: Path, now: int, given: Given = NOTHING_GIVEN) -> Mended:
+def restore(
+    source: Path, path: Path, book: Path, keys: Keys, now: int, given: Given = NOTHING_GIVEN
+) -> Mended:
     """Puts a copy of a store in its place. source: its file, or a data directory. Raises CannotMend.
 
+    keys   with which the server will write into it
     given  the command's options, for what an operator is told to type
     """
     if source.is_dir():
@@ -77,7 +81,7 @@ def restore(source: Path, path: Path, book: Path, now: int, given: Given = NOTHI
             shutil.copyfile(source, made)
             with suppress(FileNotFoundError):
                 shutil.copyfile(_wal(source), _wal(made))
-            told = _ready(source, made, given)
+            told = _ready(source, made, keys, given)
             return _put(made, path, book, told, "replaced", now)
     except OSError as error:
         raise CannotMend(f"{error.filename or source}: {(error.strerror or str(error)).lower()}") from None
@@ -95,7 +99,7 @@ def _wal(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def _ready(source: Path, made: Path, given: Given) -> Identity:
+def _ready(source: Path, made: Path, keys: Keys, given: Given) -> Identity:
     """Makes a closed store of today's version of the copy, once it is known to be whole. Raises CannotMend."""
     other = f"take an older copy, or use `{given.command('salvage')}`"
     if not made.stat().st_size or unseen_damage(made, page_size=PAGE_SIZE):
@@ -107,6 +111,9 @@ def _ready(source: Path, made: Path, given: Given) -> Identity:
             if said != "ok":
                 raise CannotMend(f"{source} is damaged, too ({said}): {other}")
             migrate(db, source, SCHEMA)
+            wrong = wrong_keys(db, fingerprint(keys.event), [fingerprint(key) for key in keys.subjects])
+            if wrong:
+                raise CannotMend(f"{source}: {wrong}; nothing was replaced")
             db.execute("PRAGMA journal_mode=DELETE")
         _closed(made)
     except sqlite3.Error as error:

@@ -85,6 +85,28 @@ def why_refused(path: Path, error: sqlite3.Error) -> StoreRefused:
     )
 
 
+def wrong_keys(db: sqlite3.Connection, event: str, subjects: Sequence[str]) -> str | None:
+    """Why nothing may be written with these keys. Fingerprints; newest first."""
+    seen: dict[str, list[str]] = {"event": [], "subject": []}
+    rows = db.execute("SELECT purpose, fingerprint FROM key_seen ORDER BY first_seen DESC")
+    for purpose, fingerprint in rows:
+        seen[purpose].append(fingerprint)
+    for purpose, have in (("event", [event]), ("subject", list(subjects))):
+        if seen[purpose] and seen[purpose][0] not in have:
+            return (
+                f"was written with the {purpose} key of fingerprint {seen[purpose][0]}, which is not among the "
+                "configured keys: put that key back (privacy.key_file), or start with another data directory"
+            )
+    if seen["subject"] and seen["subject"][0] != subjects[0]:
+        # Users on their way would be two from now on: their old pseudonym and their new one.
+        return (
+            f"the newest subject key that it knows, of fingerprint {seen['subject'][0]}, is not the newest one "
+            f"configured, of fingerprint {subjects[0]}: subject keys cannot be rotated until identities can be joined, "
+            "so put that key first again; others may stand behind it"
+        )
+    return None
+
+
 class SqliteStore:
     """The writing side, for one thread. Every write happens between `begin` and `commit`."""
 
@@ -173,24 +195,8 @@ class SqliteStore:
 
     def check_keys(self, event: str, subjects: Sequence[str], now: int) -> None:
         """Refuses to write with keys that would split subjects or events in two. Fingerprints; newest first."""
-        seen: dict[str, list[str]] = {"event": [], "subject": []}
-        rows = self.db.execute("SELECT purpose, fingerprint FROM key_seen ORDER BY first_seen DESC")
-        for purpose, fingerprint in rows:
-            seen[purpose].append(fingerprint)
-        for purpose, have in (("event", [event]), ("subject", list(subjects))):
-            if seen[purpose] and seen[purpose][0] not in have:
-                raise StoreRefused(
-                    f"{self.path}: was written with the {purpose} key of fingerprint {seen[purpose][0]}, "
-                    "which is not among the configured keys: put that key back (privacy.key_file), "
-                    "or start with another data directory"
-                )
-        if seen["subject"] and seen["subject"][0] != subjects[0]:
-            # Users on their way would be two from now on: their old pseudonym and their new one.
-            raise StoreRefused(
-                f"{self.path}: the newest subject key that it knows, of fingerprint {seen['subject'][0]}, is not "
-                f"the newest one configured, of fingerprint {subjects[0]}: subject keys cannot be rotated until "
-                "identities can be joined, so put that key first again; others may stand behind it"
-            )
+        if wrong := wrong_keys(self.db, event, subjects):
+            raise StoreRefused(f"{self.path}: {wrong}")
         self.db.executemany(
             "INSERT OR IGNORE INTO key_seen VALUES (?, ?, ?)",
             [("event", event, now), ("subject", subjects[0], now)],

@@ -378,6 +378,33 @@ def test_a_damaged_copy_is_refused_and_changes_nothing(server: ServerProcess, tm
     assert users(server, "ada") == [200]
 
 
+def test_a_copy_that_was_made_under_other_keys_is_refused_and_changes_nothing(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    send(server, "ada")
+    server.wait_caught_up()
+    assert server.terminate() == 0
+    with ServerProcess(tmp_path / "other") as other:
+        send(other, "bob")
+        other.wait_caught_up()
+        assert other.terminate() == 0
+    files = {file.name: file.read_bytes() for file in server.data_dir.iterdir() if file.name != "lock"}
+    for copy in (other.data_dir, other.data_dir / "store.db"):
+        refused = otel_ttf(server, "restore", str(copy))
+        assert refused.returncode == 1
+        assert f"{other.data_dir}/store.db: was written with the event key of fingerprint" in refused.stderr
+        assert "put that key back" in refused.stderr
+    assert {
+        file.name: file.read_bytes() for file in server.data_dir.iterdir() if file.name != "lock"
+    } == files
+    (server.data_dir / "keys").rename(tmp_path / "keys")
+    unknown = otel_ttf(server, "restore", str(other.data_dir))
+    assert (unknown.returncode, "keys cannot be read" in unknown.stderr) == (2, True)
+    (tmp_path / "keys").rename(server.data_dir / "keys")
+    assert started(server).status == 200
+    assert users(server, "ada", "bob") == [200, 404]
+
+
 def test_a_copy_from_before_the_first_request_names_everything_that_is_gone(
     server: ServerProcess, tmp_path: Path
 ) -> None:

@@ -14,10 +14,12 @@ from otel_ttf import ask_tracker
 from otel_ttf.clock import ManualClock
 from otel_ttf.log.sqlite import LogConfig, SqliteLog
 from otel_ttf.mending import CannotMend, log_state, restore, salvage_store
+from otel_ttf.pii.keys import new, parse
 from otel_ttf.store.opening import saved_cursors
 from otel_ttf.store.salvage import salvage
 
 USERS = 60
+KEYS = parse(new())
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ async def test_a_damaged_log_is_the_servers_to_mend_before_a_store_is_put_beside
     harm(log)
     before = log.read_bytes(), wal(log).read_bytes()
     for mend in (
-        lambda: restore(tmp_path / "copy", store, log, START),
+        lambda: restore(tmp_path / "copy", store, log, KEYS, START),
         lambda: salvage_store(store, log, [], START, lambda done, total: None),
     ):
         with pytest.raises(CannotMend, match="start the server once"):
@@ -111,4 +113,4 @@ async def test_a_damaged_log_is_the_servers_to_mend_before_a_store_is_put_beside
     rows = [row for row in opened.read(0, rows=1000) if row.records]
     await opened.close()
     assert len(rows) >= USERS - 1
-    restore(tmp_path / "copy", store, log, START)
+    restore(tmp_path / "copy", store, log, KEYS, START)
