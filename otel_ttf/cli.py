@@ -17,6 +17,7 @@ from otel_ttf.cli_keys import keys
 from otel_ttf.cli_mask import mask
 from otel_ttf.cli_options import Sources, Stop, configured, load_config, with_data_dir
 from otel_ttf.cli_tracker import dead_letters, recompute
+from otel_ttf.files import barred
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,11 +45,11 @@ def _data_dir(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         reason = (error.strerror or "it cannot be made").lower()
-        raise Stop(
-            f"the data directory {path} cannot be made: {reason}; choose another with --data-dir."
-        ) from None
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise Stop(f"the data directory {path} is not writable; choose another with --data-dir.")
+        mend = barred(path)
+        choose = f"{mend}, or choose another" if mend else "choose another"
+        raise Stop(f"the data directory {path} cannot be made: {reason}; {choose} with --data-dir.") from None
+    if mend := barred(path):  # there may be data in it: nobody is sent to an empty one
+        raise Stop(f"the data directory cannot be used: {mend}")
     return path
 
 

@@ -13,6 +13,7 @@ import click
 
 from otel_ttf import presets
 from otel_ttf.commands import Given
+from otel_ttf.files import barred
 
 if TYPE_CHECKING:
     from otel_ttf.config import Config
@@ -110,6 +111,8 @@ def shaped(command: F) -> F:
 def existing(path: Path) -> Path:
     """A server's data directory; ends the command when there is none."""
     path = path.absolute()
+    if mend := barred(path, write=False):
+        raise Stop(f"the data directory cannot be read: {mend}")
     if not path.is_dir():
         raise Stop(f"{path} is no data directory: name the server's with --data-dir.")
     return path

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from otel_ttf.config import CannotStart, Config
-from otel_ttf.files import write_secret
+from otel_ttf.files import barred, write_secret
 from otel_ttf.pii.keys import KeyFileError, Keys, decode, new, parse
 
 log = structlog.get_logger()
@@ -49,8 +49,12 @@ def read_keys(config: Config, data_dir: Path) -> Keys:
         ]
         return replace(keys, subjects=tuple(decode(subject) for subject in subjects))
     except OSError as error:
+        why = (error.strerror or "").lower()
+        mend = "put it back from your copy"
+        if isinstance(error, PermissionError):
+            mend = barred(Path(error.filename), write=False) or "let this user read it"
         raise CannotStart(
-            f"privacy: the key file {error.filename} cannot be read: {(error.strerror or '').lower()}", 2
+            f"privacy: the key file {error.filename} cannot be read: {why}: {mend}", 2
         ) from None
     except KeyError as missing:
         raise CannotStart(f"privacy.subject_keys: environment variable {missing} is not set", 2) from None

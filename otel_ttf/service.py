@@ -133,8 +133,8 @@ async def _serve(
         except (CannotListen, LogError, DirectoryLocked) as error:
             raise CannotStart(str(error), 1) from None
         except (sqlite3.Error, OSError) as error:
-            where = getattr(error, "filename", None) or data_dir
-            said = f"{where}: {trouble(error)}: {remedy(error, 'mend it')}, and start again"
+            where = Path(getattr(error, "filename", None) or data_dir)
+            said = f"{where}: {trouble(error)}: {remedy(error, 'mend it', where)}, and start again"
             raise CannotStart(said, 1) from None
         gc.freeze()
         service.announce(demo)

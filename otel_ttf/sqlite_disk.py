@@ -7,6 +7,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from otel_ttf.files import barred
+
 WAIT_SECONDS = 30  # for somebody who holds a file locked
 
 # What SQLite's error names begin with -> what operators are told, and what they can do.
@@ -113,9 +115,9 @@ def not_utf8(error: BaseException | None) -> str | None:
     return found and (found[1] or "?")
 
 
-def remedy(error: sqlite3.Error | OSError, other: str) -> str:
-    """What an operator can do about it. other: where it is nothing that comes from the disk."""
-    return other if isinstance(error, OSError) else _known(error)[1] or other
+def remedy(error: sqlite3.Error | OSError, other: str, path: Path) -> str:
+    """What an operator can do about it. path: of the file. other: where it is nothing that comes from the disk."""
+    return barred(path) or (other if isinstance(error, OSError) else _known(error)[1] or other)
 
 
 def _known(error: BaseException | None) -> tuple[str, str]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from otel_ttf.files import barred
+
 _TRIES = 5
 _PAUSE_SECONDS = 0.02
 
@@ -28,9 +30,9 @@ def lock_directory(path: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         file = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise DirectoryLocked(
-            f"{path} cannot be the data directory ({_said(error)}): choose another one with --data-dir"
-        ) from None
+        # A directory with data in it is mended: another one would be without that.
+        mend = barred(path) or barred(path / "lock") or "choose another one with --data-dir"
+        raise DirectoryLocked(f"{path} cannot be the data directory ({_said(error)}): {mend}") from None
     try:
         try:
             _lock(file)

@@ -26,7 +26,7 @@ from otel_ttf.log.sqlite_file import (
 )
 from otel_ttf.migrate import migrate
 from otel_ttf.pages import PageFile
-from otel_ttf.sqlite_disk import trouble
+from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.swap import begun, drafted, finish, put
 from otel_ttf.units import SECOND
 
@@ -75,7 +75,7 @@ def open_or_rescue(path: Path, known: Known, now: int) -> LogFile:
     except OSError as error:
         if isinstance(error, LogError):
             raise
-        raise LogError(f"{path}: {trouble(error)}: choose another directory with --data-dir") from None
+        raise LogError(f"{path}: {trouble(error)}: {remedy(error, 'mend it', path)}") from None
     if file.log_id == known.log_id:
         followed = max(known.positions.values(), default=0)
         if file.bounds.end < followed:

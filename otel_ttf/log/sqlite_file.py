@@ -127,7 +127,7 @@ class LogFile:
         except LogDamaged:
             raise
         except (sqlite3.Error, OSError) as error:
-            raise LogError(f"{path}: {trouble(error)}: choose another directory with --data-dir") from None
+            raise LogError(f"{path}: {trouble(error)}: {remedy(error, 'mend it', path)}") from None
         try:
             if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
                 # Both count only before the first table.
@@ -159,7 +159,7 @@ class LogFile:
                 raise LogDamaged(f"{path}: {trouble(error)}") from None
             raise LogError(
                 f"{path}: {trouble(error)}: "
-                + remedy(error, "mend it, or move the file away, with what was not read yet")
+                + remedy(error, "mend it, or move the file away, with what was not read yet", path)
             ) from None
 
     def _load(self) -> None:

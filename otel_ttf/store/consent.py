@@ -10,7 +10,7 @@ from pathlib import Path
 
 from otel_ttf.migrate import SchemaRefused, migrate, transaction
 from otel_ttf.pii.consent import Book, ConsentRefused, Marks
-from otel_ttf.sqlite_disk import check_writable, trouble
+from otel_ttf.sqlite_disk import check_writable, remedy, trouble
 from otel_ttf.store.base import StoreRefused
 
 OURS = 0x6F746363, "a consent file"  # "otcc"
@@ -31,9 +31,7 @@ class SqliteBook(Book):
         try:
             self._db = _connect(path)
         except sqlite3.Error as error:
-            raise StoreRefused(
-                f"{path}: {trouble(error)}: who has denied their consent is in this file"
-            ) from None
+            raise StoreRefused(_refused(path, error)) from None
         try:
             migrate(self._db, path, resources.files("otel_ttf.store") / "consent_schema", ours=OURS)
             check_writable(self._db)
@@ -47,9 +45,7 @@ class SqliteBook(Book):
             raise StoreRefused(str(refused)) from None
         except sqlite3.Error as error:
             self._db.close()
-            raise StoreRefused(
-                f"{path}: {trouble(error)}: who has denied their consent is in this file"
-            ) from None
+            raise StoreRefused(_refused(path, error)) from None
 
     def save(self, number: int) -> None:
         with self._saving:  # who waited here may find that the one before took theirs along
@@ -94,6 +90,11 @@ class SqliteBook(Book):
         with self._saving, self._lock:
             self._reader.close()
             self._db.close()
+
+
+def _refused(path: Path, error: sqlite3.Error) -> str:
+    mend = remedy(error, "put it back from your copy", path)
+    return f"{path}: {trouble(error)}: {mend}; who has denied their consent is in this file"
 
 
 def _connect(path: Path) -> sqlite3.Connection:

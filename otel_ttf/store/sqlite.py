@@ -81,7 +81,7 @@ def why_refused(path: Path, error: sqlite3.Error) -> StoreRefused:
     if is_damage(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR":
         return StoreDamaged(f"{path}: cannot be opened as a store, it is damaged: {trouble(error)}")
     return StoreRefused(
-        f"{path}: cannot be opened as a store: {trouble(error)}: {remedy(error, 'put it back from a copy')}"
+        f"{path}: cannot be opened as a store: {trouble(error)}: {remedy(error, 'put it back from a copy', path)}"
     )
 
 

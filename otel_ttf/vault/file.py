@@ -17,7 +17,7 @@ from typing import NamedTuple
 from otel_ttf.files import sync_folder
 from otel_ttf.migrate import SchemaRefused, migrate, transaction
 from otel_ttf.pii.sealed import VaultUnavailable
-from otel_ttf.sqlite_disk import trouble
+from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.vault.master import Wrapped
 
 APPLICATION = 0x6F747476  # "ottv"
@@ -77,7 +77,7 @@ class VaultFile:
                 path, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS
             )
         except (OSError, sqlite3.Error) as error:
-            raise VaultRefused(f"{path}: {trouble(error)}") from None
+            raise VaultRefused(f"{path}: {trouble(error)}: {remedy(error, 'mend it', path)}") from None
         try:
             # What is deleted is overwritten; before the first page, so that it holds for all of them.
             self._db.execute("PRAGMA secure_delete=ON")
@@ -90,8 +90,9 @@ class VaultFile:
             sync_folder(path.parent)  # the name of a new file is to last, too
         except (OSError, sqlite3.Error) as error:
             self._db.close()
+            mend = remedy(error, "put it back from a copy", path)
             raise VaultRefused(
-                f"{path}: {trouble(error)}: put it back from a copy; without it sealed values cannot be opened"
+                f"{path}: {trouble(error)}: {mend}; without it sealed values cannot be opened"
             ) from None
         except SchemaRefused as refused:
             self._db.close()

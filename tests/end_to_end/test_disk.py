@@ -354,7 +354,7 @@ def test_a_start_on_a_read_only_disk_ends_with_a_sentence(disk: SmallDisk) -> No
     disk.read_only()
     code, said = server.refusal()
     assert code == 1
-    assert "--data-dir" in one_sentence(said)
+    assert "is on a disk that is mounted read-only" in one_sentence(said)
     disk.writable()
     with server:
         questions_are_answered(server)
