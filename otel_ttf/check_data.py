@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import zstandard
@@ -26,7 +27,7 @@ from otel_ttf.log.sqlite_file import ENTRIES, LOST, Stored, opened
 from otel_ttf.mending import log_state
 from otel_ttf.pages import unseen_damage
 from otel_ttf.remembered import remembered
-from otel_ttf.sqlite_disk import read_only, trouble
+from otel_ttf.sqlite_disk import not_utf8, read_only, trouble
 from otel_ttf.store import losses
 from otel_ttf.store.losses import Loss
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, identity
@@ -204,17 +205,29 @@ def _rows(directory: Directory, progress: Progress) -> Said:
     """That every value is one that we could have written there."""
     known = {name for name in tables() if not name.startswith("sqlite_")}
     with _reading(directory.store) as db:
-        db.text_factory = _text
         found = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
         for name in [name for (name,) in found if name in known]:
             table = Table(db, name)
-            (total,) = db.execute(f"SELECT count(*) FROM {name}").fetchone()
-            rows = db.execute(f"SELECT {NAMED.get(name, 'rowid')}, {','.join(table.names)} FROM {name}")
-            for done, (row, *values) in enumerate(rows):
-                if not done % EVERY:
-                    progress(done, total)
-                if column := table.unreadable(values):
-                    yield f"row {row} of table {name}: what stands in column {column} cannot be read"
+            db.text_factory = str
+            try:
+                yield from list(islice(_unreadable(db, table, progress), AT_MOST + 1))
+            except sqlite3.OperationalError as error:
+                if not not_utf8(error):
+                    raise
+                # Once more, slower: SQLite says so of no certain row.
+                db.text_factory = _text
+                yield from _unreadable(db, table, progress)
+
+
+def _unreadable(db: sqlite3.Connection, table: Table, progress: Progress) -> Said:
+    name = table.name
+    (total,) = db.execute(f"SELECT count(*) FROM {name}").fetchone()
+    rows = db.execute(f"SELECT {NAMED.get(name, 'rowid')}, {','.join(table.names)} FROM {name}")
+    for done, (row, *values) in enumerate(rows):
+        if not done % EVERY:
+            progress(done, total)
+        if column := table.unreadable(values):
+            yield f"row {row} of table {name}: what stands in column {column} cannot be read"
 
 
 def _text(data: bytes) -> object:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from otel_ttf.migrate import migrate
@@ -58,7 +59,12 @@ class Table:
         self.id = next((i for i, column in enumerate(columns) if column[4] and not self.keyed), None)
         self.subject = self.names.index("subject") if "subject" in self.names else None
         self.hash = self.names.index("subject_hash") if "subject_hash" in self.names else None
-        self.readers = [(self.names.index(column), read) for column, read in READERS.get(name, {}).items()]
+        # Many values are the same: what one says is found out once.
+        self.readers = [
+            (self.names.index(column), lru_cache(maxsize=512)(read))
+            for column, read in READERS.get(name, {}).items()
+        ]
+        self._fitting: set[tuple[type, ...]] = set()  # types of the values of a row that fit
 
     def insert(self, width: int) -> str:
         return f"INSERT OR IGNORE INTO {self.name} ({','.join(self.names[:width])}) VALUES ({','.join('?' * width)})"
@@ -75,9 +81,14 @@ class Table:
 
     def unreadable(self, values: Sequence[object]) -> str | None:
         """The first column of a row in which nothing of ours wrote what stands there."""
-        for place, (value, types, needed) in enumerate(zip(values, self.types, self.needed, strict=False)):
-            if not isinstance(value, types) and (needed or value is not None):
-                return self.names[place]
+        kinds = (*map(type, values),)
+        if kinds not in self._fitting:
+            for place, (value, types, needed) in enumerate(
+                zip(values, self.types, self.needed, strict=False)
+            ):
+                if not isinstance(value, types) and (needed or value is not None):
+                    return self.names[place]
+            self._fitting.add(kinds)
         if self.subject is not None:
             subject = values[self.subject] if self.subject < len(values) else None
             if isinstance(subject, str) and not is_token(subject):

@@ -17,8 +17,9 @@ from otel_ttf.journey.times import unpack_times
 from otel_ttf.sqlite_disk import RowDamaged
 from otel_ttf.store.base import COUNTED, MINUTE_BOUNDS, SCORE_BOUNDS
 
-# One encoder: `json.dumps` with options makes a new one for every call.
+# One encoder: `json.dumps` with options makes a new one for every call. And `json.loads` asks what it is given.
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_from_json = json.JSONDecoder().decode
 
 STATES = {"not_started": 0, "in_progress": 1, "completed": 2, "expired": 3}
 
@@ -191,14 +192,14 @@ def unpack_loss(text: str) -> dict[str, Any]:
 
 
 def _object(text: str) -> dict[str, Any]:
-    found = json.loads(text)
+    found = _from_json(text)
     if type(found) is not dict:
         raise ValueError
     return found
 
 
 def _list(text: str) -> list[Any]:
-    found = json.loads(text)
+    found = _from_json(text)
     if type(found) is not list:
         raise ValueError
     return found
