@@ -114,6 +114,8 @@ def _ready(source: Path, made: Path, keys: Keys, given: Given) -> Identity:
             wrong = wrong_keys(db, fingerprint(keys.event), [fingerprint(key) for key in keys.subjects])
             if wrong:
                 raise CannotMend(f"{source}: {wrong}; nothing was replaced")
+            # Another id than its original has, whose loss may have been accepted, by an option that still stands there.
+            db.execute("DELETE FROM meta WHERE name = 'id'")
             db.execute("PRAGMA journal_mode=DELETE")
         _closed(made)
     except sqlite3.Error as error:

@@ -21,6 +21,12 @@ def test_the_same_options_are_given_from_wherever_it_is_typed(tmp_path, monkeypa
     assert NOTHING_GIVEN.command("run") == "otel-ttf run"
 
 
+def test_ports_are_for_the_server_alone():
+    given = Given(settings=("api.endpoint=127.0.0.1:9090", "log.max_size=1GiB", "subject.normalise=lower"))
+    assert given.command("salvage") == "otel-ttf salvage --set subject.normalise=lower"
+    assert given.command("run").count("--set") == 3
+
+
 @pytest.mark.parametrize(
     ("setting", "shown"),
     [

@@ -175,7 +175,7 @@ def test_without_a_store_requests_are_taken_and_the_ways_on_are_named(server: Se
     assert ready.status == 503
     (reason,) = ready.json["reasons"]
     for way in ("otel-ttf restore FILE", "otel-ttf salvage"):
-        assert f"`{way} --set receivers.otlp.protocols.grpc.endpoint={server.grpc}" in reason
+        assert f"`{way} --data-dir {server.data_dir}`" in reason
     accepting = accepted(reason)
     send(server, "bob")
     asked = server.get("/api/v1/ttf/ada")
@@ -240,7 +240,7 @@ def test_a_row_that_a_question_finds_damaged_is_noted(server: ServerProcess) -> 
     assert (asked.status, "row 1 of table journey" in asked.json["detail"]) == (503, True)
     ready = server.get("/ready")
     assert (ready.status, ready.json["notes"]) == (200, [asked.json["detail"]])
-    assert f"check-data --set receivers.otlp.protocols.grpc.endpoint={server.grpc}" in asked.json["detail"]
+    assert f"`otel-ttf check-data --data-dir {server.data_dir}`" in asked.json["detail"]
     assert users(server, "bob") == [200]
 
 
@@ -292,6 +292,9 @@ def test_an_older_copy_is_restored_and_what_is_sent_again_counts_once(
     assert users(server, "ada", "bob", "cyd") == [200] * 3
     assert started_journeys(server) == 3
     assert server.terminate() == 0
+    with closing(sqlite3.connect(copy / "store.db")) as one, server.store() as other:
+        ids = [db.execute("SELECT value FROM meta WHERE name = 'id'").fetchone() for db in (one, other)]
+    assert ids[0] != ids[1], "an --accept-empty-store from before accepts nothing of it"
     checked = otel_ttf(server, "check-data")
     assert checked.returncode == 0, checked.stdout
 
