@@ -67,9 +67,11 @@ def _data_dir(path: Path) -> Path:
 @click.option(
     "--accept-empty-store",
     "empty_store",
-    metavar="ID",
-    help="Begin anew where store.db, of this id, is damaged or missing; /ready names the id. What is damaged is kept "
-    "under another name.",
+    metavar="[ID]",
+    is_flag=False,
+    flag_value="",
+    help="Begin anew where store.db, of this id, is damaged or missing; /ready names the id. Without an id the first "
+    "that is ever lost in this data directory. What is damaged is kept under another name.",
 )
 def run(
     sources: Sources, data_dir: Path, demo: bool, accepted: tuple[str, ...], empty_store: str | None

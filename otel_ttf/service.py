@@ -70,6 +70,7 @@ DRAIN_SECONDS = 3.0
 NOTED = 7 * DAY  # how long /ready tells of requests that were lost
 # What has to be free on the disk for a start: with 140 KiB it works, with less one file or another cannot be opened.
 START_BYTES = 1 << 20
+_ACCEPTED_ONCE = "store accepted without an id"  # in log.db: the one that was lost
 
 log = structlog.get_logger()
 
@@ -80,7 +81,7 @@ class Accepted:
 
     files        ids of files beside the log, see Companions
     empty_store  id of a store that is damaged, missing or another one's, or how it begins: one that is lost later
-                 has another
+                 has another; "" accepts the first that is lost here, and no other
     """
 
     files: Collection[str] = ()
@@ -363,15 +364,22 @@ class Service:
         try:
             store = open_store(path, book, event_log.log_id, followed=followed, given=self.given)
         except StoreLost as error:
-            if not accepted.accepts(error.id):
+            first = accepted.empty_store == "" and remembered(book, _ACCEPTED_ONCE) is None
+            if not (first or accepted.accepts(error.id)):
                 self._store_lost = str(error)
-                if accepted.empty_store is not None:
+                if accepted.empty_store == "":
+                    self._store_lost += (
+                        ". --accept-empty-store without an id has begun anew here once already"
+                    )
+                elif accepted.empty_store is not None:
                     self._store_lost += (
                         f". --accept-empty-store {accepted.empty_store} is not its id, of which at least {SHOWN} "
                         "characters are needed"
                     )
                 log.error("the tracker does not start", reason=self._store_lost)
                 return None
+            if first:
+                remember(book, _ACCEPTED_ONCE, error.id)
             kept = set_aside(path, f"lost-{stamp(clock.now())}")
             store = make_store(path, book, Loss(clock.now(), "begun_anew"))
             self._store_begun_anew = True

@@ -212,6 +212,20 @@ def test_without_a_store_requests_are_taken_and_the_ways_on_are_named(server: Se
     assert (again.status, accepted(again.json["reasons"][0]) == accepting) == (503, False)
 
 
+def test_without_an_id_the_first_loss_is_accepted_and_no_other(server: ServerProcess) -> None:
+    send(server, "ada")
+    server.wait_caught_up()
+    assert server.terminate() == 0
+    server.options = ["--accept-empty-store"]
+    lose_store(server)
+    assert started(server).status == 200
+    assert server.terminate() == 0
+    lose_store(server)
+    again = started(server)
+    assert again.status == 503
+    assert "--accept-empty-store without an id has begun anew here once already" in again.json["reasons"][0]
+
+
 def test_a_store_that_is_damaged_while_the_server_runs_stops_the_tracker_alone(server: ServerProcess) -> None:
     send(server, *(f"user-{number}" for number in range(30)))
     server.wait_caught_up()
