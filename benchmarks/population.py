@@ -53,7 +53,7 @@ def build(data_dir: Path, journeys: int, *, seed: int = 1) -> None:
     # Whoever loses power here builds again.
     store.db.execute("PRAGMA synchronous=OFF")
     (journey,) = Config().domain_journeys()
-    follower = Follower(store, [journey], events="none", retention=DAY, on_missing_subject=lambda _: None)
+    follower = Follower(store, [journey], events="none", retention=DAY)
     rng = np.random.default_rng(seed)
     now = time.time_ns()
     # Recorded long enough ago for overdue and expired to be written below.

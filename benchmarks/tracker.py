@@ -85,7 +85,6 @@ def measure(
             Config().domain_journeys(),
             events="all" if lines else "named",
             retention=30 * DAY,
-            on_missing_subject=lambda _: None,
         )
         store.begin()
         follower.prepare(time.time_ns())

@@ -242,7 +242,6 @@ class Service:
                 tuple(journeys.values()),
                 events=config.storage.events,
                 retention=config.storage.retention.events,
-                on_missing_subject=_name_once(telemetry),
             )
             tracker = Tracker(
                 event_log,
@@ -255,6 +254,7 @@ class Service:
                 dropped=telemetry.events_dropped,
                 on_quarantine=telemetry.quarantined,
                 given=self.given,
+                on_missing_subject=_name_once(telemetry),
             )
             # Noted before the store says that it is past them. Where it was begun anew, that was said.
             first = event_log.register(CONSUMER, followed, required=True)
@@ -514,12 +514,12 @@ def _check_subjects(book: Path, names: Sequence[str], *, left: bool) -> None:
         raise CannotStart(f"{book}: {trouble(error)}") from None
 
 
-def _name_once(telemetry: Telemetry) -> Callable[[str], None]:
+def _name_once(telemetry: Telemetry) -> Callable[[str, int], None]:
     """Counts milestone matches without a user, and names each milestone once in our log."""
     named: set[str] = set()
 
-    def missing(milestone: str) -> None:
-        telemetry.milestone_without_subject(milestone)
+    def missing(milestone: str, events: int) -> None:
+        telemetry.milestone_without_subject(milestone, events)
         if milestone not in named:
             named.add(milestone)
             log.warning(

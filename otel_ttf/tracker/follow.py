@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Literal
 
@@ -42,7 +43,6 @@ class Follower:
         *,
         events: StoredEvents,
         retention: int,
-        on_missing_subject: Callable[[str], None],
     ) -> None:
         self.store = store
         self.dispatch = Dispatch(journeys)
@@ -52,7 +52,6 @@ class Follower:
         self._events = events
         self._texts = Texts(segment.attribute for journey in journeys for segment in journey.segments)
         self.retention = retention
-        self._on_missing_subject = on_missing_subject
         # Events that move no journey; by subject: id -> time.
         self.excluded: frozenset[bytes] = frozenset()
         self._excluded_of: dict[str, dict[bytes, int]] = {}
@@ -115,10 +114,10 @@ class Follower:
 
     # Events.
 
-    def take(self, extracts: Iterable[tuple[int, Extract]], now: int, *, trial: bool = False) -> None:
+    def take(self, extracts: Iterable[tuple[int, Extract]], now: int) -> Counter[str]:
         """Joins events into the states and keeps them, as configured. extracts: (arrival, what came).
 
-        trial  the transaction will be rolled back: nobody is told of events without a subject
+        Returns milestones that were matched without a subject, and how often: to be told once it is committed.
         """
         touches = self.touches()
         kept = _Kept(self.store)
@@ -156,9 +155,7 @@ class Follower:
             if subjects:
                 self.join(followed, subjects, now)
         self.counts.flush()
-        # Last, since nobody takes it back where something above fails.
-        for milestone in () if trial else missing:
-            self._on_missing_subject(milestone)
+        return Counter(missing)
 
     def _name_matches(
         self, event: Event, hits: Sequence[tuple[int, int]], matched: dict[tuple[str, str], set[str]]

@@ -7,7 +7,7 @@ says so. Errors of the machine (a full disk, a locked or corrupt store) say noth
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -78,6 +78,30 @@ class _Tried:
     failed: Exception | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A piece that was taken.
+
+    events   in it; without any, nothing was put to the test
+    missing  see Follower.take
+    """
+
+    events: int
+    missing: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Rows that were taken.
+
+    letters  what could not be taken
+    missing  see Follower.take
+    """
+
+    letters: list[DeadLetter]
+    missing: Counter[str]
+
+
 class Isolation:
     """Takes rows piece by piece, each piece behind a savepoint. The caller opens and ends the transaction."""
 
@@ -146,24 +170,26 @@ class Isolation:
             if not pieces:
                 break
             piece = pieces.popleft()
-            done = self._attempt(piece, now, trial=True)
+            done = self._attempt(piece, now)
             if isinstance(done, Exception):
                 failed = done
                 pieces += _halves(piece)
-            elif done:
+            elif done.events:
                 return True
         return failed or False
 
-    def take(self, rows: Sequence[Row], now: int) -> list[DeadLetter]:
-        """Takes all that can be taken; the records that cannot. Raises Stopped, or an error of the machine."""
+    def take(self, rows: Sequence[Row], now: int) -> Taken:
+        """Takes all that can be taken. Raises Stopped, or an error of the machine."""
         letters: list[DeadLetter] = []
+        missing: Counter[str] = Counter()
         events = streak = 0
         stack = [[_Part(row) for row in rows]]
         while stack:
             piece = stack.pop()
             done = self._attempt(piece, now)
             if not isinstance(done, Exception):
-                events += done
+                events += done.events
+                missing += done.missing
                 streak = 0
             elif halves := _halves(piece):
                 # Behind many bad ones in a row, halves of about as many would only fail, too.
@@ -174,26 +200,23 @@ class Isolation:
                 letters.append(self._letter(piece[0], done, now))
         spent = len({letter.position for letter in letters})
         self._credit = CREDIT if events else max(0, self._credit - spent)
-        return letters
+        return Taken(letters, missing)
 
-    def _attempt(self, piece: Sequence[_Part], now: int, *, trial: bool = False) -> Exception | int:
-        """Takes a piece: how many events it held; without any, nothing was put to the test.
-
-        Or leaves no trace of it, and says why. Raises Stopped, or an error of the machine.
-        """
+    def _attempt(self, piece: Sequence[_Part], now: int) -> Exception | _Done:
+        """Takes a piece, or leaves no trace of it and says why. Raises Stopped, or an error of the machine."""
         if self._stopped():
             raise Stopped
         self._follower.store.mark()
         try:
             extracts = [(part.row.arrival, read(part.row, self._rules)) for part in piece]
-            self._follower.take(extracts, now, trial=trial)
+            missing = self._follower.take(extracts, now)
         except Exception as error:
             if of_the_machine(error):
                 raise
             self._follower.untake()
             return error
         self._follower.store.unmark()
-        return sum(len(found.events) for _, found in extracts)
+        return _Done(sum(len(found.events) for _, found in extracts), missing)
 
     def _letter(self, part: _Part, error: Exception, now: int) -> DeadLetter:
         row, told = part.row, failure(error)

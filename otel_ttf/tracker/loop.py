@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
@@ -18,11 +19,10 @@ from otel_ttf.otlp.events import Rules
 from otel_ttf.pages import is_damage
 from otel_ttf.sqlite_disk import trouble
 from otel_ttf.store.opening import StoreLost, lost
-from otel_ttf.store.quarantine import DeadLetter
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower
-from otel_ttf.tracker.isolate import EverythingFails, Isolation, Stopped, of_the_machine, read
+from otel_ttf.tracker.isolate import EverythingFails, Isolation, Stopped, Taken, of_the_machine, read
 from otel_ttf.tracker.tasks import Errands
 from otel_ttf.tracker.upkeep import CLEAN_EVERY, Upkeep
 from otel_ttf.units import DAY, MINUTE, SECOND
@@ -65,14 +65,17 @@ class Tracker:
         dropped: Callable[[int], None],
         steady: Callable[[], int] = time.monotonic_ns,
         on_quarantine: Callable[[str, int], None] = lambda action, records: None,
+        on_missing_subject: Callable[[str, int], None] = lambda milestone, events: None,
         given: Given = NOTHING_GIVEN,
     ) -> None:
         """retention, max_size, dropped, steady: see Upkeep.
 
         given  the server's options, for what an operator is told to type
 
-        on_quarantine  is told what was done to records that are, or were, set aside, once it is committed:
-                       set_aside, retried, dropped, displaced, expired
+        Both are told once it is committed:
+        on_quarantine       what was done to records that are, or were, set aside: set_aside, retried, dropped,
+                            displaced, expired
+        on_missing_subject  how many events matched a milestone and named no user
         """
         self.failing: str | None = None
         self.set_aside = 0
@@ -84,6 +87,7 @@ class Tracker:
         self._beside_next = 0.0
         self._on_quarantine = on_quarantine
         self._given = given
+        self._on_missing_subject = on_missing_subject
         self._log = event_log
         self._store = store
         self._follower = follower
@@ -269,21 +273,23 @@ class Tracker:
             rows = self._isolate()
         else:
             try:
-                if self._transact(lambda now: self._take(rows, now)):
-                    self._isolation.passed()
+                events, missing = self._transact(lambda now: self._take(rows, now))
             except Exception as error:
                 self._failures += not of_the_machine(error)
                 raise
+            if events:
+                self._isolation.passed()
+            self._missed(missing)
         self._failures = 0
         self._position = rows[-1].position
         self._log.release(CONSUMER, self._position)
 
-    def _take(self, rows: list[Row], now: int) -> bool:
-        """Whether there was any event in them."""
+    def _take(self, rows: list[Row], now: int) -> tuple[bool, Counter[str]]:
+        """(whether there was any event in them, what Follower.take returns)."""
         extracts = [(row.arrival, read(row, self._rules)) for row in rows]
-        self._follower.take(extracts, now)
+        missing = self._follower.take(extracts, now)
         self._store.save_cursor(CONSUMER, self._log.log_id, rows[-1].position)
-        return any(found.events for _, found in extracts)
+        return any(found.events for _, found in extracts), missing
 
     def _isolate(self) -> list[Row]:
         """Takes the next rows without the records that cannot be taken, which are set aside in the same transaction."""
@@ -293,22 +299,28 @@ class Tracker:
         self._store.begin()
         self._isolation.probe(rows, newest, self._clock.now())
         self._follower.undo()
-        letters, displaced = self._transact(lambda now: self._take_parts(rows, now))
-        self._quarantined({"set_aside": len(letters), "displaced": displaced})
-        for letter in letters[:1]:
+        taken, displaced = self._transact(lambda now: self._take_parts(rows, now))
+        self._missed(taken.missing)
+        self._quarantined({"set_aside": len(taken.letters), "displaced": displaced})
+        for letter in taken.letters[:1]:
             log.error(
                 "records make the tracker fail and were set aside; see otel-ttf dead-letters list",
-                records=len(letters),
+                records=len(taken.letters),
                 error=letter.error,
                 place=letter.source,
             )
         return rows
 
-    def _take_parts(self, rows: list[Row], now: int) -> tuple[list[DeadLetter], int]:
-        letters = self._isolation.take(rows, now)
-        self._store.quarantine.add(letters)
+    def _take_parts(self, rows: list[Row], now: int) -> tuple[Taken, int]:
+        taken = self._isolation.take(rows, now)
+        self._store.quarantine.add(taken.letters)
         self._store.save_cursor(CONSUMER, self._log.log_id, rows[-1].position)
-        return letters, self._store.quarantine.displace()
+        return taken, self._store.quarantine.displace()
+
+    def _missed(self, missing: Counter[str]) -> None:
+        """Events matched milestones and named no user: it is committed."""
+        for milestone, events in missing.items():
+            self._on_missing_subject(milestone, events)
 
     def _quarantined(self, counts: Mapping[str, int]) -> None:
         """Something was done to records that are, or were, set aside: it is committed."""
@@ -339,6 +351,7 @@ class Tracker:
             return False
         done = self._transact(lambda now: self._errands.do(task, now))
         self._quarantined(done.counts)
+        self._missed(done.missing)
         # Who asked may have gone before a server came to it.
         if reason := done.not_done:
             log.warning("what an operator asked for was not done", task=task.kind, reason=reason)

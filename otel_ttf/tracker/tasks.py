@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +20,16 @@ AT_MOST = 20  # records that are named in our log
 
 @dataclass(slots=True)
 class Done:
-    """answer: for who asked, JSON; counts: what it did to records that were set aside, by action."""
+    """What is to be told when it is committed.
+
+    answer   for who asked, JSON
+    counts   what it did to records that were set aside, by action
+    missing  see Follower.take
+    """
 
     answer: dict[str, Any]
     counts: dict[str, int] = field(default_factory=dict)
+    missing: Counter[str] = field(default_factory=Counter)
 
     @property
     def not_done(self) -> str | None:
@@ -75,6 +82,7 @@ class Errands:
         """
         quarantine = self._store.quarantine
         taken, unknown, failed = [], [], {}
+        missing: Counter[str] = Counter()
         for id_ in what["ids"]:
             letter = quarantine.get(id_)
             if letter is None:
@@ -83,7 +91,7 @@ class Errands:
             self._store.mark()
             try:
                 found = extract(letter.signal, letter.payload, letter.ids, letter.arrival, self._rules)
-                self._follower.take([(letter.arrival, found)], now)
+                matched = self._follower.take([(letter.arrival, found)], now)
             except Exception as error:
                 if of_the_machine(error):
                     raise
@@ -95,7 +103,9 @@ class Errands:
                 self._store.unmark()
                 quarantine.delete([id_])
                 taken.append(id_)
-        return Done({"done": taken, "unknown": unknown, "failed": failed}, {"retried": len(taken)})
+                missing += matched
+        answer = {"done": taken, "unknown": unknown, "failed": failed}
+        return Done(answer, {"retried": len(taken)}, missing)
 
     def _drop(self, what: dict[str, Any], now: int) -> Done:
         """what: ids. answer: done, unknown: ids."""

@@ -186,9 +186,7 @@ def sqlite_reader(
 ) -> Any:
     """The embedded store with these states in it, as the tracker writes them."""
     store = SqliteStore(folder / "store.db")
-    follower = Follower(
-        store, list(journeys.values()), events="named", retention=MINUTE, on_missing_subject=lambda name: None
-    )
+    follower = Follower(store, list(journeys.values()), events="named", retention=MINUTE)
     store.begin()
     follower.prepare(START)
     for followed in follower.followed:

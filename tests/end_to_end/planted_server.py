@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,17 +19,16 @@ from otel_ttf.tracker.follow import Follower
 def plant(flag: Path) -> None:
     sound = Follower.take
 
-    def take(
-        self: Follower, extracts: Iterable[tuple[int, Extract]], now: int, *, trial: bool = False
-    ) -> None:
+    def take(self: Follower, extracts: Iterable[tuple[int, Extract]], now: int) -> Counter[str]:
         extracts = list(extracts)
-        sound(self, extracts, now, trial=trial)
+        missing = sound(self, extracts, now)
         if flag.exists():
             bad = re.compile(flag.read_bytes()).search
             for _, found in extracts:
                 for event in found.events:
                     if bad(event.attributes_bytes):
                         raise KeyError(event.attributes_bytes)
+        return missing
 
     Follower.take = take  # type: ignore[method-assign]
 

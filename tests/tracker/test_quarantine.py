@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +20,7 @@ from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.tracker import loop
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.isolate import CREDIT
+from otel_ttf.tracker.loop import CONSUMER
 from otel_ttf.units import DAY, MINUTE
 
 POISON = {"poison": "somebody@example.com"}
@@ -31,11 +33,12 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
     sound = Follower.take
 
     def planted(make: Callable[[str], Exception] = KeyError, attribute: bytes = b"poison") -> None:
-        def take(self: Follower, extracts: Iterable[tuple[int, Extract]], now: int, **trial: bool) -> None:
+        def take(self: Follower, extracts: Iterable[tuple[int, Extract]], now: int) -> Counter[str]:
             extracts = list(extracts)
-            sound(self, extracts, now, **trial)
+            missing = sound(self, extracts, now)
             if any(attribute in event.attributes_bytes for _, found in extracts for event in found.events):
                 raise make("somebody@example.com")
+            return missing
 
         monkeypatch.setattr(Follower, "take", take)
 
@@ -117,7 +120,7 @@ async def test_many_bad_records_in_a_row_are_tried_little_more_than_once_each(
 
     monkeypatch.setattr(SqliteStore, "mark", counted)
     machine.world.store.begin()
-    letters = tracker._isolation.take(rows, START)
+    letters = tracker._isolation.take(rows, START).letters
     machine.world.store.commit()
     assert [(one.position, one.place) for one in letters] == [(last, n) for n in range(200) if n not in good]
     machine.once(1 + len(good))
@@ -172,10 +175,11 @@ async def test_records_that_fail_together_only_are_all_taken(
 ) -> None:
     sound = Follower.take
 
-    def take(self: Follower, extracts: list[tuple[int, Extract]], now: int, **trial: bool) -> None:
-        sound(self, extracts, now, **trial)
+    def take(self: Follower, extracts: list[tuple[int, Extract]], now: int) -> Counter[str]:
+        missing = sound(self, extracts, now)
         if sum(len(found.events) for _, found in extracts) > 5:
             raise ValueError
+        return missing
 
     monkeypatch.setattr(Follower, "take", take)
     last = await machine.send(*users(0, 40))
@@ -244,6 +248,78 @@ async def test_a_machine_that_fails_while_the_record_is_looked_for_blames_none(
     await machine.stop()
     machine.once(5)
     assert len(letters(machine)) == 1
+
+
+MISSING = ("a", None, 5, {})
+
+
+class TestMatchesWithoutAUser:
+    """They are counted once, when they are committed."""
+
+    async def test_a_commit_that_fails_counts_none(
+        self, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        commit = SqliteStore.commit
+        full = iter([True, True])
+
+        def failing(store: SqliteStore) -> None:
+            if store.cursor(CONSUMER, machine.log.log_id) and next(full, False):
+                raise sqlite3.OperationalError("database or disk is full")
+            commit(store)
+
+        monkeypatch.setattr(SqliteStore, "commit", failing)
+        last = await machine.send(*users(0, 5), MISSING, MISSING)
+        machine.start()
+        await machine.taken(last)
+        await machine.stop()
+        assert next(full, None) is None
+        assert machine.missing == [("a", 2)]
+
+    async def test_pieces_that_are_taken_before_the_machine_fails_count_none(
+        self, machine: Machine, plant: Plant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plant()
+        add = Quarantine.add
+        full = iter([True, True])
+
+        def failing(self: Quarantine, found: list[DeadLetter]) -> None:
+            if next(full, False):
+                raise sqlite3.OperationalError("database or disk is full")
+            add(self, found)
+
+        monkeypatch.setattr(Quarantine, "add", failing)
+        last = await machine.send(MISSING, *users(0, 5), ("a", "bad", 1, POISON), ("a", None, 5, POISON))
+        machine.start()
+        await machine.taken(last)
+        await machine.stop()
+        assert next(full, None) is None
+        assert machine.missing == [("a", 1)]
+
+    async def test_a_retry_counts_those_that_it_has_followed(
+        self, machine: Machine, plant: Plant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plant()
+        last = await machine.send(*users(0, 5), ("a", None, 5, POISON))
+        machine.start()
+        await machine.taken(last)
+        await machine.stop()
+        (id_,) = machine.world.store.quarantine.ids()
+        plant.mend()  # type: ignore[attr-defined]
+        commit = SqliteStore.commit
+        full = iter([True, True])
+
+        def failing(store: SqliteStore) -> None:
+            if not store.quarantine.count() and next(full, False):
+                raise sqlite3.OperationalError("database or disk is full")
+            commit(store)
+
+        monkeypatch.setattr(SqliteStore, "commit", failing)
+        machine.world.store.tasks.ask("retry", {"ids": [id_]}, START)
+        tracker = machine.start()
+        await until(lambda: tracker.set_aside == 0)
+        await machine.stop()
+        assert next(full, None) is None
+        assert machine.missing == [("a", 1)]
 
 
 async def test_stopping_does_not_wait_until_all_bad_records_are_found(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -76,7 +77,7 @@ class World:
     def __init__(self, folder: Path, *journeys: Journey, **options: object) -> None:
         self.path = folder / "store.db"
         self.now = START
-        self.missing: list[str] = []
+        self.missing: Counter[str] = Counter()
         self.options = {"events": "named", "retention": 30 * DAY} | options
         self.open(journeys)
         self.now = START + HOUR
@@ -87,7 +88,6 @@ class World:
         self.follower = Follower(
             self.store,
             journeys,
-            on_missing_subject=self.missing.append,
             **self.options,  # type: ignore[arg-type]
         )
         self.store.begin()
@@ -110,7 +110,7 @@ class World:
         payload, ids = request(specs)
         found = extract("logs", payload, ids, self.now, RULES)
         self.store.begin()
-        self.follower.take([(self.now, found)], self.now)
+        self.missing += self.follower.take([(self.now, found)], self.now)
         self.store.commit()
 
     def sweep(self, minute: float) -> None:
