@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -27,14 +28,24 @@ class Half:
 
 
 def halves(signal: Signal, payload: bytes, ids: bytes) -> tuple[Half, Half] | None:
-    """Both halves of a request; None: it has no two records, or its records cannot be told apart."""
+    """Both halves of a request; None: it has no two records, or its records cannot be told apart.
+
+    Between two resources where it has more with records, since that copies none; else in the middle.
+    """
     shape = SHAPES[signal]
     try:
         whole = shape.shallow.FromString(payload)
-        count = sum(len(scope.records) for resource in whole.resources for scope in resource.scopes)
-        middle = count // 2
-        if not middle:
+        ends = list(
+            accumulate(sum(len(scope.records) for scope in resource.scopes) for resource in whole.resources)
+        )
+        count = ends[-1] if ends else 0
+        if count < 2:
             return None
+        middle = min(
+            (end for end in ends if 0 < end < count),
+            key=lambda end: abs(2 * end - count),
+            default=count // 2,
+        )
         first, second = shape.shallow(), shape.shallow()
         before = number = 0  # places of ids in the first half; records
         for resource in whole.resources:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 from otel_ttf.otlp.wire import Signal
 
 # Beyond it the oldest go. Records are mostly below 1 KiB: that is room for some 100,000.
 MAX_BYTES = 64 << 20
+# Of what is set aside at once, so that one large request does not push out all others'.
+MAX_AT_ONCE = MAX_BYTES // 2
 
 # As DeadLetter has them.
 _COLUMNS = "id, log_id, position, place, signal, arrival, payload, ids, error, source, tries, since"
@@ -20,7 +22,8 @@ class DeadLetter:
     """A record that was set aside. Times are unix ns.
 
     position, place  the row of the log `log_id`, and the record in it
-    payload          an OTLP request with this record alone, masked; ids: of its events
+    payload          an OTLP request with this record alone, masked; ids: of its events. Of a row that cannot be cut,
+                     or not further without too many copies of its resource, all that was left together
     error, source    class of the last error, and where in our code it was raised
     tries            how often it was put back and failed again
     id               None before it is written
@@ -39,6 +42,10 @@ class DeadLetter:
     tries: int
     since: int
 
+    @property
+    def size(self) -> int:
+        return len(self.payload) + len(self.ids)
+
 
 class Quarantine:
     """The table. Whoever writes has a transaction open."""
@@ -46,11 +53,18 @@ class Quarantine:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def add(self, letters: Iterable[DeadLetter]) -> None:
+    def add(self, letters: Sequence[DeadLetter], most: int = MAX_AT_ONCE) -> int:
+        """Writes them, the newest first, while they take at most so many bytes; how many have no room."""
+        kept: list[DeadLetter] = []
+        for letter in reversed(letters):
+            if letter.size <= most:
+                most -= letter.size
+                kept.append(letter)
         self._db.executemany(
             f"INSERT INTO quarantine ({_COLUMNS}) VALUES (NULL,{','.join('?' * 11)})",
-            [astuple(letter)[1:] for letter in letters],
+            [astuple(letter)[1:] for letter in reversed(kept)],
         )
+        return len(letters) - len(kept)
 
     def displace(self, most: int = MAX_BYTES) -> int:
         """Deletes the oldest until at most so many bytes are left; how many records went."""

@@ -16,7 +16,7 @@ from otel_ttf.log.base import Row
 from otel_ttf.otlp.events import Extract, Rules, extract
 from otel_ttf.otlp.halving import halves as halved
 from otel_ttf.pages import is_damage
-from otel_ttf.store.quarantine import DeadLetter
+from otel_ttf.store.quarantine import MAX_BYTES, DeadLetter
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower
 
@@ -26,6 +26,8 @@ PROBES = 32
 PROBE_PIECES = 16
 # So many rows may fail, one after the other, without any event being taken in between.
 CREDIT = 10
+# Parts of a request hold its resource, each for itself. All at once may hold so many bytes more than what they are of.
+COPIES = MAX_BYTES // 8
 
 
 class EverythingFails(Exception):
@@ -62,6 +64,10 @@ class _Part:
     row: Row
     place: int = 0
 
+    @property
+    def size(self) -> int:
+        return len(self.row.payload) + len(self.row.ids)
+
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
@@ -94,10 +100,12 @@ class _Done:
 class Taken:
     """Rows that were taken.
 
-    letters  what could not be taken
+    rows     the first of those that there were, or all
+    letters  what of them could not be taken
     missing  see Follower.take
     """
 
+    rows: Sequence[Row]
     letters: list[DeadLetter]
     missing: Counter[str]
 
@@ -166,6 +174,7 @@ class Isolation:
         """Whether some event of a row can be taken; an error: none of those that were tried."""
         failed = None
         pieces = deque([[_Part(row)]])
+        room = _Room(pieces[0])
         for _ in range(PROBE_PIECES):
             if not pieces:
                 break
@@ -173,34 +182,48 @@ class Isolation:
             done = self._attempt(piece, now)
             if isinstance(done, Exception):
                 failed = done
-                pieces += _halves(piece)
+                pieces += room.halves(piece)
             elif done.events:
                 return True
         return failed or False
 
     def take(self, rows: Sequence[Row], now: int) -> Taken:
-        """Takes all that can be taken. Raises Stopped, or an error of the machine."""
+        """Takes all that can be taken. Raises Stopped, or an error of the machine.
+
+        What cannot be parted without too many copies of its resource is set aside as it is, with what is sound in it.
+        Behind much that was set aside, rows are left for another transaction.
+        """
         letters: list[DeadLetter] = []
         missing: Counter[str] = Counter()
-        events = streak = 0
-        stack = [[_Part(row) for row in rows]]
+        events = streak = aside = 0
+        whole = [_Part(row) for row in rows]
+        room = _Room(whole)
+        stack = [(whole, False)]  # the first last; whether they are parted before they are tried
         while stack:
-            piece = stack.pop()
+            piece, untried = stack.pop()
+            if aside > COPIES and not piece[0].place:
+                rows = [row for row in rows if row.position < piece[0].row.position]
+                break
+            if untried and (halves := room.halves(piece)):
+                stack += [(half, True) for half in reversed(halves)]
+                continue
             done = self._attempt(piece, now)
             if not isinstance(done, Exception):
                 events += done.events
                 missing += done.missing
                 streak = 0
-            elif halves := _halves(piece):
+                room.passed(piece)
+            elif not untried and (halves := room.halves(piece)):
                 # Behind many bad ones in a row, halves of about as many would only fail, too.
                 bad = sum(part.row.records for part in piece) <= 2 * streak
-                stack += reversed(_singles(halves) if bad else halves)
+                stack += [(half, bad) for half in reversed(halves)]
             else:
                 streak += 1
+                aside += piece[0].size
                 letters.append(self._letter(piece[0], done, now))
         spent = len({letter.position for letter in letters})
         self._credit = CREDIT if events else max(0, self._credit - spent)
-        return Taken(letters, missing)
+        return Taken(rows, letters, missing)
 
     def _attempt(self, piece: Sequence[_Part], now: int) -> Exception | _Done:
         """Takes a piece, or leaves no trace of it and says why. Raises Stopped, or an error of the machine."""
@@ -253,21 +276,36 @@ def _most_fail(tried: Sequence[_Tried]) -> bool:
     return 2 * failing > len(shares)
 
 
+class _Room:
+    """Counts the bytes of what came of some rows: pieces that wait, and those that are set aside."""
+
+    def __init__(self, whole: Sequence[_Part]) -> None:
+        self._held = _size(whole)
+        self._most = self._held + COPIES
+
+    def passed(self, piece: Sequence[_Part]) -> None:
+        self._held -= _size(piece)
+
+    def halves(self, piece: Sequence[_Part]) -> list[list[_Part]]:
+        """Both; empty: there are none, or their copies of the resource have no room."""
+        halves = _halves(piece)
+        held = self._held + sum(map(_size, halves)) - _size(piece)
+        if not halves or held > self._most:
+            return []
+        self._held = held
+        return halves
+
+
+def _size(piece: Sequence[_Part]) -> int:
+    return sum(part.size for part in piece)
+
+
 def _halves(piece: Sequence[_Part]) -> list[list[_Part]]:
     """Rows are parted from one another first, then records of a row; empty: it is one record."""
     if len(piece) > 1:
         middle = len(piece) // 2
         return [list(piece[:middle]), list(piece[middle:])]
     return [[part] for part in _cut(piece[0])]
-
-
-def _singles(pieces: Sequence[Sequence[_Part]]) -> list[list[_Part]]:
-    """Pieces of one record each."""
-    found: list[list[_Part]] = []
-    for piece in pieces:
-        halves = _halves(piece)
-        found += _singles(halves) if halves else [list(piece)]
-    return found
 
 
 def _cut(part: _Part) -> list[_Part]:

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -267,7 +267,7 @@ class Tracker:
         self._store.commit()
         return done
 
-    def _follow(self, rows: list[Row]) -> None:
+    def _follow(self, rows: Sequence[Row]) -> None:
         """Takes rows, the first of which comes next; those that have failed often enough record by record."""
         if self._failures >= TRIES:
             rows = self._isolate()
@@ -280,19 +280,22 @@ class Tracker:
             if events:
                 self._isolation.passed()
             self._missed(missing)
-        self._failures = 0
+            self._failures = 0
         self._position = rows[-1].position
         self._log.release(CONSUMER, self._position)
 
-    def _take(self, rows: list[Row], now: int) -> tuple[bool, Counter[str]]:
+    def _take(self, rows: Sequence[Row], now: int) -> tuple[bool, Counter[str]]:
         """(whether there was any event in them, what Follower.take returns)."""
         extracts = [(row.arrival, read(row, self._rules)) for row in rows]
         missing = self._follower.take(extracts, now)
         self._store.save_cursor(CONSUMER, self._log.log_id, rows[-1].position)
         return any(found.events for _, found in extracts), missing
 
-    def _isolate(self) -> list[Row]:
-        """Takes the next rows without the records that cannot be taken, which are set aside in the same transaction."""
+    def _isolate(self) -> Sequence[Row]:
+        """Takes the next rows without the records that cannot be taken, which are set aside in the same transaction.
+
+        Returns those that it took. If there are more, they are taken in the same way, not tried together first.
+        """
         rows = self._log.read(self._position, rows=BATCH_ROWS, size=BATCH_BYTES)
         last = rows[-1].position
         newest = self._log.read(max(last, self._log.end() - NEWEST), rows=NEWEST, size=BATCH_BYTES)
@@ -309,13 +312,15 @@ class Tracker:
                 error=letter.error,
                 place=letter.source,
             )
-        return rows
+        if len(taken.rows) == len(rows):
+            self._failures = 0
+        return taken.rows
 
-    def _take_parts(self, rows: list[Row], now: int) -> tuple[Taken, int]:
+    def _take_parts(self, rows: Sequence[Row], now: int) -> tuple[Taken, int]:
         taken = self._isolation.take(rows, now)
-        self._store.quarantine.add(taken.letters)
-        self._store.save_cursor(CONSUMER, self._log.log_id, rows[-1].position)
-        return taken, self._store.quarantine.displace()
+        displaced = self._store.quarantine.add(taken.letters)
+        self._store.save_cursor(CONSUMER, self._log.log_id, taken.rows[-1].position)
+        return taken, displaced + self._store.quarantine.displace()
 
     def _missed(self, missing: Counter[str]) -> None:
         """Events matched milestones and named no user: it is committed."""

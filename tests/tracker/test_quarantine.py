@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,11 +18,13 @@ from otel_ttf.log.base import Entry
 from otel_ttf.otlp.events import Extract, extract
 from otel_ttf.store.quarantine import DeadLetter, Quarantine
 from otel_ttf.store.sqlite import SqliteStore
-from otel_ttf.tracker import loop
+from otel_ttf.tracker import isolate, loop
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.isolate import CREDIT
-from otel_ttf.tracker.loop import CONSUMER
+from otel_ttf.tracker.loop import CONSUMER, TRIES
 from otel_ttf.units import DAY, MINUTE
+
+KIB, MIB = 1 << 10, 1 << 20
 
 POISON = {"poison": "somebody@example.com"}
 Plant = Callable[..., None]
@@ -236,10 +239,11 @@ async def test_a_machine_that_fails_while_the_record_is_looked_for_blames_none(
     add = Quarantine.add
     full = iter([True, True, False])
 
-    def failing(self: Quarantine, found: list[DeadLetter]) -> None:
-        add(self, found)
+    def failing(self: Quarantine, found: list[DeadLetter]) -> int:
+        gone = add(self, found)
         if next(full, False):
             raise sqlite3.OperationalError("database or disk is full")
+        return gone
 
     monkeypatch.setattr(Quarantine, "add", failing)
     last = await machine.send(*users(0, 5), ("a", "bad", 1, POISON))
@@ -282,10 +286,10 @@ class TestMatchesWithoutAUser:
         add = Quarantine.add
         full = iter([True, True])
 
-        def failing(self: Quarantine, found: list[DeadLetter]) -> None:
+        def failing(self: Quarantine, found: list[DeadLetter]) -> int:
             if next(full, False):
                 raise sqlite3.OperationalError("database or disk is full")
-            add(self, found)
+            return add(self, found)
 
         monkeypatch.setattr(Quarantine, "add", failing)
         last = await machine.send(MISSING, *users(0, 5), ("a", "bad", 1, POISON), ("a", None, 5, POISON))
@@ -449,6 +453,134 @@ class TestADefectThatHitsEverything:
         return await machine.log.append(entry)
 
 
+class TestRoom:
+    """Parts of a request hold its resource, each for itself: together they are bounded, and nothing of it is lost."""
+
+    COPIES = MIB
+    RESOURCE = 64 * KIB
+
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch, plant: Plant) -> None:
+        monkeypatch.setattr(isolate, "COPIES", self.COPIES)
+        plant()
+
+    async def send(self, machine: Machine, *resources: tuple[int, list[Spec]]) -> int:
+        """A request of resources of these sizes with these events."""
+        whole = ExportLogsServiceRequest()
+        payload, ids = request([spec for _, specs in resources for spec in specs])
+        records = list(
+            ExportLogsServiceRequest.FromString(payload).resource_logs[0].scope_logs[0].log_records
+        )
+        for size, specs in resources:
+            resource = whole.resource_logs.add()
+            resource.resource.attributes.add(key="large").value.string_value = "x" * size
+            resource.scope_logs.add().log_records.extend(records[: len(specs)])
+            del records[: len(specs)]
+        entry = Entry(
+            "logs", START, whole.SerializeToString(), ids, sum(len(specs) for _, specs in resources)
+        )
+        return await machine.log.append(entry)
+
+    def poison(self, count: int, name: str = "bad") -> list[Spec]:
+        return [("a", f"{name}{n}", 1, POISON) for n in range(count)]
+
+    def aside(self, machine: Machine) -> list[tuple[int, int]]:
+        """(first record in its row, records) of all letters."""
+        letters = [machine.world.store.quarantine.get(id_) for id_ in machine.world.store.quarantine.ids()]
+        return [
+            (letter.place, len(extract(letter.signal, letter.payload, letter.ids, START, RULES).events))
+            for letter in letters
+            if letter is not None
+        ]
+
+    async def test_a_small_request_takes_little_memory_and_disk(self, machine: Machine) -> None:
+        await machine.send(*users(0, 3))
+        await self.send(machine, (self.RESOURCE, self.poison(300)))
+        rows, store = machine.log.read(0), machine.world.store
+        room = sum(len(row.payload) + len(row.ids) for row in rows) + self.COPIES
+        tracker = machine.made()
+        store.begin()
+        tracemalloc.start()
+        try:
+            _, displaced = tracker._take_parts(rows, START)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        store.commit()
+        assert displaced == 0
+        (held,) = machine.world.rows("SELECT sum(length(payload) + length(ids)) FROM quarantine")[0]
+        assert held <= room
+        assert sum(file.stat().st_size for file in machine.folder.glob("store.db*")) < 2 * room + MIB
+        assert peak < 3 * room + 2 * MIB  # all copies take 19 MiB
+        machine.once(3)
+        # Nothing of it is lost: what has no room alone is set aside together.
+        aside = self.aside(machine)
+        assert [first for first, _ in aside] == [sum(n for _, n in aside[:k]) for k in range(len(aside))]
+        assert sum(records for _, records in aside) == 300
+        assert [records for _, records in aside[:4]] == [1, 1, 1, 1]
+
+    async def test_what_was_set_aside_together_is_followed_once_by_a_retry(
+        self, machine: Machine, plant: Plant
+    ) -> None:
+        last = await self.send(machine, (self.RESOURCE, [*self.poison(40), *users(0, 5)]))
+        machine.start()
+        await machine.taken(await machine.send(*users(5, 6)))
+        await machine.stop()
+        ids = machine.world.store.quarantine.ids()
+        assert 1 < len(ids) < 40
+        plant.mend()  # type: ignore[attr-defined]
+        machine.world.store.tasks.ask("retry", {"ids": ids}, START)
+        tracker = machine.start()
+        await until(lambda: tracker.set_aside == 0)
+        await machine.stop()
+        machine.once(46)
+        assert last < tracker.position
+
+    async def test_one_bad_record_below_a_large_resource_is_found(self, machine: Machine) -> None:
+        specs = [*users(0, 77), *self.poison(1), *users(77, 200)]
+        await self.send(machine, (self.RESOURCE // 2, specs))
+        machine.start()
+        await machine.taken(await machine.send(*users(200, 201)))
+        await machine.stop()
+        machine.once(201)
+        assert self.aside(machine) == [(77, 1)]
+
+    async def test_other_resources_of_the_request_are_followed(self, machine: Machine) -> None:
+        await self.send(
+            machine,
+            (10, users(0, 20)),
+            (2 * self.COPIES, [*self.poison(3), *users(100, 105)]),
+            (10, users(20, 40)),
+        )
+        machine.start()
+        await machine.taken(await machine.send(*users(40, 41)))
+        await machine.stop()
+        machine.once(41)
+        assert self.aside(machine) == [(20, 8)]
+
+    async def test_behind_much_that_was_set_aside_rows_come_in_another_transaction(
+        self, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for n in range(4):
+            await self.send(machine, (self.RESOURCE, self.poison(30, f"bad{n} ")))
+        last = await machine.send(*users(0, 3))
+        tracker = machine.made()
+        machine.log.register(CONSUMER, 0, required=True)
+        tracker._failures = TRIES
+        tracker._follow(machine.log.read(0))
+        assert {position for position, *_ in letters(machine)} == {1}
+        assert sum(records for _, records in self.aside(machine)) == 30
+        assert tracker.position == machine.world.store.cursor(CONSUMER, machine.log.log_id) == 1
+        assert tracker._failures == TRIES
+        await machine.restart()  # kill -9
+        machine.start()
+        await machine.taken(last)
+        await machine.stop()
+        machine.once(3)
+        assert {position for position, *_ in letters(machine)} == {1, 2, 3, 4}
+        assert sum(records for _, records in self.aside(machine)) == 120
+
+
 class TestBounds:
     def letter(self, arrival: int, size: int) -> DeadLetter:
         return DeadLetter(None, "log", 1, 0, "logs", arrival, bytes(size), b"", "E", "x.py:1", 0, START)
@@ -460,6 +592,12 @@ class TestBounds:
         quarantine.add([self.letter(10, 250)])
         assert quarantine.displace(1000) == 3
         assert [letter.arrival for letter in quarantine.all(100)] == list(range(3, 11))
+
+    def test_what_comes_at_once_takes_no_more_than_its_share(self, machine: Machine) -> None:
+        quarantine = machine.world.store.quarantine
+        assert quarantine.add([self.letter(n, 100) for n in range(3)], 500) == 0
+        assert quarantine.add([self.letter(n, size) for n, size in ((3, 200), (4, 501), (5, 400))], 500) == 2
+        assert [letter.arrival for letter in quarantine.all(100)] == [0, 1, 2, 5]
 
     async def test_it_is_counted_and_said(
         self,
