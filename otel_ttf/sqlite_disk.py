@@ -59,13 +59,25 @@ def read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)
 
 
+def nodes(path: Path) -> tuple[int, int]:
+    """Inodes of a file in WAL mode and of its write-ahead log: both stay while it is open. Raises OSError."""
+    return path.stat().st_ino, _wal(path).stat().st_ino
+
+
+def moved(path: Path, was: tuple[int, int]) -> bool:
+    """Whether one of the two is gone, or another one: what is written would not be found again. Raises OSError."""
+    try:
+        return nodes(path) != was
+    except FileNotFoundError:
+        return True
+
+
 def disk_use(db: sqlite3.Connection, path: Path) -> DiskUse:
     """What a file in WAL mode takes now; some microseconds. Raises sqlite3.Error, OSError."""
     (count,) = db.execute("PRAGMA page_count").fetchone()
     (free,) = db.execute("PRAGMA freelist_count").fetchone()
     (page,) = db.execute("PRAGMA page_size").fetchone()
-    wal = path.with_name(path.name + "-wal").stat().st_size
-    return DiskUse((count - free) * page, free * page, wal)
+    return DiskUse((count - free) * page, free * page, _wal(path).stat().st_size)
 
 
 def vacuum(db: sqlite3.Connection, pages: int) -> None:
@@ -123,3 +135,7 @@ def remedy(error: sqlite3.Error | OSError, other: str, path: Path) -> str:
 def _known(error: BaseException | None) -> tuple[str, str]:
     name = getattr(error, "sqlite_errorname", "")
     return next((known for prefix, known in TROUBLES.items() if name.startswith(prefix)), ("", ""))
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")

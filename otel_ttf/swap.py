@@ -119,6 +119,15 @@ def stamp(now: int) -> str:
     return datetime.fromtimestamp(now // 1_000_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
+def write_again(source: sqlite3.Connection, path: Path, now: int) -> Path | None:
+    """Puts all that a connection sees under the name from which its file, or its write-ahead log, was taken away.
+
+    now: unix ns. Returns where the file is that stood there instead. Raises sqlite3.Error, OSError.
+    """
+    copy_database(source, draft(path))
+    return put(path, "found", now)
+
+
 def copy_database(source: sqlite3.Connection, target: Path) -> None:
     """All that a connection sees, as a file without a write-ahead log. Raises sqlite3.Error."""
     with closing(sqlite3.connect(target, isolation_level=None)) as db:

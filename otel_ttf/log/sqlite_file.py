@@ -21,7 +21,17 @@ from otel_ttf.log.base import Gap, LogDamaged, LogError, Lost, Row
 from otel_ttf.log.consumers import Consumer
 from otel_ttf.migrate import SchemaRefused, migrate
 from otel_ttf.pages import is_damage, unseen_damage
-from otel_ttf.sqlite_disk import DiskUse, check_writable, disk_use, empty_wal, remedy, trouble, vacuum
+from otel_ttf.sqlite_disk import (
+    DiskUse,
+    check_writable,
+    disk_use,
+    empty_wal,
+    moved,
+    nodes,
+    remedy,
+    trouble,
+    vacuum,
+)
 from otel_ttf.swap import copy_database, draft, finish, put
 
 PAGE_SIZE = 16 * 1024
@@ -107,7 +117,6 @@ class LogFile:
     def __init__(self, path: Path) -> None:
         """Opens or makes the file. Raises LogError, LogDamaged where `rescue` is to be tried."""
         self.path = path
-        self._wal = path.with_name(path.name + "-wal")
         self.bounds = Bounds(0, 0, 0, 0, 0, 0)
         self.going = 0  # the last row that is being deleted, before readers can find it gone
         self.log_id = ""
@@ -141,7 +150,7 @@ class LogFile:
             self._db.execute("PRAGMA cache_size=-4096")
             check_writable(self._db)
             self._load()
-            self._nodes = path.stat().st_ino, self._wal.stat().st_ino
+            self._nodes = nodes(path)
             if path.stat().st_size <= CHECK_BYTES:
                 (said,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
                 if said != "ok":
@@ -273,10 +282,7 @@ class LogFile:
 
     def moved(self) -> bool:
         """Whether the file, or its write-ahead log, is not the one any more that is open."""
-        try:
-            return (self.path.stat().st_ino, self._wal.stat().st_ino) != self._nodes
-        except FileNotFoundError:
-            return True
+        return moved(self.path, self._nodes)
 
     def size(self) -> DiskUse:
         """Raises Moved when the file was taken away: what is written then would not be found again."""

@@ -15,7 +15,7 @@ from otel_ttf.journey.definition import Journey, canonical
 from otel_ttf.journey.transitions import Transition
 from otel_ttf.migrate import SchemaRefused, migrate
 from otel_ttf.pages import is_damage
-from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, remedy, trouble, vacuum
+from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, moved, nodes, remedy, trouble, vacuum
 from otel_ttf.store.base import StoreDamaged, StoreRefused
 from otel_ttf.store.losses import losses
 from otel_ttf.store.quarantine import Quarantine
@@ -32,7 +32,7 @@ from otel_ttf.store.sqlite_rows import (
     unpack_names,
 )
 from otel_ttf.store.tasks import Tasks
-from otel_ttf.swap import copy_database, draft, put
+from otel_ttf.swap import write_again
 from otel_ttf.units import DAY
 
 # How many ids are passed for each row that is wanted of a walk: versions lie mixed in one table.
@@ -132,7 +132,7 @@ class SqliteStore:
                 ).fetchone()  # it is there, its first pages whole
             self.definitions()
             self.losses = losses(self.db)
-            self._node = path.stat().st_ino
+            self._nodes = nodes(path)
         except SchemaRefused as refused:
             self.db.close()
             raise StoreRefused(str(refused)) from None
@@ -148,16 +148,12 @@ class SqliteStore:
         self.db.close()
 
     def moved(self) -> bool:
-        """Whether under its name there is no file any more, or another one."""
-        try:
-            return self.path.stat().st_ino != self._node
-        except FileNotFoundError:
-            return True
+        """Whether the file, or its write-ahead log, is not the one any more that is open."""
+        return moved(self.path, self._nodes)
 
     def write_again(self, now: int) -> None:
         """Puts all that this connection sees under the file's name. Raises sqlite3.Error, OSError."""
-        copy_database(self.db, draft(self.path))
-        put(self.path, "found", now)
+        write_again(self.db, self.path, now)
 
     # The transaction.
 

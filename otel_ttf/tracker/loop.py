@@ -231,7 +231,8 @@ class Tracker:
         if self._store.moved():
             self._store.write_again(self._clock.now())
             raise StoreLost(
-                f"{self._store.path} was deleted or replaced: it was written again, nothing is lost: restart the server"
+                f"{self._store.path}, or its -wal, was deleted or replaced: it was written again, nothing is lost: "
+                "restart the server"
             )
         # Before rows: on a full disk they need the room that this makes.
         trimming = not self._stop.is_set() and self.upkeep.trim(self._taken)
