@@ -9,11 +9,13 @@ import shutil
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AsyncExitStack
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -55,7 +57,7 @@ from otel_ttf.store.losses import told as told_loss
 from otel_ttf.store.opening import SHOWN, StoreLost, make_store, open_store, saved_cursors
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_read import SqliteReader
-from otel_ttf.swap import set_aside, stamp
+from otel_ttf.swap import finish, set_aside, stamp
 from otel_ttf.telemetry import Telemetry, configure_logs
 from otel_ttf.tracker import Tracker
 from otel_ttf.tracker.follow import Follower
@@ -67,6 +69,9 @@ from otel_ttf.vault.opening import FILE as VAULT_FILE
 # SIGTERM to exit 0 within 10 s: what is in flight, then what the tracker has not read, then the files.
 ANSWER_SECONDS = 4.0
 DRAIN_SECONDS = 3.0
+CONSENT_FILE = "consent.db"
+MEND_EVERY = 1.0  # seconds; each file is asked for its name
+MENDED_TOLD = 60.0  # seconds
 NOTED = 7 * DAY  # how long /ready tells of requests that were lost
 # What has to be free on the disk for a start: with 140 KiB it works, with less one file or another cannot be opened.
 START_BYTES = 1 << 20
@@ -202,6 +207,8 @@ class Service:
             store.check_keys(
                 fingerprint(keys.event), [fingerprint(key) for key in keys.subjects], clock.now()
             )
+        for name in (VAULT_FILE, CONSENT_FILE):
+            finish(data_dir / name)
         # Before anything is followed: a lost file is to stop a start, not to end one that has begun.
         books = [book, *([path] if store is not None else [])]
         companions = Companions(*books, accepted=accepted.files, given=self.given)
@@ -217,10 +224,11 @@ class Service:
             log.warning(IDS_IN_PLAIN, setting="privacy.subject: keep")
         consent = config.processors.consent
         consents = companions.opened(
-            data_dir / "consent.db",
-            partial(SqliteBook, data_dir / "consent.db", usual=consent.usual, limit=consent.max_subjects),
+            data_dir / CONSENT_FILE,
+            partial(SqliteBook, data_dir / CONSENT_FILE, usual=consent.usual, limit=consent.max_subjects),
         )
         stack.callback(consents.close)
+        await stack.enter_async_context(_mended([consents, *([vault.file] if vault is not None else [])]))
         for unused in companions.unused():
             log.warning("--accept-loss: no lost file has this id: leave it out", id=unused)
         followed = store.cursor(CONSUMER, event_log.log_id) if store is not None else 0
@@ -437,6 +445,46 @@ def _say_step(seconds: float) -> None:
         "meanwhile. Put it right within ten minutes; after that it is believed",
         seconds=round(seconds),
     )
+
+
+class _Mendable(Protocol):
+    path: Path
+
+    def mend(self) -> None: ...
+
+
+@asynccontextmanager
+async def _mended(files: Sequence[_Mendable]) -> AsyncIterator[None]:
+    """Meanwhile, and once at its end, each file that was deleted or replaced is written again."""
+    told: dict[Path, float] = {}
+
+    def mend() -> None:
+        for file in files:
+            try:
+                file.mend()
+            except (sqlite3.Error, OSError) as error:
+                now = time.monotonic()
+                if now - told.get(file.path, -MENDED_TOLD) >= MENDED_TOLD:
+                    told[file.path] = now
+                    log.error(
+                        "a file was deleted or replaced and cannot be written again: do not stop the server, what it "
+                        "holds would be lost",
+                        file=str(file.path),
+                        reason=f"{trouble(error)}: {remedy(error, 'mend it', file.path)}",
+                    )
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(MEND_EVERY)
+            await asyncio.to_thread(mend)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+        await asyncio.to_thread(mend)
 
 
 def _check_room(folder: Path) -> None:

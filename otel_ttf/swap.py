@@ -119,13 +119,17 @@ def stamp(now: int) -> str:
     return datetime.fromtimestamp(now // 1_000_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def write_again(source: sqlite3.Connection, path: Path, now: int) -> Path | None:
+def write_again(source: sqlite3.Connection, path: Path, now: int, *, mode: int = 0o644) -> Path | None:
     """Puts all that a connection sees under the name from which its file, or its write-ahead log, was taken away.
 
-    now: unix ns. Returns where the file is that stood there instead. Raises sqlite3.Error, OSError.
+    Whoever has the old one open closes it after that: SQLite would copy into what stands there now.
+    now: unix ns; mode: who may read it, less the umask. Returns where the file is that stood there instead.
+    Raises sqlite3.Error, OSError.
     """
-    copy_database(source, draft(path))
-    return put(path, "found", now)
+    with drafted(path) as made:
+        os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        copy_database(source, made)
+        return put(path, "found", now)
 
 
 def copy_database(source: sqlite3.Connection, target: Path) -> None:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
+import structlog
+
 from otel_ttf.migrate import SchemaRefused, migrate, transaction
 from otel_ttf.pii.consent import Book, ConsentRefused, Marks
-from otel_ttf.sqlite_disk import check_writable, remedy, trouble
+from otel_ttf.sqlite_disk import check_writable, moved, nodes, remedy, trouble
 from otel_ttf.store.base import StoreRefused
+from otel_ttf.swap import write_again
 
 OURS = 0x6F746363, "a consent file"  # "otcc"
+
+log = structlog.get_logger()
 
 
 class SqliteBook(Book):
@@ -40,10 +46,11 @@ class SqliteBook(Book):
             self._reader = _connect(path)
             for token, *marks in self._reader.execute("SELECT subject, analytics, sale FROM consent"):
                 self._put(token.encode(), Marks(*marks).flags(usual))
+            self._nodes = nodes(path)
         except SchemaRefused as refused:
             self._db.close()
             raise StoreRefused(str(refused)) from None
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._db.close()
             raise StoreRefused(_refused(path, error)) from None
 
@@ -55,14 +62,38 @@ class SqliteBook(Book):
                 rows = dict(self._unsaved)
                 upto = self._number
             try:
+                self._mend()
                 self._write(rows)
-            except sqlite3.Error as error:
-                raise ConsentRefused(f"{self.path.name}: {trouble(error)}") from None
+            except (sqlite3.Error, OSError) as error:
+                mend = remedy(error, "mend it", self.path)
+                raise ConsentRefused(f"{self.path}: {trouble(error)}: {mend}") from None
             with self._lock:
                 for token, marks in rows.items():
                     if self._unsaved.get(token) == marks:
                         del self._unsaved[token]
             self._saved = upto
+
+    def mend(self) -> None:
+        """Writes the file again where it was deleted or replaced. Raises sqlite3.Error, OSError."""
+        with self._saving:
+            self._mend()
+
+    def _mend(self) -> None:
+        if not moved(self.path, self._nodes):
+            return
+        found = write_again(self._db, self.path, time.time_ns())
+        before = self._db, self._reader
+        db, reader = _connect(self.path), _connect(self.path)
+        with self._lock:  # nobody reads meanwhile
+            self._db, self._reader = db, reader
+        for connection in before:
+            connection.close()
+        self._nodes = nodes(self.path)
+        log.error(
+            "consent.db was deleted or replaced: it was written again, nothing is lost",
+            file=str(self.path),
+            found_instead=str(found) if found else None,
+        )
 
     def _write(self, rows: dict[bytes, Marks]) -> None:
         if not rows:
@@ -92,7 +123,7 @@ class SqliteBook(Book):
             self._db.close()
 
 
-def _refused(path: Path, error: sqlite3.Error) -> str:
+def _refused(path: Path, error: sqlite3.Error | OSError) -> str:
     mend = remedy(error, "put it back from your copy", path)
     return f"{path}: {trouble(error)}: {mend}; who has denied their consent is in this file"
 

@@ -14,16 +14,23 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
 from otel_ttf.files import sync_folder
 from otel_ttf.migrate import SchemaRefused, migrate, transaction
 from otel_ttf.pii.sealed import VaultUnavailable
-from otel_ttf.sqlite_disk import remedy, trouble
+from otel_ttf.sqlite_disk import moved, nodes, remedy, trouble
+from otel_ttf.swap import write_again
 from otel_ttf.vault.master import Wrapped
 
 APPLICATION = 0x6F747476  # "ottv"
 LOCK_SECONDS = 5.0
 CHECKPOINT_SECONDS = 5.0
 SLOT = 64  # bytes; slots are multiples of it, so that wraps of one kind of master key have one size
+MODE = 0o600
+CHUNK = 1 << 20
+
+log = structlog.get_logger()
 
 
 class VaultRefused(Exception):
@@ -72,21 +79,15 @@ class VaultFile:
         self._version = -1
         self.file_id: str
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS
-            )
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))
+            self._db = _connection(path)
         except (OSError, sqlite3.Error) as error:
             raise VaultRefused(f"{path}: {trouble(error)}: {remedy(error, 'mend it', path)}") from None
         try:
-            # What is deleted is overwritten; before the first page, so that it holds for all of them.
-            self._db.execute("PRAGMA secure_delete=ON")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA temp_store=MEMORY")
+            _prepare(self._db)
             migrate(self._db, path, resources.files("otel_ttf.vault"), ours=(APPLICATION, "a vault"))
             (self.file_id,) = self._db.execute("SELECT id FROM identity").fetchone()
-            self._node = path.stat().st_ino
+            self._nodes = nodes(path)
             sync_folder(path.parent)  # the name of a new file is to last, too
         except (OSError, sqlite3.Error) as error:
             self._db.close()
@@ -103,12 +104,44 @@ class VaultFile:
         """The connection, for this thread alone; what SQLite says becomes VaultUnavailable."""
         with self._lock:
             try:
-                if self.path.stat().st_ino != self._node:
-                    # Keys that were written into a file without a name would be gone with it.
-                    raise VaultUnavailable(f"{self.path}: the file was replaced: restart the server")
+                self._check_named()
                 yield self._db
+                # What is written into a file without a name is gone with it, however whole it was a moment ago.
+                self._check_named()
             except (sqlite3.Error, OSError) as error:
                 raise VaultUnavailable(f"{self.path}: {trouble(error)}") from None
+
+    def _check_named(self) -> None:
+        if moved(self.path, self._nodes):
+            raise VaultUnavailable(
+                f"{self.path}: it, or its -wal, was deleted or replaced: a running server writes it again within a "
+                "second, or our log says why it cannot; then try again"
+            )
+
+    def mend(self) -> None:
+        """Writes the file again where it was deleted or replaced. Raises sqlite3.Error, OSError.
+
+        For the server alone: of two who do it, one would put back what the other had changed.
+        """
+        with self._lock:
+            if not moved(self.path, self._nodes):
+                return
+            before, ours = self._db, self._nodes
+            found = write_again(before, self.path, time.time_ns(), mode=MODE)
+            after = _connection(self.path)
+            _prepare(after)
+            after.execute("SELECT id FROM identity").fetchone()
+            self._db, self._version, self._nodes = after, -1, nodes(self.path)
+            # What was left of ours is all in the new one, and keys that are destroyed later must not stay elsewhere.
+            for file in self.path.parent.glob(f"{self.path.name}.found-*"):
+                if file.stat().st_ino in ours:
+                    _overwrite(file)
+            before.close()
+        log.error(
+            "vault.db was deleted or replaced: it was written again, nothing is lost",
+            file=str(self.path),
+            found_instead=str(found) if found and found.exists() else None,
+        )
 
     # Reading.
 
@@ -295,6 +328,29 @@ class VaultFile:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS)
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    # What is deleted is overwritten; before the first page, so that it holds for all of them.
+    db.execute("PRAGMA secure_delete=ON")
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    db.execute("PRAGMA temp_store=MEMORY")
+
+
+def _overwrite(path: Path) -> None:
+    """Deletes a file after zeros were written over it."""
+    with path.open("r+b") as file:
+        left = path.stat().st_size
+        while left > 0:
+            left -= file.write(bytes(min(left, CHUNK)))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()
 
 
 def _slot(wrapped: bytes) -> bytes:

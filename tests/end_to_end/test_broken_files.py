@@ -283,6 +283,45 @@ def test_a_store_that_is_deleted_while_the_server_runs_is_written_again(
     assert otel_ttf(server, "check-data").returncode == 0
 
 
+def deny(server: ServerProcess, user: str) -> None:
+    sent = {
+        "event_name": "consent_updated",
+        "event_type": "x",
+        "user_id": user,
+        "properties": {"consent": "deny"},
+    }
+    assert server.post_json("/api/v1/events", {"events": [sent]}).status == 200
+
+
+@pytest.mark.parametrize("parts", [("", "-wal", "-shm"), ("-wal",)], ids="+".join)
+def test_consent_and_keys_that_are_deleted_while_the_server_runs_are_written_again(
+    tmp_path: Path, parts: tuple[str, ...]
+) -> None:
+    """Nobody sends anything meanwhile. At last as after a kill before the new file has its name."""
+    with ServerProcess(tmp_path / "data", settings=["privacy.subject=encrypted"]) as server:
+        deny(server, "jane")
+        send(server, "ada")
+        server.wait_caught_up()
+        files = [server.data_dir / name for name in ("consent.db", "vault.db")]
+        for file in files:
+            for part in parts:
+                file.with_name(file.name + part).unlink()
+        for file in files:
+            told = f"{file.name} was deleted or replaced: it was written again, nothing is lost"
+            wait_for(lambda told=told: told in server.printed(), told)
+        server.kill()
+        server.start()
+        assert server.terminate() == 0
+        for file in files:
+            file.rename(file.with_name(f"{file.name}.new-found-20261126T120000Z"))
+        server.start()
+        ada = server.get("/api/v1/ttf/ada").json["subject"]
+        assert otel_ttf(server, "keys", "reveal", ada).stdout == f"{ada}\tada\n"
+        with closing(sqlite3.connect(server.data_dir / "consent.db")) as consent:
+            assert consent.execute("SELECT count(*) FROM consent WHERE analytics & 1").fetchone() == (1,)
+        send(server, "bob")
+
+
 def users(server: ServerProcess, *names: str) -> list[int]:
     return [server.get(f"/api/v1/ttf/{name}").status for name in names]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
@@ -76,6 +77,25 @@ class TestOnDisk(BookContract):
             book.save(book.join({BOB: DENY}))
         with closing(SqliteBook(path)) as again:
             assert again.exceptions == {JANE: DENIED, BOB: DENIED}
+
+    @pytest.mark.parametrize("parts", [("-wal",), ("", "-wal", "-shm"), ("",)], ids="+".join)
+    def test_a_file_that_is_deleted_while_it_is_open_is_written_again(self, tmp_path, parts):
+        path, copy = tmp_path / "consent.db", tmp_path / "copy"
+        with closing(SqliteBook(path)) as book:
+            book.save(book.join({JANE: DENY}))
+            for part in parts:
+                path.with_name(path.name + part).unlink()
+            book.save(book.join({BOB: NO_SALE}))
+            path.unlink()
+            book.mend()
+            assert book.state(EVE) == (0, 0)
+            copy.mkdir()  # as after a kill
+            for file in tmp_path.glob("consent.db*"):
+                shutil.copy(file, copy)
+        for folder in (copy, tmp_path):
+            with closing(SqliteBook(folder / "consent.db")) as again:
+                assert again.exceptions == {JANE: DENIED, BOB: NOT_FOR_SALE}
+                assert again.file_id == book.file_id
 
     def test_a_full_disk_asks_to_come_again(self, tmp_path):
         with closing(SqliteBook(tmp_path / "consent.db")) as book:

@@ -61,6 +61,45 @@ def test_files_are_for_their_owner_alone(tmp_path, vault):
     assert set(modes.values()) == {0o600}
 
 
+@pytest.mark.parametrize("parts", [("-wal",), ("", "-wal", "-shm"), ("",)], ids="+".join)
+def test_a_file_that_is_deleted_while_it_is_open_is_written_again(tmp_path, open_it, vault, parts):
+    sealed = {subject: vault.seal(subject, "p", "text") for subject in (JANE, JOHN)}
+    slot = vault.file.rows([JOHN])[JOHN].wrapped.data
+    other = open_it()
+    for part in parts:
+        (tmp_path / f"vault.db{part}").unlink()
+    with pytest.raises(VaultUnavailable, match="deleted or replaced"):
+        vault.file.counts()
+    vault.file.mend()
+    with pytest.raises(VaultUnavailable, match="deleted or replaced"):
+        other.file.counts()
+    assert stat.S_IMODE((tmp_path / "vault.db").stat().st_mode) == 0o600
+    again = open_it()
+    assert [again.open(subject, "p", sealed[subject]) for subject in (JANE, JOHN)] == ["text"] * 2
+    again.destroy([JOHN])
+    assert vault.file.counts().destroyed == 1
+    assert not [file.name for file in tmp_path.iterdir() if slot in file.read_bytes()], (
+        "no copy is left of it"
+    )
+
+
+def test_what_is_written_while_the_file_is_deleted_is_not_told_as_done(tmp_path, vault):
+    vault.seal(JANE, "p", "text")
+    with pytest.raises(VaultUnavailable, match="deleted or replaced"), vault.file._ours():
+        (tmp_path / "vault.db").unlink()
+    vault.file.mend()
+    assert vault.destroy([JANE]) == {JANE: True}
+
+
+def test_another_file_in_its_place_is_kept_aside(tmp_path, vault):
+    vault.seal(JANE, "p", "text")
+    (tmp_path / "other").write_bytes(b"another file")
+    (tmp_path / "other").rename(tmp_path / "vault.db")
+    vault.file.mend()
+    assert [file.read_bytes() for file in tmp_path.glob("vault.db.found-*Z")] == [b"another file"]
+    assert vault.file.counts().live == 1
+
+
 def test_neither_texts_nor_data_keys_nor_user_ids_are_in_the_files(tmp_path, vault):
     vault.remember({JANE: "jane-the-user-id"})
     vault.seal(JANE, "p", "the-text-that-was-sealed")
