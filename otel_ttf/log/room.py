@@ -65,9 +65,11 @@ class Room:
         if coming > WAITING_BYTES and self._waiting:
             return f"{size_text(self._waiting)} wait to be written: the disk is slower than the senders"
         if 2 * coming > self.free - self._min_free:
+            # Each entry is written twice: into the write-ahead log, from there into the file.
+            also = f", beside {size_text(2 * coming)} for what comes" if self.free > self._min_free else ""
             return (
                 f"log.min_free: {size_text(max(0, self.free))} are free on the disk of {self._folder}, "
-                f"{size_text(self._min_free)} have to stay free: make room"
+                f"{size_text(self._min_free)} have to stay free{also}: make room"
             )
         if self.used + coming > self._max_size and not (empty and not self._waiting):
             name = self._behind()

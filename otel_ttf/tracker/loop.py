@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -17,7 +18,7 @@ from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.log.base import EventLog, LogError, Row
 from otel_ttf.otlp.events import Rules
 from otel_ttf.pages import is_damage
-from otel_ttf.sqlite_disk import trouble
+from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.store.opening import StoreLost, lost
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.telemetry import failure
@@ -207,17 +208,32 @@ class Tracker:
         if isinstance(error, LogError):
             told = str(error)
         elif isinstance(error, sqlite3.Error | OSError) and of_the_machine(error):
-            told = f"the store cannot be written: {trouble(error)}"
+            told = self._unwritten(error)
         elif isinstance(error, EverythingFails):
             told = f"the tracker fails: {error}"
         else:
             what = failure(error)
-            told = f"the tracker fails ({what['error']} at {what['place']}) and tries again"
+            told = (
+                f"the tracker fails ({what['error']} at {what['place']}) and tries again: nothing is lost; after "
+                f"{TRIES} tries a bad record is set aside; where this stays, go back to the version before, or report "
+                "it with the place"
+            )
         now = self._steady()
         if told != self._told[0] or now - self._told[1] >= MINUTE:
             log.error("the tracker fails and tries again", reason=told)
             self._told = told, now
         self.failing = told
+
+    def _unwritten(self, error: sqlite3.Error | OSError) -> str:
+        path = self._store.path
+        why = f"{trouble(error)}: {remedy(error, 'mend the disk', path)}"
+        with suppress(OSError):
+            if self._store.moved():
+                return (
+                    f"the store cannot be written: {path}, or its -wal, was deleted or replaced, and cannot be written "
+                    f"again: {why}, and do not stop the server before: what the file held would be lost"
+                )
+        return f"the store cannot be written: {path}: {why}; it goes on by itself"
 
     def _recover(self) -> None:
         """Back to what was committed: the failed rows are taken again."""

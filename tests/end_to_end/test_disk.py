@@ -235,7 +235,8 @@ def test_a_store_on_a_full_disk_of_its_own_falls_behind_and_loses_nothing(
                 assert sent < 300, "that much had room on a full disk"
                 assert channel.unary_unary(EXPORT)(request(sent, began), timeout=30) == b""
                 sent += 1
-            assert answer.json["reasons"][0].startswith("the store cannot be written: ")
+            said = f"the store cannot be written: {store}: the disk is full (SQLITE_FULL): make room on it"
+            assert answer.json["reasons"][0].startswith(said)
             questions_are_answered(server)
             assert channel.unary_unary(EXPORT)(request(sent, began), timeout=30) == b""
         disk.make_room()

@@ -79,6 +79,9 @@ class TestTrouble:
             last = await machine.send(("a", "ada", 0, {"plan": "pro"}))
             await until(lambda: tracker.failing is not None)
             assert tracker.position == 0
+            assert str(tracker.failing).startswith(
+                f"the store cannot be written: {machine.world.path}: no such table"
+            )
             # Between its tries the tracker holds no lock.
             other.execute("ALTER TABLE hidden RENAME TO seen")
         other.close()
@@ -86,6 +89,23 @@ class TestTrouble:
         await machine.stop()
         machine.once(1)
         assert machine.world.rows("SELECT value, place FROM label") == [("pro", 0)]
+
+    @pytest.mark.parametrize("part", ["", "-wal"])
+    async def test_a_store_that_was_deleted_and_has_no_room_is_written_again_later(
+        self, machine: Machine, part: str
+    ) -> None:
+        path = machine.world.path
+        last = await machine.send(("a", "ada", 0, {}))
+        tracker = machine.start()
+        await machine.taken(last)
+        in_the_way = path.with_name(f"{path.name}.draft")
+        in_the_way.mkdir()  # as good as a full disk
+        path.with_name(path.name + part).unlink()
+        await until(lambda: "do not stop the server" in str(tracker.failing))
+        in_the_way.rmdir()
+        await until(lambda: "nothing is lost: restart the server" in str(tracker.failing))
+        await machine.restart()
+        machine.once(1)
 
 
 class TestAsOf:
@@ -213,6 +233,7 @@ class TestDamagedRows:
         assert tries < 20
         assert tracker.failing is not None
         assert "ZeroDivisionError" in tracker.failing
+        assert "report it with the place" in tracker.failing
         monkeypatch.undo()
         await until(lambda: tracker.failing is None)
         machine.once(200)
