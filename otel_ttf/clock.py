@@ -1,13 +1,16 @@
 """Our one clock: the wall clock, held by an anchor that does not step (journeys.md, Time).
 
 The anchor is CLOCK_BOOTTIME, which also runs while the machine sleeps; where there is none, the monotonic clock.
+What the log keeps of it lets the next start go on with it, see `SystemClock.anchor`.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from otel_ttf.units import MINUTE, SECOND
@@ -16,6 +19,8 @@ from otel_ttf.units import MINUTE, SECOND
 STEP = 60 * SECOND
 # A step that has held for so long is the truth.
 HOLDS = 10 * MINUTE
+# Boot, steady clock, our time; one before 2001 or after 2128 is no time of ours.
+_ANCHOR = re.compile(r"(\S*) (\d{1,19}) ([1-4]\d{18})")
 
 
 class Clock(Protocol):
@@ -31,9 +36,31 @@ class Clock(Protocol):
     def later(self) -> int:
         """The later of our time and the wall clock's: what an event without a time gets."""
 
+    def anchor(self) -> str:
+        """What the next start is to know of our time, see SystemClock."""
+
+
+def boot_id() -> str:
+    """The kernel's name for the time since it booted; "" where it gives none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
 
 def _boottime() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def _began(last: str | None, boot: str, steady: int, wall: int) -> int:
+    """Our time at the start, unix ns. Where the wall clock's is another, it counts as stepped."""
+    known = _ANCHOR.fullmatch(last or "")
+    if known is None:
+        return wall
+    then, ours = int(known[2]), int(known[3])
+    if boot and known[1] == boot and steady >= then:
+        return ours + steady - then
+    return max(wall, ours)  # nobody knows how long nothing ran, only that time does not go back
 
 
 class SystemClock:
@@ -41,6 +68,8 @@ class SystemClock:
 
     wall     unix ns, may step
     steady   ns, never steps
+    boot     as long as it is the same, so is what `steady` counts from; "": not known
+    last     `anchor` of the last run. Of the same boot: our time goes on from it. Of another: it is no earlier
     on_step  told how many seconds the wall clock has stepped; of further steps only after as long as one has to hold
     """
 
@@ -49,19 +78,23 @@ class SystemClock:
         wall: Callable[[], int] = time.time_ns,
         steady: Callable[[], int] | None = None,
         *,
+        boot: str = "",
+        last: str | None = None,
         on_step: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._on_step = on_step
         self._told: int | None = None
         self._wall = wall
         self._steady = steady or (_boottime if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic_ns)
-        self._offset = self._wall() - self._steady()
+        self._boot = boot
+        start = self._steady()
+        self._offset = _began(last, boot, start, self._wall()) - start
         self._since: int | None = None
         self._step = 0
         self._lock = threading.Lock()
 
-    def _read(self) -> tuple[int, int]:
-        """(our time, the wall clock's)."""
+    def _read(self) -> tuple[int, int, int]:
+        """(our time, the wall clock's, the steady one's)."""
         step = None
         with self._lock:
             wall, steady = self._wall(), self._steady()
@@ -80,13 +113,17 @@ class SystemClock:
             ours = steady + self._offset
         if step is not None:
             self._on_step(step / SECOND)
-        return ours, wall
+        return ours, wall, steady
 
     def now(self) -> int:
         return self._read()[0]
 
     def later(self) -> int:
-        return max(self._read())
+        return max(self._read()[:2])
+
+    def anchor(self) -> str:
+        ours, _, steady = self._read()
+        return f"{self._boot} {steady} {ours}"
 
     @property
     def stepped(self) -> bool:
@@ -118,3 +155,6 @@ class ManualClock:
 
     def later(self) -> int:
         return self._now
+
+    def anchor(self) -> str:
+        return ""

@@ -22,7 +22,7 @@ import structlog
 from otel_ttf import __version__
 from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
-from otel_ttf.clock import Clock, SystemClock
+from otel_ttf.clock import Clock, SystemClock, boot_id
 from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.companions import CompanionLost, Companions
 from otel_ttf.config import CannotStart, Config
@@ -33,7 +33,7 @@ from otel_ttf.key_files import keys_of_start
 from otel_ttf.log.base import LogRefused
 from otel_ttf.log.lock import DirectoryLocked, lock_directory
 from otel_ttf.log.rescue import Known, note, told
-from otel_ttf.log.sqlite import LogError, SqliteLog
+from otel_ttf.log.sqlite import CLOCK, LogError, SqliteLog
 from otel_ttf.memory import limit_arenas
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules
@@ -191,10 +191,10 @@ class Service:
             _check_room(folder)
         stack.enter_context(lock_directory(data_dir))
         keys = keys_of_start(config, data_dir)
-        clock = SystemClock(on_step=_say_step)
+        book, path = data_dir / "log.db", config.storage.file(data_dir)
+        clock = SystemClock(boot=boot_id(), last=_clock_of_last_run(book), on_step=_say_step)
         telemetry = Telemetry()
         telemetry.watch_clock(lambda: clock.step_seconds)
-        book, path = data_dir / "log.db", config.storage.file(data_dir)
         log_id, positions = saved_cursors(path, CONSUMER)
         event_log = SqliteLog.open(book, config.log, clock, known=Known(log_id, positions))
         stack.push_async_callback(event_log.close)
@@ -439,10 +439,17 @@ class Service:
         print("\n".join(lines), flush=True)
 
 
+def _clock_of_last_run(book: Path) -> str | None:
+    try:
+        return remembered(book, CLOCK)
+    except sqlite3.Error:  # none, or a damaged one, which opening it mends
+        return None
+
+
 def _say_step(seconds: float) -> None:
     log.warning(
-        "the wall clock has stepped: what rests on senders' times stays right, and nobody is called overdue or expired "
-        "meanwhile. Put it right within ten minutes; after that it is believed",
+        "the wall clock has stepped, now or since the last run: what rests on senders' times stays right, and nobody "
+        "is called overdue or expired meanwhile. Put it right within ten minutes; after that it is believed",
         seconds=round(seconds),
     )
 

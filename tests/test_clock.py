@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_ttf.clock import ManualClock, SystemClock
+from otel_ttf.clock import ManualClock, SystemClock, boot_id
 from otel_ttf.units import HOUR, MINUTE, SECOND
 
 START = 1_767_268_800 * SECOND  # 2026-01-01T12:00:00Z
 BOOTED = 7 * HOUR
+BOOT = "one-boot"
 
 
 class Machine:
@@ -21,7 +23,7 @@ class Machine:
     def __init__(self) -> None:
         self.wall = START
         self.steady = BOOTED
-        self.clock = SystemClock(lambda: self.wall, lambda: self.steady)
+        self.clock = SystemClock(lambda: self.wall, lambda: self.steady, boot=BOOT)
 
     def pass_time(self, nanoseconds: int, drift: int = 0) -> None:
         self.wall += nanoseconds + drift
@@ -153,6 +155,111 @@ def test_our_time_is_one_of_the_two_clocks_and_later_is_never_earlier(moves):
             assert now == machine.wall
         elif was_stepped or abs(step) > MINUTE:
             assert now == before + passed
+
+
+class Restart:
+    """The clock of a second run. down: for how long nothing ran. steady: what the steady clock says then."""
+
+    def __init__(
+        self, machine: Machine, boot: str, *, down: int, step: int, steady: int | None = None
+    ) -> None:
+        last = machine.clock.anchor()
+        machine.pass_time(down)
+        self.true = machine.true
+        self.steady = machine.steady if steady is None else steady
+        self.wall = machine.wall + step
+        self.told: list[float] = []
+        self.clock = SystemClock(
+            lambda: self.wall, lambda: self.steady, boot=boot, last=last, on_step=self.told.append
+        )
+
+    def pass_time(self, nanoseconds: int) -> None:
+        self.wall += nanoseconds
+        self.steady += nanoseconds
+        self.true += nanoseconds
+
+
+DOWN = 3 * MINUTE
+
+
+@pytest.mark.parametrize("step", [0, HOUR, -HOUR, 80 * MINUTE], ids=lambda s: f"{s // MINUTE} min")
+def test_a_restart_on_the_same_boot_goes_on_with_our_time(machine, step):
+    after = Restart(machine, BOOT, down=DOWN, step=step)
+    assert after.clock.now() == after.true
+    assert after.clock.step_seconds == step / SECOND
+    assert after.told == ([step / SECOND] if step else [])
+
+
+@pytest.mark.parametrize("boot", ["another-boot", ""])
+@pytest.mark.parametrize(
+    ("step", "ours", "away"),
+    [
+        pytest.param(0, 0, 0, id="right"),
+        pytest.param(-HOUR, -DOWN, DOWN - HOUR, id="behind: not before what was written down"),
+        pytest.param(-DOWN - MINUTE, -DOWN - MINUTE, 0, id="less than a minute before that: it is followed"),
+        pytest.param(HOUR, HOUR, 0, id="ahead: nobody can tell"),
+    ],
+)
+def test_a_restart_on_another_boot_begins_no_earlier_than_the_last_run_ended(machine, boot, step, ours, away):
+    after = Restart(machine, boot, down=DOWN, step=step, steady=MINUTE)
+    assert after.clock.now() == after.true + ours
+    assert after.clock.step_seconds == away / SECOND
+    assert after.told == ([away / SECOND] if away else [])
+
+
+def test_without_a_name_for_the_boot_the_steady_clock_is_not_compared(machine):
+    unnamed = SystemClock(lambda: START, lambda: 5 * HOUR).anchor()
+    assert SystemClock(lambda: START + 2 * HOUR, lambda: 6 * HOUR, last=unnamed).now() == START + 2 * HOUR
+
+
+def test_a_steady_clock_that_went_back_is_none_of_the_same_boot(machine):
+    after = Restart(machine, BOOT, down=DOWN, step=-HOUR, steady=MINUTE)
+    assert after.clock.now() == after.true - DOWN
+
+
+def test_a_time_of_a_clock_that_was_ahead_goes_on_for_ten_minutes(machine):
+    machine.wall += 80 * MINUTE
+    assert machine.clock.stepped
+    machine.pass_time(10 * MINUTE)
+    assert not machine.clock.stepped
+    begun = machine.wall
+    after = Restart(machine, "another-boot", down=0, step=-80 * MINUTE)
+    for minute in range(10):
+        assert (after.clock.now(), after.clock.stepped) == (begun + minute * MINUTE, True)
+        after.pass_time(MINUTE)
+    assert after.clock.now() == after.wall == after.true
+    assert not after.clock.stepped
+
+
+def test_a_step_that_is_not_believed_yet_is_not_kept(machine):
+    machine.wall += HOUR
+    after = Restart(machine, BOOT, down=DOWN, step=-HOUR)
+    assert after.clock.now() == after.wall == after.true
+    assert not after.clock.stepped
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        None,
+        "",
+        f"{BOOT} 5",
+        f"{BOOT} {BOOTED} -{START}",
+        f"{BOOT} {BOOTED} {START // SECOND}",
+        f"{BOOT} {BOOTED} 9{START}",
+        f"{BOOT} {BOOTED} 9{str(START)[1:]}",
+        f"{BOOT} x {START}",
+    ],
+)
+def test_an_anchor_that_is_none_is_not_believed(last):
+    clock = SystemClock(lambda: START - HOUR, lambda: BOOTED, boot=BOOT, last=last)
+    assert (clock.now(), clock.stepped) == (START - HOUR, False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux names its boots")
+def test_the_boot_has_one_name():
+    assert boot_id() == boot_id() != ""
+    assert " " not in boot_id()
 
 
 def test_the_machines_clock_is_the_default():

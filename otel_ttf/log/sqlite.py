@@ -50,6 +50,8 @@ BRAKE_STEPS = 25
 PROBE_EVERY = 1.0  # seconds between attempts to write when the disk has failed
 CLOSE_SECONDS = 5.0
 MEND_EVERY = 60.0  # seconds: what is damaged again so soon is not the file's fault
+CLOCK = "clock"  # in table meta: the clock's anchor, for the next start
+CLOCK_EVERY = 60.0  # seconds
 
 log = structlog.get_logger()
 
@@ -101,6 +103,7 @@ class SqliteLog:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._probe_at = 0.0
         self._mend_at = 0.0
+        self._clock_at = 0.0
         self._damage: str | None = None  # what was found, by whichever thread
         self._crowded = False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -212,6 +215,7 @@ class SqliteLog:
             self._tend(idle=not group)
             if not goes_on:
                 self._upkeep.save()
+                self._keep_clock()
         except (sqlite3.Error, OSError) as error:
             self._fail(error)
         return goes_on
@@ -319,7 +323,14 @@ class SqliteLog:
             self._upkeep.look()
             self._room.broken = None
             log.info("the event log can be written again", file=str(self._file.path))
+        if time.monotonic() >= self._clock_at:
+            self._keep_clock()
         self._upkeep.tend(idle=idle, busy=lambda: not self._queue.empty())
+
+    def _keep_clock(self) -> None:
+        self._clock_at = time.monotonic() + CLOCK_EVERY
+        self._file.remember(CLOCK, self._clock.anchor())
+        self._upkeep.written(0)
 
     def _mend(self, what: str) -> None:
         """Rescues what is readable of the file; one that was taken away is written again from what is open still."""

@@ -274,6 +274,10 @@ class LogFile:
         """Writes something, to find out whether it works."""
         self._db.execute("UPDATE log SET probed = ?", (now,))
 
+    def remember(self, name: str, value: str) -> None:
+        """Writes a row of table `meta`."""
+        self._db.execute("REPLACE INTO meta VALUES (?, ?)", (name, value))
+
     def rollback(self) -> None:
         """Leaves a transaction that failed."""
         with suppress(sqlite3.Error):

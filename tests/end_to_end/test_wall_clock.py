@@ -1,12 +1,15 @@
-"""The machine's wall clock is really put forward and back by an hour, while a server takes load."""
+"""The machine's wall clock is really put forward and back by an hour, while a server takes load or between two runs."""
 
 from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from books import Books
 from ledger import MARK, Ledger, send_unanswered, sending
 from opentelemetry.proto.common.v1.common_pb2 import KeyValueList
 from server_process import ROOT, ServerProcess, wait_for
+
+from otel_ttf.log.sqlite import CLOCK
 
 PROGRAM = Path(__file__).with_name("wall_server.py")
 LIBRARIES = [
@@ -83,17 +88,24 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
+def no_trace(server: ServerProcess, ledger: Ledger) -> None:
+    """Every event has its sender's time, and nobody was overdue."""
+    with server.store() as store:
+        kinds = {kind for (kind,) in store.execute("SELECT DISTINCT kind FROM transition")}
+        events = store.execute("SELECT attributes, at, flags FROM event").fetchall()
+    assert "started" in kinds
+    assert kinds.isdisjoint({"overdue", "expired"})
+    for attributes, at, flags in events:
+        (mark,) = (a.value.string_value for a in KeyValueList.FromString(attributes).values if a.key == MARK)
+        assert (at, flags) == (ledger.sent[mark].time, 0)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_an_hour_forward_and_back_changes_no_state(
-    tmp_path: Path, wall: Wall, config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_hour_forward_and_back_changes_no_state(tmp_path: Path, wall: Wall, config: Path) -> None:
     ledger = Ledger(random.Random(12))
     server = ServerProcess(tmp_path / "data", config=config, program=[str(PROGRAM)])
-    with monkeypatch.context() as environment:
-        for name, value in wall.environment.items():
-            environment.setenv(name, value)
-        server.launch()
+    server.environment = wall.environment
     with server:
         books = Books(server, ledger)
         with sending(server, ledger, pause=0.05):
@@ -109,15 +121,54 @@ def test_an_hour_forward_and_back_changes_no_state(
         server.wait_caught_up()
         time.sleep(SWEEP_SECONDS)
         books.check_final()
-        with server.store() as store:
-            kinds = {kind for (kind,) in store.execute("SELECT DISTINCT kind FROM transition")}
-            events = store.execute("SELECT attributes, at, flags FROM event").fetchall()
-        assert "started" in kinds
-        assert kinds.isdisjoint({"overdue", "expired"})
-        for attributes, at, flags in events:
-            (mark,) = (
-                a.value.string_value for a in KeyValueList.FromString(attributes).values if a.key == MARK
-            )
-            assert (at, flags) == (ledger.sent[mark].time, 0)
+        no_trace(server, ledger)
+        assert server.printed().count("the wall clock has stepped") == 1
+        assert server.terminate() == 0
+
+
+def on_another_boot(data_dir: Path) -> None:
+    """As if the machine had been booted since: the kernel names it otherwise, and its clock begins anew."""
+    with closing(sqlite3.connect(data_dir / "log.db", isolation_level=None)) as db:
+        db.execute("UPDATE meta SET value = 'x' || value WHERE name = ?", (CLOCK,))
+        assert db.execute("SELECT changes()").fetchone() == (1,)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("step", "end", "between"),
+    [
+        pytest.param(-3600, ServerProcess.terminate, lambda _: None, id="behind, after a stop"),
+        pytest.param(4800, ServerProcess.kill, lambda _: None, id="ahead, after kill -9"),
+        pytest.param(-3600, ServerProcess.kill, on_another_boot, id="behind, on another boot"),
+    ],
+)
+def test_a_clock_that_is_wrong_at_a_restart_changes_no_state(
+    tmp_path: Path,
+    wall: Wall,
+    config: Path,
+    step: int,
+    end: Callable[[ServerProcess], object],
+    between: Callable[[Path], None],
+) -> None:
+    ledger = Ledger(random.Random(13))
+    server = ServerProcess(tmp_path / "data", config=config, program=[str(PROGRAM)])
+    server.environment = wall.environment
+    with server:
+        books = Books(server, ledger)
+        with sending(server, ledger):
+            time.sleep(1)
+            end(server)
+        between(server.data_dir)
+        wall.set(step)
+        server.start()
+        with sending(server, ledger):
+            time.sleep(1)
+        send_unanswered(server, ledger)
+        server.wait_caught_up()
+        assert abs(server.metrics().total("otel_ttf_clock_step_seconds") - step) < 60
+        time.sleep(SWEEP_SECONDS)
+        books.check_final()
+        no_trace(server, ledger)
         assert server.printed().count("the wall clock has stepped") == 1
         assert server.terminate() == 0

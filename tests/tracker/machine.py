@@ -74,10 +74,12 @@ class Machine:
         payload, ids = request(specs)
         return await self.log.append(Entry("logs", self.clock.later(), payload, ids, len(specs)))
 
-    async def restart(self, *, new_log: bool = False) -> None:
-        """Everything is opened again; the tracker is not started."""
+    async def restart(self, *, new_log: bool = False, clock: Callable[[], Clock] | None = None) -> None:
+        """Everything is opened again, with a clock that is made now; the tracker is not started."""
         await self.stop()
         await self.log.close()
+        if clock is not None:
+            self.clock = clock()
         if new_log:
             for file in self.folder.glob("log.db*"):
                 file.unlink()

@@ -1,9 +1,11 @@
-"""The wall clock steps by an hour, forward and back, under load: senders' times count, and nobody is overdue."""
+"""The wall clock steps by an hour, forward and back, under load or between two runs: senders' times count, and nobody
+is overdue.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from machine import Machine, until
 from world import START, Spec, journey
 
 from otel_ttf.clock import SystemClock
+from otel_ttf.log.sqlite import CLOCK
+from otel_ttf.remembered import remembered
 from otel_ttf.units import HOUR, MINUTE, SECOND
 
 STEPS = {
@@ -37,29 +41,37 @@ class Walls:
 
 @pytest.fixture
 async def stepping(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
-    """Runs a load, the wall clock being away by so much in each minute; the machine, when it has read everything."""
+    """Runs a load, the wall clock being away by so much in each minute; the machine, when it has read everything.
+
+    boots  one for each minute: it begins with a restart on that boot
+    """
     machines: list[Machine] = []
 
-    async def run(steps: tuple[int, ...], *, wait: int = 0) -> Machine:
+    async def run(steps: tuple[int, ...], *, wait: int = 0, boots: Sequence[str] = ()) -> Machine:
         walls = Walls()
         folder = tmp_path / str(len(machines))
         folder.mkdir()
         trip = journey(overdue={"warning": 30 * MINUTE}, give_up_after=50 * MINUTE, settle=SECOND)
         machine = Machine(folder, trip, SystemClock(walls.wall, lambda: walls.steady))
         machines.append(machine)
-        tracker = machine.start()
-        sweeps = 0
+        machine.start()
 
         async def pass_time(by: int) -> None:
             """Time goes on, and the next sweep comes and is through."""
-            nonlocal sweeps
             walls.steady += by
             machine.steady.now += by
             due = machine.steady.now
-            await until(lambda: tracker._sweep_next > due)
+            await until(lambda: machine.tracker is not None and machine.tracker._sweep_next > due)
 
         for number, step in enumerate(steps):
             walls.step = step
+            if boots:
+                await machine.restart(
+                    clock=lambda boot=boots[number]: SystemClock(
+                        walls.wall, lambda: walls.steady, boot=boot, last=remembered(folder / "log.db", CLOCK)
+                    )
+                )
+                machine.start()
             # Users who began ten minutes ago, each at another place of the way; some of what they send comes twice.
             specs: list[Spec] = []
             for n in range(USERS):
@@ -108,6 +120,24 @@ def told(machine: Machine) -> dict[str, object]:
 async def test_an_hour_either_way_changes_nothing(stepping: Callable[..., Any], steps: str) -> None:
     without = told(await stepping(STEPS["none"]))
     machine = await stepping(STEPS[steps])
+    assert told(machine) == without
+    kinds = {kind for kind, *_ in machine.world.told()}
+    assert kinds == {"started", "reached", "completed"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "boots"),
+    [
+        pytest.param("forward and back", ("x",) * 6, id="forward and back, on one boot"),
+        pytest.param("to and fro", ("x",) * 6, id="to and fro, on one boot"),
+        pytest.param("back and forward", tuple("abcdef"), id="back and forward, each time on another boot"),
+    ],
+)
+async def test_a_clock_that_is_wrong_at_a_restart_changes_nothing(
+    stepping: Callable[..., Any], steps: str, boots: tuple[str, ...]
+) -> None:
+    without = told(await stepping(STEPS["none"]))
+    machine = await stepping(STEPS[steps], boots=boots)
     assert told(machine) == without
     kinds = {kind for kind, *_ in machine.world.told()}
     assert kinds == {"started", "reached", "completed"}
