@@ -234,7 +234,8 @@ class SqliteLog:
                     return group, True
                 item = self._queue.get_nowait()
         except queue.Empty:
-            return group, True
+            # Who closes drains the queue in the end, and may have taken what ends it, too.
+            return group, self._room.closing is None
         return group, False
 
     def _write(self, group: list[_Waiting]) -> None:
