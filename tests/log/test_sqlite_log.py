@@ -188,7 +188,7 @@ async def test_what_waits_in_memory_is_bounded(logs):
 
 
 async def test_an_exporter_that_lies_too_far_behind_skips_and_the_gap_is_noted(logs):
-    log = await logs.open(max_size=8 * MIB, max_lag=MIB)
+    log = await logs.open(max_size=32 * MIB, max_lag=MIB)
     log.register("tracker", 0, required=True)
     log.register("exporter", 0, required=False)
     for _ in range(30):
