@@ -136,7 +136,11 @@ class Masking:
             return document.rewrite(_InJson(self, where, groups)) or text
         if not groups & CONTENT:
             return text
-        return self.plain_text(text, where, groups)
+        new = self.plain_text(text, where, groups)
+        # What kept it from being JSON, a control character say, may have been in what was masked.
+        if new != text and (document := parse(new)) is not None:
+            return document.rewrite(_InJson(self, where, groups)) or new
+        return new
 
     def plain_text(self, text: str, where: Where, groups: int = EVERYTHING) -> str:
         """The same for a text that is not looked into as JSON."""

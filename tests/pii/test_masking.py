@@ -75,6 +75,13 @@ def test_masking_twice_is_masking_once(text):
     assert masked(once) == once
 
 
+def test_what_becomes_json_by_being_masked_is_masked_as_json():
+    """A control character in a value kept it from being JSON; found by fuzzing."""
+    text = '{"token": "Autho]Authorization: Bearer ajbca\x00def0eyJhbGciOiJI"}'
+    once = masked(text, for_messages())
+    assert once == masked(once, for_messages()) == '{"token": "[REDACTED]"}'
+
+
 @settings(max_examples=200, deadline=None)
 @given(texts, st.sampled_from(ways))
 def test_masking_twice_is_masking_once_whatever_is_done(text, way):
