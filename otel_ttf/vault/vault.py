@@ -69,7 +69,7 @@ class Vault:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.file = file
-        self.may_grow: Callable[[], None] = _always
+        self.may_grow: Callable[[], None] = lambda: None
         self.master = master
         self._most = keys
         self._keep = keep_seconds
@@ -263,10 +263,6 @@ class Vault:
         if self._pool is None or len(items) < 2:
             return [do(item) for item in items]
         return list(self._pool.map(do, items))
-
-
-def _always() -> None:
-    pass
 
 
 def _id_bound(subject: str) -> bytes:

@@ -39,6 +39,16 @@ async def append_all(log: EventLog, entries: list[Entry]) -> list[int]:
     return list(await asyncio.gather(*(log.append(each) for each in entries)))
 
 
+async def leave_two_rows_for_an_exporter(logs: Logs) -> None:
+    """Three are written, of which an exporter that blocks has released the first; the log is closed again."""
+    log = await logs.open()
+    log.register("tracker", 0, required=True)
+    log.register("exporter", 0, required=False, on_lag="block")
+    await append_all(log, [entry() for _ in range(3)])
+    log.release("exporter", 1)
+    await log.close()
+
+
 class EventLogContract:
     @pytest.mark.parametrize(
         "given",
@@ -186,12 +196,7 @@ class EventLogContract:
         assert log.register("tracker", saved, required=True) == goes_on_from
 
     async def test_after_a_restart_rows_wait_for_a_consumer_that_has_not_come_back(self, logs: Logs) -> None:
-        log = await logs.open()
-        log.register("tracker", 0, required=True)
-        log.register("exporter", 0, required=False, on_lag="block")
-        await append_all(log, [entry() for _ in range(3)])
-        log.release("exporter", 1)
-        await log.close()
+        await leave_two_rows_for_an_exporter(logs)
         log = await logs.open()
         assert log.register("tracker", 3, required=True) == 3
         await until(lambda: [row.position for row in log.read(0)] == [2, 3])

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 
 import pytest
-from log_contract import EventLogContract, append_all, entry, until
+from log_contract import EventLogContract, append_all, entry, leave_two_rows_for_an_exporter, until
 from sqlite_logs import KIB, MIB, filled, noise
 
 from otel_ttf.log.base import Gap, LogError, LogRefused
@@ -28,12 +28,7 @@ async def test_the_file_is_what_durability_and_shrinking_need(logs):
 
 async def test_rows_that_are_being_deleted_are_no_damage(logs, monkeypatch):
     """A reader may find them gone before the writer has noted it."""
-    log = await logs.open()
-    log.register("tracker", 0, required=True)
-    log.register("exporter", 0, required=False, on_lag="block")
-    await append_all(log, [entry() for _ in range(3)])
-    log.release("exporter", 1)
-    await log.close()
+    await leave_two_rows_for_an_exporter(logs)
     found = []
 
     def reading(bounds, name, value):
