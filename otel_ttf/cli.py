@@ -92,14 +92,14 @@ def run(
     from otel_ttf import service
     from otel_ttf.config import CannotStart
     from otel_ttf.demo import DemoOptions
+    from otel_ttf.starting import Accepted
 
     try:
-        losses = service.Accepted(accepted, empty_store)
         code = service.main(
             config,
             directory,
             DemoOptions() if demo else None,
-            accepted=losses,
+            accepted=Accepted(accepted, empty_store),
             given=sources.given(directory),
         )
         # All is closed and synced. A worker may still be masking what nobody waits for: Python would wait for it.

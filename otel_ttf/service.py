@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
-import shutil
 import signal
 import sqlite3
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -32,7 +28,7 @@ from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.key_files import keys_of_start
 from otel_ttf.log.base import LogRefused
 from otel_ttf.log.lock import DirectoryLocked, lock_directory
-from otel_ttf.log.rescue import Known, note, told
+from otel_ttf.log.rescue import Known, note
 from otel_ttf.log.sqlite import CLOCK, LogError, SqliteLog
 from otel_ttf.memory import limit_arenas
 from otel_ttf.otlp.batch import Batch
@@ -48,56 +44,40 @@ from otel_ttf.receivers.otlp_grpc import GrpcServer, serve
 from otel_ttf.receivers.otlp_http import SETTING as HTTP_SETTING
 from otel_ttf.receivers.otlp_http import HttpConfig, otlp_app
 from otel_ttf.receivers.rest import rest_router
-from otel_ttf.remembered import remember, remembered
+from otel_ttf.remembered import remembered
 from otel_ttf.sqlite_disk import remedy, trouble
+from otel_ttf.starting import (
+    NONE_ACCEPTED,
+    Accepted,
+    check_room,
+    check_subjects,
+    find_store,
+    miss,
+    warn_of_small_disk,
+)
 from otel_ttf.store.base import NoStore, Reader, StoreRefused
 from otel_ttf.store.consent import SqliteBook
 from otel_ttf.store.losses import Loss
 from otel_ttf.store.losses import told as told_loss
-from otel_ttf.store.opening import SHOWN, StoreLost, make_store, open_store, saved_cursors
-from otel_ttf.store.sqlite import SqliteStore
+from otel_ttf.store.opening import saved_cursors
 from otel_ttf.store.sqlite_read import SqliteReader
-from otel_ttf.swap import finish, set_aside, stamp
+from otel_ttf.swap import finish
 from otel_ttf.telemetry import Telemetry, configure_logs
 from otel_ttf.tracker import Tracker
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.loop import CONSUMER
-from otel_ttf.units import DAY, SECOND, size_text
+from otel_ttf.units import DAY, SECOND
 from otel_ttf.vault import VaultRefused, open_vault
 from otel_ttf.vault.opening import FILE as VAULT_FILE
+from otel_ttf.written_again import written_again
 
 # SIGTERM to exit 0 within 10 s: what is in flight, then what the tracker has not read, then the files.
 ANSWER_SECONDS = 4.0
 DRAIN_SECONDS = 3.0
 CONSENT_FILE = "consent.db"
-MEND_EVERY = 1.0  # seconds; each file is asked for its name
-MENDED_TOLD = 60.0  # seconds
 NOTED = 7 * DAY  # how long /ready tells of requests that were lost
-# What has to be free on the disk for a start: with 140 KiB it works, with less one file or another cannot be opened.
-START_BYTES = 1 << 20
-_ACCEPTED_ONCE = "store accepted without an id"  # in log.db: the one that was lost
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """Losses that a start is told to accept.
-
-    files        ids of files beside the log, see Companions
-    empty_store  id of a store that is damaged, missing or another one's, or how it begins: one that is lost later
-                 has another; "" accepts the first that is lost here, and no other
-    """
-
-    files: Collection[str] = ()
-    empty_store: str | None = None
-
-    def accepts(self, store: str) -> bool:
-        """Whether a store of this id may be lost."""
-        return len(self.empty_store or "") >= SHOWN and store.startswith(self.empty_store or "")
-
-
-NONE_ACCEPTED = Accepted()
 
 
 def main(
@@ -165,7 +145,6 @@ class Service:
         self.data_dir = data_dir
         self._state: str | None = "starting"
         self._store_lost: str | None = None
-        self._store_begun_anew = False
         self._losses: Sequence[Loss] = ()
         self._damaged: Callable[[], str | None] = lambda: None  # what questions have found in the store
         self.grpc_endpoint: str | None = None
@@ -188,7 +167,7 @@ class Service:
     async def _start(self, stack: AsyncExitStack, accepted: Accepted) -> None:
         config, data_dir = self.config, self.data_dir
         for folder in (data_dir, config.storage.file(data_dir).parent):
-            _check_room(folder)
+            check_room(folder)
         stack.enter_context(lock_directory(data_dir))
         keys = keys_of_start(config, data_dir)
         book, path = data_dir / "log.db", config.storage.file(data_dir)
@@ -199,7 +178,8 @@ class Service:
         event_log = SqliteLog.open(book, config.log, clock, known=Known(log_id, positions))
         stack.push_async_callback(event_log.close)
         telemetry.watch_lost(partial(_lost_requests, event_log))
-        store = self._open_store(path, event_log, clock, accepted)
+        found = find_store(path, book, event_log, clock, accepted, self.given)
+        store, self._store_lost = found.store, found.lost
         if store is not None:
             stack.callback(store.close)
             self._losses = store.losses
@@ -228,12 +208,14 @@ class Service:
             partial(SqliteBook, data_dir / CONSENT_FILE, usual=consent.usual, limit=consent.max_subjects),
         )
         stack.callback(consents.close)
-        await stack.enter_async_context(_mended([consents, *([vault.file] if vault is not None else [])]))
+        await stack.enter_async_context(
+            written_again([consents, *([vault.file] if vault is not None else [])])
+        )
         for unused in companions.unused():
             log.warning("--accept-loss: no lost file has this id: leave it out", id=unused)
         followed = store.cursor(CONSUMER, event_log.log_id) if store is not None else 0
         left = event_log.oldest(followed) is not None
-        _check_subjects(book, config.masked_subject, left=left)
+        check_subjects(book, config.masked_subject, left=left)
 
         journeys = {journey.name: journey for journey in config.domain_journeys()}
         rules = Rules(
@@ -266,8 +248,8 @@ class Service:
             )
             # Noted before the store says that it is past them. Where it was begun anew, that was said.
             first = event_log.register(CONSUMER, followed, required=True)
-            if followed < first and not self._store_begun_anew:
-                _miss(book, event_log, followed, first, clock.now())
+            if followed < first and not found.begun_anew:
+                miss(book, event_log, followed, first, clock.now())
             tracker.start()
             running = tracker
             telemetry.watch_store(lambda: running.upkeep.use.total, lambda: running.upkeep.full)
@@ -352,7 +334,7 @@ class Service:
             self.grpc_endpoint = f"127.0.0.1:{grpc.port}"
         self._state = None
         if store is not None:
-            _warn_of_small_disk(config, data_dir)
+            warn_of_small_disk(config, data_dir)
 
     async def _listen(self, server: HttpServer) -> None:
         await server.start()
@@ -362,45 +344,6 @@ class Service:
         """Not ready from now on; what is in flight is answered, on all ports at once."""
         self._state = "draining: the server is stopping"
         await asyncio.gather(*(listener.stop(ANSWER_SECONDS) for listener in self._listeners))
-
-    def _open_store(
-        self, path: Path, event_log: SqliteLog, clock: Clock, accepted: Accepted
-    ) -> SqliteStore | None:
-        """None: it is lost, and receivers start without it. Raises StoreRefused."""
-        book = self.data_dir / "log.db"
-        followed = event_log.has_been_read(CONSUMER)
-        try:
-            store = open_store(path, book, event_log.log_id, followed=followed, given=self.given)
-        except StoreLost as error:
-            first = accepted.empty_store == "" and remembered(book, _ACCEPTED_ONCE) is None
-            if not (first or accepted.accepts(error.id)):
-                self._store_lost = str(error)
-                if accepted.empty_store == "":
-                    self._store_lost += (
-                        ". --accept-empty-store without an id has begun anew here once already"
-                    )
-                elif accepted.empty_store is not None:
-                    self._store_lost += (
-                        f". --accept-empty-store {accepted.empty_store} is not its id, of which at least {SHOWN} "
-                        "characters are needed"
-                    )
-                log.error("the tracker does not start", reason=self._store_lost)
-                return None
-            if first:
-                remember(book, _ACCEPTED_ONCE, error.id)
-            kept = set_aside(path, f"lost-{stamp(clock.now())}")
-            store = make_store(path, book, Loss(clock.now(), "begun_anew"))
-            self._store_begun_anew = True
-            log.error(
-                "begun anew with an empty store, as accepted: all that was counted is gone",
-                was=str(kept) if kept else None,
-            )
-        else:
-            if accepted.empty_store is not None:
-                log.warning(
-                    "--accept-empty-store: nothing is wrong with the store: leave it out", file=str(path)
-                )
-        return store
 
     def _readiness(self, event_log: SqliteLog, tracker: Tracker | None, clock: Clock) -> Readiness:
         reasons = (
@@ -454,79 +397,10 @@ def _say_step(seconds: float) -> None:
     )
 
 
-class _Mendable(Protocol):
-    path: Path
-
-    def mend(self) -> None: ...
-
-
-@asynccontextmanager
-async def _mended(files: Sequence[_Mendable]) -> AsyncIterator[None]:
-    """Meanwhile, and once at its end, each file that was deleted or replaced is written again."""
-    told: dict[Path, float] = {}
-
-    def mend() -> None:
-        for file in files:
-            try:
-                file.mend()
-            except (sqlite3.Error, OSError) as error:
-                now = time.monotonic()
-                if now - told.get(file.path, -MENDED_TOLD) >= MENDED_TOLD:
-                    told[file.path] = now
-                    log.error(
-                        "a file was deleted or replaced and cannot be written again: do not stop the server, what it "
-                        "holds would be lost",
-                        file=str(file.path),
-                        reason=f"{trouble(error)}: {remedy(error, 'mend it', file.path)}",
-                    )
-
-    async def watch() -> None:
-        while True:
-            await asyncio.sleep(MEND_EVERY)
-            await asyncio.to_thread(mend)
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
-        await asyncio.wait([watching])
-        await asyncio.to_thread(mend)
-
-
-def _check_room(folder: Path) -> None:
-    """Raises CannotStart: not even what a start writes has room on that disk."""
-    free = shutil.disk_usage(folder).free if folder.exists() else START_BYTES
-    if free < START_BYTES:
-        raise CannotStart(
-            f"{folder}: the disk is full: a start needs {size_text(START_BYTES)}, {size_text(free)} are free: make "
-            "room on it, and start again; nothing that was answered OK is lost"
-        )
-
-
 def _refuse_with(event_log: SqliteLog) -> None:
     """Raises LogRefused when the log does: keys of users whom it does not take would only fill the disk."""
     if reason := event_log.refusing():
         raise LogRefused(reason)
-
-
-def _warn_of_small_disk(config: Config, data_dir: Path) -> None:
-    """Where the disk is full before the store is, senders wait until somebody makes room."""
-    store, event_log = config.storage.file(data_dir), data_dir / "log.db"
-    limits = {store: config.storage.max_size}
-    if store.stat().st_dev == event_log.stat().st_dev:
-        limits[event_log] = config.log.max_size
-    parts = (file.with_name(file.name + part) for file in limits for part in ("", "-wal"))
-    taken = sum(part.stat().st_size for part in parts if part.exists())
-    room = shutil.disk_usage(store.parent).free + taken
-    if room < sum(limits.values()):
-        log.warning(
-            "the disk is full before the store is as large as it may be, and senders wait then: make storage.max_size "
-            "smaller, see docs/operations.md, How much disk",
-            disk=size_text(room),
-            limits=size_text(sum(limits.values())),
-            file=str(store),
-        )
 
 
 def _as_of(event_log: SqliteLog, clock: Clock) -> tuple[int, float]:
@@ -539,34 +413,6 @@ def _as_of(event_log: SqliteLog, clock: Clock) -> tuple[int, float]:
 
 def _lost_requests(event_log: SqliteLog, why: str) -> int:
     return sum((one.last or one.first) - one.first + 1 for one in event_log.lost() if one.why == why)
-
-
-def _miss(book: Path, event_log: SqliteLog, followed: int, position: int, now: int) -> None:
-    """Notes what a store that was restored from a copy will never see."""
-    lost = event_log.missed(followed + 1, position, now)
-    if lost is None:
-        return
-    log.error("the store is older than the log", lost=told(lost), file=str(book))
-
-
-def _check_subjects(book: Path, names: Sequence[str], *, left: bool) -> None:
-    """Remembers in which attributes requests of the log have their users' tokens.
-
-    left  whether some are yet to be followed. Raises CannotStart: they would be followed without their users.
-    """
-    try:
-        before = json.loads(remembered(book, "subject attributes") or "[]")
-        gone = [name for name in before if name not in names]
-        if gone and left:
-            raise CannotStart(
-                f"{book}: holds requests that are not followed yet, with users in {', '.join(gone)}, where nobody "
-                "looks any more: start once more with privacy.subject and subject.from as they were, stop when "
-                "otel_ttf_consumer_lag_records is 0, then change them",
-                2,
-            )
-        remember(book, "subject attributes", json.dumps(names))
-    except sqlite3.Error as error:
-        raise CannotStart(f"{book}: {trouble(error)}") from None
 
 
 def _name_once(telemetry: Telemetry) -> Callable[[str, int], None]:
