@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = [ROOT / "scripts" / name for name in ("setup", "run", "test", "check", "get-peers")]
+SCRIPTS = sorted((ROOT / "scripts").iterdir())
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
