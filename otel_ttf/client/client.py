@@ -121,6 +121,9 @@ class TelemetryClient:
         properties  text, numbers, booleans, lists and mappings of them
         """
         try:
+            if self._waiting.full:  # before anything is made of it: it may be so for hours
+                self._drop()
+                return
             if user_id is None:
                 user_id = self._current_user()
             event = taken(event_name, event_type, user_id, properties, timestamp)
@@ -139,8 +142,7 @@ class TelemetryClient:
                 if self._thread is None:
                     self._start()
             else:
-                self._tell.count("dropped")
-                self._tell.once("full", len(self._waiting), self._options.place)
+                self._drop()
         except Wrong as error:
             self._tell.count("wrong")
             self._tell.once("wrong", error)
@@ -252,6 +254,10 @@ class TelemetryClient:
         return await asyncio.to_thread(self.flush_events, timeout)
 
     # Inside.
+
+    def _drop(self) -> None:
+        self._tell.count("dropped")
+        self._tell.once("full", len(self._waiting), self._options.place)
 
     def _current_user(self) -> UserId | None:
         try:

@@ -31,6 +31,8 @@ _AS_TEXT = {
     ("datetime", "time"),
 }
 _PLACE = count()
+# So many texts so short are let in without a look at the limits: they go over them by some KiB at most.
+_SHORT, _FEW = 128, 64
 
 
 class Wrong(ValueError):
@@ -145,8 +147,14 @@ class _Copy:
                     raise _LeftOut(f"the name {name} is reserved; {_RESERVED[name]}")
                 if name.startswith(_RESERVED_PREFIX):
                     raise _LeftOut(f"names that begin with {_RESERVED_PREFIX} are reserved")
-                self.text(name)
-                into[name] = self.value(value, 1)
+                # Nearly all are short texts: calls for each would be half of what an event takes.
+                if type(value) is str and len(name) + len(value) <= _SHORT and self._values < _FEW:
+                    self._texts += len(name) + len(value)
+                    self._values += 1
+                    into[name] = value
+                else:
+                    self.room(len(name))
+                    into[name] = self.value(value, 1)
             except _LeftOut as error:
                 self.left_out.append(str(error))
 

@@ -32,6 +32,11 @@ class Waiting:
         return self._count
 
     @property
+    def full(self) -> bool:
+        """Whether there is no room for any event."""
+        return self._count >= self._most
+
+    @property
     def bytes(self) -> int:
         """Roughly what the events take, those taken and not `gone` included."""
         return self._bytes
