@@ -104,8 +104,9 @@ class Sender:
                     parts.appendleft(part[:half])
                     continue
                 case Next.DONE:
-                    self._tell.count("sent", len(part) - outcome.rejected)
-                    self._tell.count("rejected", outcome.rejected)
+                    rejected = min(max(0, outcome.rejected), len(part))
+                    self._tell.count("sent", len(part) - rejected)
+                    self._tell.count("rejected", rejected)
                 case _:
                     self._lose(part)
             tries = 0

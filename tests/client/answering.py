@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import ssl
 import threading
 import time
 from collections import deque
@@ -50,9 +51,9 @@ class Came:
 
 
 class FakeServer:
-    """Answers `next` in turn, then `always`."""
+    """Answers `next` in turn, then `always`. tls: over TLS."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.always = Answering()
         self.next: deque[Answering] = deque()
         self.came: list[Came] = []
@@ -76,7 +77,9 @@ class FakeServer:
                 pass  # clients that give up
 
         self._server = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_address[1]}"
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("content-length", "0")))

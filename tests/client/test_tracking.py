@@ -259,6 +259,22 @@ def test_events_that_the_server_rejects_are_counted_and_the_reason_said(
     assert any("log_records[0]: expected less" in text for text in said(caplog))
 
 
+def test_a_server_that_says_nonsense_about_what_it_rejected_makes_no_nonsense_of_the_counts(
+    fake: FakeServer, client_of: ClientOf
+) -> None:
+    answer = ExportLogsServiceResponse()
+    client = client_of(fake.url)
+    for number in (10**12, -(10**12)):
+        answer.partial_success.rejected_log_records = number
+        fake.next.append(Answering(body=answer.SerializeToString()))
+        client.track_event("e")
+        assert client.flush_events()
+    fake.next.append(Answering(body=b"<html>no answer of ours</html>"))
+    client.track_event("e")
+    assert client.flush_events()
+    assert client.counts == Counts(sent=2, rejected=1)
+
+
 def test_who_tracks_waits_for_no_answer(fake: FakeServer, client_of: ClientOf) -> None:
     answers = threading.Event()
     fake.always = Answering(hold=answers)
