@@ -70,7 +70,7 @@ def taken(
     name = _text("event_name", name)
     attributes: dict[str, Any] = {"event.type": _text("event_type", type_)}
     if user_id is not None:
-        attributes["user.id"] = _user(user_id)
+        attributes["user.id"] = user_text(user_id)
     copy = _Copy()
     if properties is not None:
         if not isinstance(properties, Mapping):
@@ -101,7 +101,8 @@ def _text(argument: str, value: object) -> str:
     return str.__str__(value)
 
 
-def _user(user: object) -> str:
+def user_text(user: object) -> str:
+    """A user id as it is sent. Raises Wrong."""
     if type(user) is not str:
         if isinstance(user, bool) or (not isinstance(user, str | int) and _type(user) != ("uuid", "UUID")):
             raise Wrong(f"user_id: expected a string, an integer or a UUID, found {_kind(user)}")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from otel_ttf.client.answers import TelemetryError, UserUnknown
+from otel_ttf.client.event import Wrong, user_text
 from otel_ttf.client.options import KEY, URL, Options
 from otel_ttf.client.sender import IMPORTING
 from otel_ttf.client.tell import Tell
@@ -36,13 +37,13 @@ def get(
     """
     if options.url is None:
         raise TelemetryError(f"{URL}: expected an address such as https://ttf.example.com, found none")
-    if isinstance(user_id, bool) or not isinstance(user_id, str | int) or not str(user_id).strip():
-        raise TelemetryError(
-            "user_id: expected a string that is not empty or an integer, found "
-            + ("an empty one" if isinstance(user_id, str) else type(user_id).__name__)
-        )
     try:
-        segment = quote(str(user_id), safe="")
+        user = user_text(user_id)
+        if not user.strip():
+            raise Wrong("user_id: expected a string that is not empty, found an empty one")
+        segment = quote(user, safe="")
+    except Wrong as error:
+        raise TelemetryError(str(error)) from None
     except UnicodeEncodeError:
         raise TelemetryError("user_id: expected Unicode text, found something else") from None
     asked = urlencode({name: value for name, value in query.items() if value is not None})

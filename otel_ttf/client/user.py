@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, TypeAlias
 
-UserId = str | int
-UserOf = Callable[[], "UserId | None"]
+if TYPE_CHECKING:
+    from uuid import UUID
+
+UserId: TypeAlias = "str | int | UUID"
+UserOf: TypeAlias = "Callable[[], UserId | None]"
 
 
 class Bound:

@@ -154,9 +154,10 @@ def test_a_fork_while_others_track_does_not_lock(fake: FakeServer) -> None:
     assert names(fake)["child"] == 20
 
 
-def test_children_of_multiprocessing_send_before_they_end(fake: FakeServer) -> None:
-    code = """
-        import multiprocessing
+@pytest.mark.parametrize("module", ["multiprocessing", "billiard"])  # the latter is Celery's
+def test_children_that_end_without_python_s_end_send_before(fake: FakeServer, module: str) -> None:
+    code = f"""
+        import {module} as multiprocessing
         def work(): client.track_event("child")
         client.track_event("parent")
         children = [multiprocessing.get_context("fork").Process(target=work) for _ in range(3)]
