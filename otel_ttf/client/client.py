@@ -21,6 +21,7 @@ from typing import Any, Self
 from otel_ttf.client import answers, query
 from otel_ttf.client.answers import TtfAlert, TtfMetrics
 from otel_ttf.client.event import Wrong, taken
+from otel_ttf.client.native import RLock, start_new_thread
 from otel_ttf.client.options import options
 from otel_ttf.client.sender import IMPORTING, Sender
 from otel_ttf.client.tell import Counts, Tell
@@ -91,8 +92,8 @@ class TelemetryClient:
         """Nothing waits, and no thread runs."""
         self._waiting = Waiting(self._options.max_queue, self._options.max_queue_bytes)
         self._sender = Sender(self._options, self._waiting, self._tell)
-        self._thread: threading.Thread | None = None
-        self._starting = threading.RLock()
+        self._started = False
+        self._starting = RLock()
         self._closed = False
 
     def _forked(self) -> None:
@@ -139,7 +140,7 @@ class TelemetryClient:
                 if self._closed:
                     self._tell.once("closed")
             elif self._waiting.put(event):
-                if self._thread is None:
+                if not self._started:
                     self._start()
             else:
                 self._drop()
@@ -168,7 +169,7 @@ class TelemetryClient:
         """
         try:
             seconds = self._options.timeout if timeout is None else max(0.0, float(timeout))
-            if self._closed or (self._thread is None and not len(self._waiting)):
+            if self._closed or (not self._started and not len(self._waiting)):
                 return not len(self._waiting)
             lost = self._sender.lost
             self._start()
@@ -185,7 +186,7 @@ class TelemetryClient:
             self._closed = True
             atexit.unregister(self.close)
             seconds = self._options.exit_timeout if timeout is None else max(0.0, float(timeout))
-            if self._thread is None and not len(self._waiting):
+            if not self._started and not len(self._waiting):
                 return
             sender, lost = self._sender, self._sender.lost
             sender.close(seconds)
@@ -269,16 +270,16 @@ class TelemetryClient:
     def _start(self) -> None:
         """A thread that sends, unless there is one. At the end of the process none can be started: this one sends."""
         with self._starting:
-            if self._thread is not None:
+            if self._started:
                 return
-            self._thread = threading.Thread(target=self._sender.run, name="otel_ttf client", daemon=True)
+            self._started = True
             for module in _FINALIZERS:
                 if (found := sys.modules.get(module)) is not None:
                     found.Finalize(None, self.close, exitpriority=0)
             try:
-                self._thread.start()
+                start_new_thread(self._sender.run, ())
             except RuntimeError:
-                self._thread = None
+                self._started = False
                 if self._closed:
                     self._sender.run()
 

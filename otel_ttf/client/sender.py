@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 import traceback
 from collections import deque
@@ -11,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from otel_ttf.client.event import Event
+from otel_ttf.client.native import Mark, allocate_lock
 from otel_ttf.client.options import Options
 from otel_ttf.client.outcome import Next, Outcome
 from otel_ttf.client.tell import Tell
@@ -26,7 +26,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds; full jitter up to them
 LONGEST_RETRY_AFTER = 300.0
 
 # Held while modules are imported: a child that is forked meanwhile would wait for ever for a half imported one.
-IMPORTING = threading.Lock()
+IMPORTING = allocate_lock()
 
 
 class Sender:
@@ -40,7 +40,7 @@ class Sender:
         self._end: float | None = None  # monotonic; None: nobody has closed
         self.on_its_way = 0  # events taken and not answered
         self.lost = 0  # events that were taken, and neither the server has nor anybody will send
-        self.done = threading.Event()
+        self.done = Mark()
 
     def close(self, seconds: float) -> None:
         """It goes on for so many seconds at most, and ends when nothing waits."""

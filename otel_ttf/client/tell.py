@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from dataclasses import dataclass, fields
+
+from otel_ttf.client.native import RLock
 
 LOGGER = logging.getLogger("otel_ttf.client")
 
@@ -72,7 +73,7 @@ class Tell:
         self._said: set[str] = set()
         self._counts = dict.fromkeys((field.name for field in fields(Counts)), 0)
         # Reentrant: a signal handler, or the end of an object, may track where this thread counts.
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     def count(self, name: str, number: int = 1) -> None:
         """Adds to one of Counts."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from queue import Empty, SimpleQueue
+from queue import Empty
 
 from otel_ttf.client.event import Event
+from otel_ttf.client.native import Mark, RLock, SimpleQueue
 
 
 class Waiting:
@@ -18,14 +18,14 @@ class Waiting:
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most
         self._most_bytes = most_bytes
-        self._items: deque[Event | threading.Event] = deque()
+        self._items: deque[Event | Mark] = deque()
         self._count = 0
         self._bytes = 0
         self._bell: SimpleQueue[bool] = (
             SimpleQueue()
         )  # may be rung in a signal handler, as the lock may be taken
         self._rung = False
-        self._lock = threading.RLock()  # held for some instructions at a time
+        self._lock = RLock()  # held for some instructions at a time
 
     def __len__(self) -> int:
         """Events that nobody has taken."""
@@ -56,9 +56,9 @@ class Waiting:
             self._bell.put(True)
         return True
 
-    def mark(self) -> threading.Event:
+    def mark(self) -> Mark:
         """Is set when nothing that was put before waits any more."""
-        mark = threading.Event()
+        mark = Mark()
         self._items.append(mark)
         self.ring()
         return mark
@@ -82,7 +82,7 @@ class Waiting:
         size = 0
         while self._items and len(events) < most and size < most_bytes:
             item = self._items.popleft()
-            if isinstance(item, threading.Event):
+            if isinstance(item, Mark):
                 if events:
                     self._items.appendleft(item)
                     break

@@ -205,7 +205,7 @@ import os
 from otel_ttf.client import TelemetryClient
 
 client = TelemetryClient(api_url=os.environ["FAKE"])
-client.track_event("preloaded")
+client.track_event("loaded")
 
 def app(environ, start_response):
     client.track_event("request", properties={"pid": os.getpid()})
@@ -214,12 +214,25 @@ def app(environ, start_response):
 """
 
 
-def test_workers_of_gunicorn_that_are_forked_from_a_loaded_application_send(
-    fake: FakeServer, tmp_path: Path
+@pytest.mark.parametrize("preload", [True, False])
+@pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
+def test_workers_of_gunicorn_send_also_those_forked_from_a_loaded_application(
+    fake: FakeServer, tmp_path: Path, kind: str, preload: bool
 ) -> None:
+    if kind == "gevent":
+        pytest.importorskip("gevent")
     (tmp_path / "shop.py").write_text(APPLICATION)
     (port,) = free_ports(1)
-    arguments = ["--preload", "--workers", "3", "--bind", f"127.0.0.1:{port}", "--pythonpath", str(tmp_path)]
+    arguments = ["--preload"] * preload + [
+        "--workers",
+        "2",
+        "--worker-class",
+        kind,
+        "--bind",
+        f"127.0.0.1:{port}",
+        "--pythonpath",
+        str(tmp_path),
+    ]
     output = tmp_path / "out"
     with output.open("wb") as file:
         gunicorn = subprocess.Popen(
@@ -231,8 +244,8 @@ def test_workers_of_gunicorn_that_are_forked_from_a_loaded_application_send(
             stderr=file,
         )
     try:
-        wait_for(lambda: "Booting worker" in output.read_text(), "gunicorn", 20)
-        for _ in range(60):
+        wait_for(lambda: output.read_text().count("Booting worker") == 2, "gunicorn", 20)
+        for _ in range(30):
             assert requests.get(f"http://127.0.0.1:{port}/", timeout=20).status_code == 200
         gunicorn.terminate()
         assert gunicorn.wait(20) == 0
@@ -240,4 +253,4 @@ def test_workers_of_gunicorn_that_are_forked_from_a_loaded_application_send(
         if gunicorn.poll() is None:
             gunicorn.kill()
             gunicorn.wait()
-    assert names(fake) == {"preloaded": 1, "request": 60}
+    assert names(fake) == {"loaded": 1 if preload else 2, "request": 30}
