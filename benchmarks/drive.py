@@ -39,17 +39,20 @@ class Sent:
     took: list[float] = field(default_factory=list)
 
 
-def drive(target: str, load: Load, *, clients: int, seconds: float, pace: float = 0) -> Sent:
+def drive(
+    target: str, load: Load, *, clients: int, seconds: float, pace: float = 0, key: str | None = None
+) -> Sent:
     """Sends for so long, then waits for the last answers.
 
+    key   an API key that goes with each request
     pace  records a second; 0: as fast as the answers come
     Raises grpc.aio.AioRpcError when a request is refused for good, or for a minute.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_drive(target, load, clients, seconds, pace))
+        return runner.run(_drive(target, load, clients, seconds, pace, key))
 
 
-async def _drive(target: str, load: Load, clients: int, seconds: float, pace: float) -> Sent:
+async def _drive(target: str, load: Load, clients: int, seconds: float, pace: float, key: str | None) -> Sent:
     sent = Sent()
     requests = load.requests()
     # Each client has a connection of its own, as separate applications do.
@@ -59,7 +62,7 @@ async def _drive(target: str, load: Load, clients: int, seconds: float, pace: fl
         await asyncio.gather(*(channel.channel_ready() for channel in channels))
         began = time.perf_counter()
         end = began + seconds
-        await asyncio.gather(*(_client(channel, requests, sent, end, pace) for channel in channels))
+        await asyncio.gather(*(_client(channel, requests, sent, end, pace, key) for channel in channels))
         sent.seconds = time.perf_counter() - began
     finally:
         await asyncio.gather(*(channel.close() for channel in channels))
@@ -67,9 +70,15 @@ async def _drive(target: str, load: Load, clients: int, seconds: float, pace: fl
 
 
 async def _client(
-    channel: grpc.aio.Channel, requests: Iterator[tuple[Template, bytes]], sent: Sent, end: float, pace: float
+    channel: grpc.aio.Channel,
+    requests: Iterator[tuple[Template, bytes]],
+    sent: Sent,
+    end: float,
+    pace: float,
+    key: str | None,
 ) -> None:
     export = channel.unary_unary(EXPORT)
+    metadata = (("x-api-key", key),) if key is not None else None
     began = time.perf_counter()
     while (now := time.perf_counter()) < end:
         if pace and (early := sent.records / pace - (now - began)) > 0:
@@ -78,7 +87,7 @@ async def _client(
         at = time.perf_counter()
         while True:
             try:
-                answer = await export(raw, timeout=_PATIENCE)
+                answer = await export(raw, timeout=_PATIENCE, metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _AGAIN or time.perf_counter() > at + _PATIENCE:
                     raise

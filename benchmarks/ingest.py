@@ -5,6 +5,7 @@
     python benchmarks/ingest.py --mix events --json
     python benchmarks/ingest.py --mix lines --sizes 1000
     python benchmarks/ingest.py --set storage.events=all
+    python benchmarks/ingest.py --sizes 1 --with-key --probes 0
 
 Starts the server as a process on an empty data directory for each run and drives it over loopback. A run
 lasts until the tracker has caught up, and all its processor time until then counts. Ends with exit code 1
@@ -39,6 +40,7 @@ from server_process import ServerProcess, free_ports  # noqa: E402
 # Requests on their way at a time.
 CLIENTS = {1: 64, 100: 8, 1000: 4}
 PROBES = 5.0
+KEY = "a key of the server's environment"
 MILLION = 1_000_000
 BARE = "1, gRPC with nothing behind it"
 
@@ -122,6 +124,7 @@ def _options() -> argparse.Namespace:
     add("--clients", type=int, help="requests on their way at a time, instead of the default's")
     add("--pace", type=float, default=0, help="records a second; 0: as fast as answers come")
     add("--probes", type=float, default=PROBES, help="users a second to look for in the API; 0: none")
+    add("--with-key", action="store_true", help="the server wants an API key; not with probes")
     add("--set", dest="settings", action="append", default=[], help="a setting of the server, a.b=c")
     add("--folder", type=Path, default=HERE.parent / "build", help="for data directories; on a real disk")
     add("--json", action="store_true", help="print all runs as JSON instead of a table")
@@ -143,7 +146,11 @@ def _measure(load: Load, options: argparse.Namespace) -> Figures:
     """One run on a server of its own. Raises Wrong."""
     work = Path(tempfile.mkdtemp(prefix="ingest-", dir=options.folder))
     try:
-        with ServerProcess(work / "data", settings=options.settings) as server:
+        server = ServerProcess(work / "data", settings=options.settings)
+        key = KEY if options.with_key else None
+        if key is not None:
+            server.environment, server.headers = {"TELEMETRY_API_KEY": key}, {"x-api-key": key}
+        with server:
             cpu, began = server.cpu_seconds(), time.perf_counter()
             with _probing(server, options.probes) as visible:
                 sent = drive(
@@ -152,6 +159,7 @@ def _measure(load: Load, options: argparse.Namespace) -> Figures:
                     clients=_clients(load.size, options),
                     seconds=options.seconds,
                     pace=options.pace,
+                    key=key,
                 )
             server.wait_caught_up(timeout=600, pause=0.1)
             seconds, cpu = time.perf_counter() - began, server.cpu_seconds() - cpu

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
+import ssl
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+from otel_ttf.access.hosts import loopback
 
 Answer = Mapping[str, Any]
 SECONDS = 10.0
@@ -19,20 +22,57 @@ class ApiUnanswered(Exception):
     """The API cannot be asked, or has no answer; the message says why and what to do."""
 
 
-def get(url: str, path: Sequence[str], query: Mapping[str, str | None]) -> Answer:
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a server's API is, and how to come in.
+
+    key                  an API key, or a token
+    ca_file              who must have signed its certificate; None: whom this machine trusts
+    cert_file, key_file  our own certificate, for a server that asks for one
+    """
+
+    url: str
+    key: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+def get(server: Server, path: Sequence[str], query: Mapping[str, str | None]) -> Answer:
     """The API's answer to `/api/v1/` + path (raw segments). Raises ApiUnanswered."""
     import httpx2
 
+    url = server.url
     target = "/".join([url.rstrip("/"), "api/v1", *(quote(segment, safe="") for segment in path)])
     asked = {name: value for name, value in query.items() if value is not None}
     host = urlsplit(url).hostname or ""
+    headers = {"authorization": f"Bearer {server.key}"} if server.key else {}
     try:
         # A proxy is no way to this machine.
-        response = httpx2.get(target, params=asked, timeout=SECONDS, trust_env=not _loopback(host))
+        response = httpx2.get(
+            target,
+            params=asked,
+            headers=headers,
+            timeout=SECONDS,
+            trust_env=not loopback(host),
+            verify=_trust(server),
+        )
+    except httpx2.ConnectError as error:
+        if isinstance(why := _tls_error(error), ssl.SSLCertVerificationError):
+            raise ApiUnanswered(
+                f"the certificate of {url} is not trusted: {why.verify_message}: give the authority that signed it "
+                "with --ca-file."
+            ) from None
+        if why is not None:
+            raise ApiUnanswered(
+                f"{url} does not take our connection: it may ask for a certificate: --cert-file and --key-file; or "
+                "it speaks no TLS."
+            ) from None
+        raise ApiUnanswered(_nobody(url)) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
-        raise ApiUnanswered(
-            f"no server answers at {url}: start one with 'otel-ttf run', or give its address with --url."
-        ) from None
+        raise ApiUnanswered(_nobody(url)) from None
+    if response.status_code in _KEY_WANTED:
+        raise ApiUnanswered(_KEY_WANTED[response.status_code])
     try:
         answer = response.json()
     except ValueError:
@@ -47,11 +87,35 @@ def get(url: str, path: Sequence[str], query: Mapping[str, str | None]) -> Answe
     return answer
 
 
-def _loopback(host: str) -> bool:
+_KEY_WANTED = {
+    401: "the server wants a good API key: set TELEMETRY_API_KEY; 'otel-ttf api-keys new --scope read' makes one.",
+    403: "the API key is not for asking: 'otel-ttf api-keys new --scope read' makes one that is.",
+}
+
+
+def _nobody(url: str) -> str:
+    return f"no server answers at {url}: start one with 'otel-ttf run', or give its address with --url."
+
+
+def _trust(server: Server) -> ssl.SSLContext | bool:
+    """Raises ApiUnanswered: a file cannot be used."""
+    if not (server.ca_file or server.cert_file):
+        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        context = ssl.create_default_context(cafile=server.ca_file)
+        if server.cert_file:
+            context.load_cert_chain(server.cert_file, server.key_file)
+    except OSError as error:  # ssl.SSLError is one
+        files = ", ".join(filter(None, (server.ca_file, server.cert_file, server.key_file)))
+        raise ApiUnanswered(f"{files}: cannot be used for TLS: {error.strerror or 'no PEM'}.") from None
+    return context
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """What TLS says, among the causes of an error."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _minutes(value: float | None) -> str:

@@ -6,18 +6,23 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from otel_ttf import __version__
+from otel_ttf.cli_access import api_keys
 from otel_ttf.cli_data import check_data, restore, salvage
 from otel_ttf.cli_keys import keys
 from otel_ttf.cli_mask import mask
 from otel_ttf.cli_options import Sources, Stop, configured, load_config, with_data_dir
 from otel_ttf.cli_tracker import dead_letters, recompute
 from otel_ttf.files import barred
+
+if TYPE_CHECKING:
+    from otel_ttf.ask import Server
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -195,7 +200,47 @@ def demo(users: int, rate: float, seed: int, endpoint: str, wait: float, with_pa
 
 
 def _asking(command: F) -> F:
-    """Adds --url and --format."""
+    """Adds --url, what it takes to come in, and --format; the command gets the former as `server`."""
+
+    @wraps(command)
+    def with_server(
+        *given: object,
+        url: str,
+        key: str | None,
+        ca: str | None,
+        cert: str | None,
+        own: str | None,
+        **more: object,
+    ) -> object:
+        from otel_ttf.ask import Server
+
+        if (cert is None) != (own is None):
+            raise click.UsageError("give --cert-file and --key-file, or neither")
+        return command(*given, server=Server(url, key, ca, cert, own), **more)
+
+    file = click.Path(dir_okay=False)
+    options = [
+        click.option(
+            "--api-key",
+            "key",
+            envvar="TELEMETRY_API_KEY",
+            show_envvar=True,
+            help="An API key with the scope read, or a token. What stands on a command line others can see.",
+        ),
+        click.option(
+            "--ca-file",
+            "ca",
+            metavar="FILE",
+            type=file,
+            envvar="TELEMETRY_CA_FILE",
+            show_envvar=True,
+            help="Who has signed the server's certificate; without: whom this machine trusts.",
+        ),
+        click.option(
+            "--cert-file", "cert", metavar="FILE", type=file, help="Our certificate, where one is asked for."
+        ),
+        click.option("--key-file", "own", metavar="FILE", type=file, help="Its key."),
+    ]
     url = click.option(
         "--url",
         envvar="TELEMETRY_API_URL",
@@ -212,15 +257,18 @@ def _asking(command: F) -> F:
         show_default=True,
         help="For eyes, or the API's answer as it is.",
     )
-    return url(shape(command))
+    asking = shape(cast(F, with_server))
+    for option in reversed(options):
+        asking = option(asking)
+    return url(asking)
 
 
-def _tell(url: str, shape: str, question: str, path: tuple[str, ...], **query: str | None) -> None:
+def _tell(server: Server, shape: str, question: str, path: tuple[str, ...], **query: str | None) -> None:
     """Asks the API and prints what it says, as a table (`question` names which) or as JSON."""
     from otel_ttf import ask
 
     try:
-        answer = ask.get(url, path, query)
+        answer = ask.get(server, path, query)
     except ask.ApiUnanswered as error:
         raise Stop(str(error)) from None
     if shape == "json":
@@ -234,7 +282,7 @@ def _tell(url: str, shape: str, question: str, path: tuple[str, ...], **query: s
 @click.option("--summary", is_flag=True, help="Everybody's figures instead of one user's.")
 @click.option("--journey", help="Name of the journey, where there are several.")
 @_asking
-def ttf(user: str | None, summary: bool, journey: str | None, url: str, shape: str) -> None:
+def ttf(user: str | None, summary: bool, journey: str | None, server: Server, shape: str) -> None:
     """Tell how far a user is and how long each stage took, or the figures of everybody.
 
     \b
@@ -246,9 +294,9 @@ def ttf(user: str | None, summary: bool, journey: str | None, url: str, shape: s
     if (user is None) != summary:
         raise click.UsageError("give a user id, or --summary for everybody: otel-ttf ttf demo-0001")
     if user is None:
-        _tell(url, shape, "summary", ("ttf",), journey=journey)
+        _tell(server, shape, "summary", ("ttf",), journey=journey)
     else:
-        _tell(url, shape, "user", ("ttf", user), journey=journey)
+        _tell(server, shape, "user", ("ttf", user), journey=journey)
 
 
 @main.command(short_help="List who is stuck where, longest first.")
@@ -258,7 +306,7 @@ def ttf(user: str | None, summary: bool, journey: str | None, url: str, shape: s
     "--over", metavar="DURATION", help="Stuck for longer than this, e.g. 30m; the stage's target by default."
 )
 @_asking
-def stuck(journey: str | None, stage: str | None, over: str | None, url: str, shape: str) -> None:
+def stuck(journey: str | None, stage: str | None, over: str | None, server: Server, shape: str) -> None:
     """List who is stuck in which stage for how long, longest first.
 
     \b
@@ -267,12 +315,12 @@ def stuck(journey: str | None, stage: str | None, over: str | None, url: str, sh
       otel-ttf stuck --stage agent --over 30m
       otel-ttf stuck --format json
     """
-    _tell(url, shape, "stuck", ("stuck",), journey=journey, stage=stage, over=over)
+    _tell(server, shape, "stuck", ("stuck",), journey=journey, stage=stage, over=over)
 
 
 @main.command(short_help="List what came in and what it matched.")
 @_asking
-def seen(url: str, shape: str) -> None:
+def seen(server: Server, shape: str) -> None:
     """List event and span names that came in, and the milestones they matched.
 
     The answer to: I send events and see no journey.
@@ -282,9 +330,10 @@ def seen(url: str, shape: str) -> None:
       otel-ttf seen
       otel-ttf seen --url http://127.0.0.1:9090
     """
-    _tell(url, shape, "seen", ("events", "names"))
+    _tell(server, shape, "seen", ("events", "names"))
 
 
+main.add_command(api_keys)
 main.add_command(keys)
 main.add_command(mask)
 main.add_command(check_data)

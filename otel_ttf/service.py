@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from otel_ttf import __version__
+from otel_ttf import __version__, guards
 from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
 from otel_ttf.clock import Clock, SystemClock, boot_id
@@ -23,6 +23,7 @@ from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.companions import CompanionLost, Companions
 from otel_ttf.config import CannotStart, Config
 from otel_ttf.config.checks import IDS_IN_PLAIN
+from otel_ttf.config.model import HttpListener
 from otel_ttf.demo import Background, DemoOptions, what_to_try
 from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.key_files import keys_of_start
@@ -42,7 +43,7 @@ from otel_ttf.receivers.http_server import HttpServer
 from otel_ttf.receivers.intake import Intake
 from otel_ttf.receivers.otlp_grpc import GrpcServer, serve
 from otel_ttf.receivers.otlp_http import SETTING as HTTP_SETTING
-from otel_ttf.receivers.otlp_http import HttpConfig, otlp_app
+from otel_ttf.receivers.otlp_http import otlp_app
 from otel_ttf.receivers.rest import rest_router
 from otel_ttf.remembered import remembered
 from otel_ttf.sqlite_disk import remedy, trouble
@@ -300,8 +301,9 @@ class Service:
 
         otlp = config.receivers.otlp.protocols
         trusted = config.receivers.otlp.trusted_tokens
-        http = otlp.http or HttpConfig()
-        otlp_http = otlp_app(http, intake, trusted=trusted)
+        http = otlp.http or HttpListener()
+        gate = await guards.gate(config, data_dir, telemetry, stack, self.given)
+        hosts = guards.hosts(config.api)
         api = build(
             journeys,
             reader,
@@ -316,8 +318,11 @@ class Service:
                     body_seconds=http.body_timeout / SECOND,
                 )
             ],
-            otlp=otlp_http,
+            otlp=otlp_app(http, intake, trusted=trusted, gate=gate, hosts=hosts),
             normalise=config.subject.normalise,
+            gate=gate,
+            open_metrics=config.auth.metrics == "open",
+            hosts=hosts,
         )
         stack.push_async_callback(self._stop_listening)
         each, many = shares(open_files())
@@ -325,11 +330,12 @@ class Service:
         await self._listen(HttpServer(api, config.api.endpoint, setting="api.endpoint", max_connections=most))
         if otlp.http is not None:
             most = otlp.http.max_connections or each
+            app = otlp_app(http, intake, trusted=trusted, gate=gate, hosts=guards.hosts(http))
             await self._listen(
-                HttpServer(otlp_http, otlp.http.endpoint, setting=HTTP_SETTING, max_connections=most)
+                HttpServer(app, otlp.http.endpoint, setting=HTTP_SETTING, max_connections=most)
             )
         if otlp.grpc is not None:
-            grpc = await serve(otlp.grpc, intake, trusted=trusted, max_connections=many)
+            grpc = await serve(otlp.grpc, intake, trusted=trusted, gate=gate, max_connections=many)
             self._listeners.append(grpc)
             self.grpc_endpoint = f"127.0.0.1:{grpc.port}"
         self._state = None

@@ -169,6 +169,27 @@ class Telemetry:
         )
         for why in ("salvaged", "begun_anew"):
             self._losses.labels(why)
+        self._access_refused = Counter(
+            "otel_ttf_access_refused",
+            "Calls that were not let in, by door and by what was said.",
+            ["door", "reason"],
+            registry=registry,
+        )
+        for door in ("grpc", "http", "api"):
+            for reason in ("unauthenticated", "forbidden", "limited", "unavailable", "host"):
+                self._access_refused.labels(door, reason)
+        self._key_used = Counter(
+            "otel_ttf_api_key_requests",
+            "Calls that were let in, by the key's id; `token`: tokens of the issuer.",
+            ["key"],
+            registry=registry,
+        )
+        self._files_read = Gauge(
+            "otel_ttf_files_last_reload_successful",
+            "1 when the files that are there now could be used, 0 while what was read before them is.",
+            ["what"],
+            registry=registry,
+        )
         self._lag = _ConsumerLag()
         registry.register(self._lag)
         self._ways: dict[tuple[str, str], WayIn] = {}
@@ -216,6 +237,18 @@ class Telemetry:
         """
         for (what, *labels), count in counts.items():
             self._of_processors[what].labels(*labels).inc(count)
+
+    def access_refused(self, door: str, reason: str) -> None:
+        """Counts a call that was not let in. door: grpc, http, api; reason: what was said, not what was wrong."""
+        self._access_refused.labels(door, reason).inc()
+
+    def key_used(self, key: str) -> Counter:
+        """Counts calls by a key: by its id, which is no secret."""
+        return self._key_used.labels(key)
+
+    def files_read(self, what: str, good: bool) -> None:
+        """Tells whether the files that are there now could be used: certificates, API keys."""
+        self._files_read.labels(what).set(good)
 
     def watch_consumer(self, consumer: str, lag: Callable[[], tuple[int, float]]) -> None:
         """Shows a consumer's lag, asked for at every scrape: (records, seconds) behind the log's end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from fastapi import APIRouter, FastAPI
@@ -10,6 +11,8 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
 from otel_ttf import __version__
+from otel_ttf.access.gate import Gate
+from otel_ttf.access.hosts import Hosts
 from otel_ttf.api import docs, health, metrics, names, population, problems, stuck, ttf
 from otel_ttf.api.context import Context
 from otel_ttf.api.front import Front
@@ -38,6 +41,9 @@ def build(
     routers: Sequence[APIRouter] = (),
     otlp: ASGIApp | None = None,
     normalise: Literal["none", "lower"] = "none",
+    gate: Gate | None = None,
+    open_metrics: bool = False,
+    hosts: Hosts | None = None,
 ) -> FastAPI:
     """The application of the API port.
 
@@ -48,6 +54,7 @@ def build(
     routers    further routes, such as those of POST /api/v1/events
     otlp       takes every request below /v1/, with its path unchanged
     normalise  subject.normalise
+    gate, open_metrics, hosts  see Front
     """
     context = Context(journeys, reader, pseudonyms, as_of, normalise)
     app = _Documented(
@@ -78,7 +85,14 @@ def build(
         docs.routes(),
     ):
         app.include_router(router)
-    app.add_middleware(Front, otlp=otlp)
+    app.add_middleware(
+        Front,
+        otlp=otlp,
+        gate=gate,
+        open_metrics=open_metrics,
+        hosts=hosts,
+        misdirected=partial(telemetry.access_refused, "api", "host"),
+    )
     return app
 
 
@@ -91,6 +105,12 @@ class _Documented(FastAPI):
                 title=self.title, version=self.version, description=self.description, routes=self.routes
             )
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            schema["components"]["securitySchemes"] = {
+                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            }
+            # Where there are no keys, nobody needs one.
+            schema["security"] = [{"apiKey": []}, {"bearer": []}, {}]
             schemas["ProblemDocument"] = problems.ProblemDocument.model_json_schema()
             for operations in schema["paths"].values():
                 for operation in operations.values():

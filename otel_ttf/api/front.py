@@ -1,32 +1,63 @@
-"""What happens to every request before and after routing: OTLP aside, raw path segments, HEAD, headers."""
+"""What happens to every request before and after routing: who may ask, OTLP aside, raw path segments, HEAD, headers."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from otel_ttf.access.gate import GRANT, STATUS, Gate, Refused, of_http
+from otel_ttf.access.hosts import MISDIRECTED, Hosts
+from otel_ttf.access.keys import Scope as Needed
+from otel_ttf.api.problems import ALWAYS, Problem, document
+
 # Their last segments are ids, which may hold any character, `/` included.
 _RAW = ("/api/v1/ttf/", "/api/v1/subjects/")
 
-# Nothing here may be framed, guessed at or loaded from elsewhere; user ids in URLs stay out of Referer.
-ALWAYS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
+# What is said to whoever asks: that we are alive, and what is in the package.
+_OPEN = frozenset({"/health", "/ready", "/openapi.json", "/docs", "/favicon.svg", "/favicon.ico"})
+_OPEN_BELOW = "/docs/"
+BRIEF = "otel_ttf.brief"  # in a scope: whoever asks gets no details
+
+
+def needed(method: str, path: str) -> Needed | None:
+    """The scope of a key that a request needs; None: it needs no key. What is not known here needs the most."""
+    if path in _OPEN or path.startswith(_OPEN_BELOW):
+        return None
+    if (method, path) == ("POST", "/api/v1/events"):
+        return "ingest"
+    if method in ("GET", "HEAD") and (path == "/metrics" or path.startswith("/api/")):
+        return "read"
+    return "admin"
 
 
 class Front:
     """ASGI middleware around the routes.
 
-    otlp  takes every request below /v1/, with its path unchanged; None: nobody does
+    otlp          takes every request below /v1/, with its path unchanged; None: nobody does
+    gate          who may ask; None: everybody. OTLP asks by itself
+    open_metrics  whether everybody may read /metrics all the same
+    hosts         by which names the server may be called; None: by any
+    misdirected   is called for each request by another name
     """
 
-    def __init__(self, app: ASGIApp, otlp: ASGIApp | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        otlp: ASGIApp | None = None,
+        *,
+        gate: Gate | None = None,
+        open_metrics: bool = False,
+        hosts: Hosts | None = None,
+        misdirected: Callable[[], object] = lambda: None,
+    ) -> None:
         self._app = app
         self._otlp = otlp
+        self._gate = gate
+        self._open_metrics = open_metrics
+        self._hosts = hosts
+        self._misdirected = misdirected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,7 +80,54 @@ class Front:
                 message = {**message, "body": b""}
             await send(message)
 
-        await self._app(scope, receive, answer)
+        if (refusal := await self._refusal(scope)) is not None:
+            await refusal(scope, receive, answer)  # the body stays unread
+        else:
+            await self._app(scope, receive, answer)
+
+    async def _refusal(self, scope: Scope) -> ASGIApp | None:
+        """What is answered in the place of the routes; None: they answer. scope: with the path to route by."""
+        headers = scope["headers"]
+        if self._hosts is not None and not self._hosts.allow(_host(headers)):
+            self._misdirected()
+            return document(Problem(421, "misdirected", MISDIRECTED, headers=_unread(headers)))
+        path: str = scope["path"]
+        gate = self._gate
+        if gate is None or (self._open_metrics and path == "/metrics"):
+            return None
+        need = needed(scope["method"], path)
+        if need is None:
+            scope[BRIEF] = path == "/ready" and not await gate.knows("read", of_http(headers))
+            return None
+        try:
+            scope[GRANT] = await gate.admit("api", need, of_http(headers))
+        except Refused as refused:
+            more = refused.headers | _unread(headers)
+            return document(Problem(STATUS[refused.why], _KINDS[refused.why], str(refused), headers=more))
+        return None
+
+
+_KINDS = {
+    "unauthenticated": "unauthenticated",
+    "forbidden": "forbidden",
+    "limited": "too-many-requests",
+    "unavailable": "unavailable",
+}
+
+
+def _host(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """All of them, since another reader may take another one of several."""
+    hosts = [value for name, value in headers if name == b"host"]
+    return b",".join(hosts) if hosts else None
+
+
+def _unread(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """A long body that was not read is not read on for nothing."""
+    long = any(
+        (name == b"content-length" and len(value) > 5) or name == b"transfer-encoding"
+        for name, value in headers
+    )
+    return {"Connection": "close"} if long else {}
 
 
 def _path(scope: Scope) -> str:

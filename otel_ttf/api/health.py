@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+from otel_ttf.api.front import BRIEF
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,14 @@ class HealthAnswer(BaseModel):
 
 
 class ReadyAnswer(BaseModel):
-    """Whether to send traffic here."""
+    """Whether to send traffic here. Where keys are needed, nobody without one with the scope read hears more."""
 
     status: str = Field(description="`ready` or `not ready`.", examples=["ready"])
-    reasons: list[str] = Field(description="Why not; empty when ready.", examples=[[]])
-    notes: list[str] = Field(
-        description="What to see to, ready or not; it is no reason to send traffic elsewhere.", examples=[[]]
+    reasons: list[str] | None = Field(None, description="Why not; empty when ready.", examples=[[]])
+    notes: list[str] | None = Field(
+        None,
+        description="What to see to, ready or not; it is no reason to send traffic elsewhere.",
+        examples=[[]],
     )
 
 
@@ -56,10 +61,11 @@ def routes(readiness: Callable[[], Readiness]) -> APIRouter:
         response_model=ReadyAnswer,
         responses={503: {"model": ReadyAnswer, "description": "Not ready, and why."}},
     )
-    def ready() -> Response:
+    def ready(request: Request) -> Response:
         now = readiness()
-        status = "not ready" if now.reasons else "ready"
-        content = {"status": status, "reasons": list(now.reasons), "notes": list(now.notes)}
+        content: dict[str, object] = {"status": "not ready" if now.reasons else "ready"}
+        if not request.scope.get(BRIEF):
+            content |= {"reasons": list(now.reasons), "notes": list(now.notes)}
         return JSONResponse(content, 503 if now.reasons else 200)
 
     return router

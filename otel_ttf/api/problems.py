@@ -12,10 +12,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from otel_ttf.api.front import ALWAYS
 from otel_ttf.store.base import StoreUnreadable
 
 MEDIA_TYPE = "application/problem+json"
+
+# Nothing here may be framed, guessed at or loaded from elsewhere; user ids in URLs stay out of Referer.
+ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
 
 # Identifies the kind of problem; the name behind it is stable.
 _TYPE = "urn:otel-ttf:problem:"

@@ -5,10 +5,11 @@ They look at the plain data and pass over what has the wrong type, so that they 
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
+from otel_ttf.access.hosts import loopback
+from otel_ttf.access.keys import VARIABLE
 from otel_ttf.config import masking
 from otel_ttf.config.journeys import stage_of
 from otel_ttf.config.masking import Finding
@@ -33,9 +34,9 @@ IDS_IN_PLAIN = (
 )
 
 
-def findings(plain: object) -> Iterator[Finding]:
-    """What is wrong across settings."""
-    yield from _endpoints(plain)
+def findings(plain: object, env: Mapping[str, str]) -> Iterator[Finding]:
+    """What is wrong across settings. env: the environment of the server."""
+    yield from _endpoints(plain, env)
     mask = _at(plain, masking.MASK)
     if isinstance(mask, dict):
         subject = _at(plain, ("subject", "from"))
@@ -59,7 +60,8 @@ def _at(plain: object, path: Path) -> object:
     return plain
 
 
-def _endpoints(plain: object) -> Iterator[Finding]:
+def _endpoints(plain: object, env: Mapping[str, str]) -> Iterator[Finding]:
+    asked = _asked(plain, env)
     protocols = _at(plain, PROTOCOLS)
     taken: dict[tuple[str, int], Path] = {}
     for section, default in ((GRPC, "127.0.0.1:4317"), (HTTP, "127.0.0.1:4318"), (API, "127.0.0.1:8080")):
@@ -70,10 +72,11 @@ def _endpoints(plain: object) -> Iterator[Finding]:
         if listener is None:
             continue
         host, port = listener
-        if not loopback(host) and _at(plain, (*section, "insecure")) is not True:
+        if not (loopback(host) or asked or _at(plain, (*section, "insecure")) is True):
             yield (
                 (*section, "endpoint"),
-                "a loopback address, or `insecure: true` beside it, since nobody is asked who they are",
+                "a loopback address, or `auth: {required: true}` with keys of `otel-ttf api-keys new`, or "
+                "`insecure: true` beside it, since nobody is asked who they are",
                 None,
             )
         other = taken.setdefault(listener, section) if port else section
@@ -81,19 +84,17 @@ def _endpoints(plain: object) -> Iterator[Finding]:
             yield (*section, "endpoint"), f"another endpoint than that of {'.'.join(map(str, other))}", None
 
 
+def _asked(plain: object, env: Mapping[str, str]) -> bool:
+    """Whether callers are asked who they are, whatever there is in a data directory."""
+    required = _at(plain, ("auth", "required"))
+    return required is True or (required is None and bool(env.get(VARIABLE)))
+
+
 def _address(endpoint: object) -> tuple[str, int] | None:
     try:
         return split(endpoint) if isinstance(endpoint, str) else None
     except ValueError:
         return None
-
-
-def loopback(host: str) -> bool:
-    """Whether only this machine reaches the host."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _journey(name: str, data: dict[str, object]) -> Iterator[Finding]:
@@ -165,11 +166,12 @@ def _read(read: Callable[[object], T], data: object, otherwise: T) -> T:
         return otherwise
 
 
-def warnings(config: Config) -> Iterator[tuple[Path, str]]:
-    """What is allowed and probably not meant: (path, sentence)."""
+def warnings(config: Config, env: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
+    """What is allowed and probably not meant: (path, sentence). env: the environment of the server."""
     protocols = config.receivers.otlp.protocols
+    asked = _asked(config.model_dump(include={"auth"}), env)
     for section, listener in ((GRPC, protocols.grpc), (HTTP, protocols.http), (API, config.api)):
-        if listener is not None and not loopback(split(listener.endpoint)[0]):
+        if listener is not None and not loopback(split(listener.endpoint)[0]) and not asked:
             yield (
                 (*section, "endpoint"),
                 "other machines reach it, and nobody is asked who they are (insecure: true)",

@@ -60,7 +60,9 @@ def load(
     for setting in sets:
         tree = set_path(tree, setting, variables, problems)
     plain = tree.plain()
-    problems += [problem(tree, path, expected, found) for path, expected, found in checks.findings(plain)]
+    problems += [
+        problem(tree, path, expected, found) for path, expected, found in checks.findings(plain, variables)
+    ]
     try:
         config = Config.model_validate(plain)
     except ValidationError as error:
@@ -75,7 +77,9 @@ def load(
     if problems:
         raise ConfigError(_first_of_each(problems))
     return Loaded(
-        config, tree, tuple(Problem(*place(tree, path), path, text) for path, text in checks.warnings(config))
+        config,
+        tree,
+        tuple(Problem(*place(tree, path), path, text) for path, text in checks.warnings(config, variables)),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from otel_ttf.access.config import AuthConfig
 from otel_ttf.api.config import ApiConfig
 from otel_ttf.config.journeys import JourneyConfig, default_journeys
 from otel_ttf.config.problems import Expected, one_of
@@ -33,6 +34,11 @@ ProcessorName = Literal["validate", "enrich", "pseudonymise", "consent", "mask"]
 PROCESSORS: tuple[ProcessorName, ...] = ("validate", "enrich", "pseudonymise", "consent", "mask")
 SQLITE = "sqlite:///"
 INSECURE = "Whether other machines may reach it although nobody is asked who they are."
+HOSTS = (
+    "Names by which it may be called beside localhost and addresses. Where only this machine reaches it, a request by "
+    "another name is refused: it comes from a web page that is none of yours. Elsewhere any name will do unless some "
+    "are given."
+)
 
 
 _Given = BeforeValidator(lambda data: {} if data is None else data)  # `grpc:` is on, with its defaults
@@ -47,12 +53,14 @@ class GrpcListener(GrpcConfig):
 class HttpListener(HttpConfig):
     """OTLP/HTTP, and who may reach it."""
 
+    hosts: tuple[str, ...] = Field((), description=HOSTS)
     insecure: bool = Field(False, description=INSECURE)
 
 
 class ApiListener(ApiConfig):
     """The API, and who may reach it."""
 
+    hosts: tuple[str, ...] = Field((), description=HOSTS)
     insecure: bool = Field(False, description=INSECURE)
 
 
@@ -261,6 +269,7 @@ class Config(Section):
     exporters: Exporters = Field(Exporters(), description="Where it goes to.")
     service: ServiceConfig = Field(ServiceConfig(), description="How the parts are put together.")
     api: ApiListener = Field(ApiListener(), description="REST, figures, metrics, health.")
+    auth: AuthConfig = Field(AuthConfig(), description="Who may send and ask.")
     journeys: Annotated[dict[str, JourneyConfig], AfterValidator(_any_journey)] = Field(
         default_factory=default_journeys,
         description="Who travels through which milestones; given ones take the place of the default one.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from google.protobuf.message import Message
@@ -10,6 +11,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from otel_ttf.access.gate import Refused, Why
 from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.wire import Signal
 from otel_ttf.receivers.prepare import Receipt
@@ -74,9 +76,27 @@ def come_again(refused: LogRefused) -> status_pb2.Status:
     return _status(code_pb2.UNAVAILABLE, _header_safe(f"not taken now: {refused.reason}"), detail)
 
 
+_NOT_ADMITTED: dict[Why, int] = {
+    "unauthenticated": code_pb2.UNAUTHENTICATED,
+    "forbidden": code_pb2.PERMISSION_DENIED,
+    "limited": code_pb2.RESOURCE_EXHAUSTED,
+    "unavailable": code_pb2.UNAVAILABLE,
+}
+
+
+def not_admitted(refused: Refused) -> status_pb2.Status:
+    """For whoever is not let in: with google.rpc.RetryInfo where waiting helps, else the sender drops the request."""
+    detail = None
+    if refused.seconds:
+        detail = error_details_pb2.RetryInfo()
+        detail.retry_delay.FromMilliseconds(math.ceil(refused.seconds * 1000))
+    return _status(_NOT_ADMITTED[refused.why], str(refused), detail)
+
+
 # HTTP status -> code in the body; 400 and 503 have functions of their own
 _CODES = {
     404: code_pb2.NOT_FOUND,
+    421: code_pb2.FAILED_PRECONDITION,
     405: code_pb2.UNIMPLEMENTED,
     408: code_pb2.DEADLINE_EXCEEDED,
     413: code_pb2.RESOURCE_EXHAUSTED,

@@ -13,9 +13,10 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as grpc_health  # type: ignore[attr-defined]
 from pydantic import BaseModel, ConfigDict, Field
 
+from otel_ttf.access.gate import Gate, Refused, of_grpc
 from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.wire import Malformed, Signal
-from otel_ttf.receivers.answers import RESPONSES, bad_data, come_again, response
+from otel_ttf.receivers.answers import RESPONSES, bad_data, come_again, not_admitted, response
 from otel_ttf.receivers.calls import GROWTH_SHARE, Call, Calls
 from otel_ttf.receivers.connections import MaxConnections, shares
 from otel_ttf.receivers.endpoint import CannotListen, Endpoint, listen, split
@@ -34,6 +35,10 @@ _GPC = (GPC_HEADER, "1")
 _CODES = {
     code_pb2.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
     code_pb2.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    # With RetryInfo it asks to come again, and not every client looks for that; they all do with this one.
+    code_pb2.RESOURCE_EXHAUSTED: grpc.StatusCode.UNAVAILABLE,
+    code_pb2.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
+    code_pb2.PERMISSION_DENIED: grpc.StatusCode.PERMISSION_DENIED,
 }
 
 
@@ -122,12 +127,14 @@ async def serve(
     health: grpc_health.HealthServicer | None = None,
     *,
     trusted: bool = False,
+    gate: Gate | None = None,
     max_connections: int = shares(1024)[1],
 ) -> GrpcServer:
     """Starts the listener. Raises CannotListen.
 
     health           made here unless given
     trusted          subjects that are tokens already are taken as they are
+    gate             who may send; None: everybody
     max_connections  where the configuration says nothing
     """
     # gRPC's own error does not say why; a socket's does. Nothing stays open: gRPC binds for itself.
@@ -145,7 +152,7 @@ async def serve(
     calls = Calls(config.message_timeout / SECOND, GROWTH_SHARE * intake.in_flight.limit, end)
     for signal, service in SERVICES.items():
         # As if there could be several messages: only so the handler has the call before it has the first.
-        method = grpc.stream_unary_rpc_method_handler(_export(signal, intake, calls, trusted))
+        method = grpc.stream_unary_rpc_method_handler(_export(signal, intake, calls, trusted, gate))
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {"Export": method})])
     health = health or grpc_health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -185,20 +192,28 @@ def _milliseconds(duration: int | None) -> int | None:
     return None if duration is None else duration // 1_000_000
 
 
-def _export(signal: Signal, intake: Intake, calls: Calls, trusted: bool) -> Any:
+def _export(signal: Signal, intake: Intake, calls: Calls, trusted: bool, gate: Gate | None) -> Any:
     success = RESPONSES[signal][0]().SerializeToString()
 
     async def export(_: object, call: Call) -> bytes:
+        trusts = trusted
         try:
+            if gate is not None:  # before the message is read, or inflated
+                grant = await gate.admit("grpc", "ingest", of_grpc(call.invocation_metadata() or ()))
+                trusts = trusted or grant.trusted_tokens
             raw = await calls.message(call)
             if raw is None:
                 raise Malformed("expected a message in the call")
+            if gate is not None:
+                grant.charge(len(raw))
             gpc = _GPC in (call.invocation_metadata() or ())
-            receipt = await intake(signal, raw, protocol="grpc", trusted=trusted, gpc=gpc)
+            receipt = await intake(signal, raw, protocol="grpc", trusted=trusts, gpc=gpc)
         except Malformed as error:
             refusal = bad_data(str(error))
         except LogRefused as refused:
             refusal = come_again(refused)
+        except Refused as refused:
+            refusal = not_admitted(refused)
         else:
             if receipt.rejected or receipt.warnings:
                 return response(signal, receipt).SerializeToString()

@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from otel_ttf.access.gate import STATUS, Gate, Grant, Refused, of_http
+from otel_ttf.access.hosts import MISDIRECTED, Hosts
 from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.json import Found, decode
 from otel_ttf.otlp.wire import Malformed, Signal
-from otel_ttf.receivers.answers import RESPONSES, come_again, http_status, response
+from otel_ttf.receivers.answers import RESPONSES, come_again, http_status, not_admitted, response
 from otel_ttf.receivers.body import MAX_BODY, Unusable, check_json, header_fields, media_type, read_body
 from otel_ttf.receivers.connections import MaxConnections
 from otel_ttf.receivers.endpoint import Endpoint
@@ -78,12 +80,21 @@ class HttpConfig(BaseModel):
     cors: CorsConfig = Field(default=CorsConfig(), description="Browsers: which pages may send.")
 
 
-def otlp_app(config: HttpConfig, intake: Intake, *, trusted: bool = False) -> ASGIApp:
+def otlp_app(
+    config: HttpConfig,
+    intake: Intake,
+    *,
+    trusted: bool = False,
+    gate: Gate | None = None,
+    hosts: Hosts | None = None,
+) -> ASGIApp:
     """`POST /v1/logs|traces|metrics`, for a port of its own or mounted at "/v1" or "/" elsewhere.
 
     trusted  subjects that are tokens already are taken as they are
+    gate     who may send; None: everybody
+    hosts    by which names the server may be called; None: by any
     """
-    app = _OtlpHttp(config, intake, trusted=trusted)
+    app = _OtlpHttp(config, intake, trusted=trusted, gate=gate, hosts=hosts)
     cors = config.cors
     if not cors.allowed_origins:
         return app
@@ -95,18 +106,28 @@ def otlp_app(config: HttpConfig, intake: Intake, *, trusted: bool = False) -> AS
         )
         or None,
         allow_methods=["POST"],
-        allow_headers=["content-type", "content-encoding", *cors.allowed_headers],
+        allow_headers=[
+            "content-type",
+            "content-encoding",
+            "authorization",
+            "x-api-key",
+            *cors.allowed_headers,
+        ],
         expose_headers=cors.exposed_headers,
         max_age=cors.max_age // SECOND,
     )
 
 
 class _OtlpHttp:
-    def __init__(self, config: HttpConfig, intake: Intake, *, trusted: bool) -> None:
+    def __init__(
+        self, config: HttpConfig, intake: Intake, *, trusted: bool, gate: Gate | None, hosts: Hosts | None
+    ) -> None:
         self._limit = config.max_request_body_size
         self._seconds = config.body_timeout / SECOND
         self._intake = intake
         self._trusted = trusted
+        self._gate = gate
+        self._hosts = hosts
         self._success = {
             (signal, encoding): _encoded(kind(), encoding)
             for signal, (kind, _) in RESPONSES.items()
@@ -121,7 +142,15 @@ class _OtlpHttp:
         status = 200
         more: dict[str, str] = {}
         try:
-            signal, receipt = await self._take(scope, headers, media, receive)
+            if self._hosts is not None and not self._hosts.allow(headers.get(b"host")):
+                self._intake.telemetry.access_refused("http", "host")
+                raise Unusable(421, MISDIRECTED)
+            # Before the body is read.
+            gate = self._gate
+            grant = (
+                await gate.admit("http", "ingest", of_http(scope["headers"])) if gate is not None else None
+            )
+            signal, receipt = await self._take(scope, headers, media, receive, grant)
             if receipt.rejected or receipt.warnings:
                 body = _encoded(response(signal, receipt), encoding)
             else:
@@ -131,13 +160,15 @@ class _OtlpHttp:
         except Unusable as error:
             status, more = error.status, error.headers
             body = _encoded(http_status(status, str(error)), encoding)
-            if len(headers.get(b"content-length", b"")) > 5 or b"transfer-encoding" in headers:
-                more["Connection"] = "close"  # rather than reading a body of 100 kB on for nothing
+            more |= unread(headers)
+        except Refused as refused:
+            status, more = STATUS[refused.why], refused.headers | unread(headers)
+            body = _encoded(not_admitted(refused), encoding)
         except Malformed as error:
             status, body = 400, _encoded(http_status(400, str(error)), encoding)
-        except LogRefused as refused:
-            status, more = 503, retry_after(refused)
-            body = _encoded(come_again(refused), encoding)
+        except LogRefused as full:
+            status, more = 503, retry_after(full)
+            body = _encoded(come_again(full), encoding)
         except asyncio.CancelledError:
             # The server has waited for this one long enough and goes; the sender should come again.
             stopping = LogRefused("the server is stopping")
@@ -146,7 +177,7 @@ class _OtlpHttp:
         await answer(send, status, encoding, body, more)
 
     async def _take(
-        self, scope: Scope, headers: dict[bytes, bytes], media: str, receive: Receive
+        self, scope: Scope, headers: dict[bytes, bytes], media: str, receive: Receive, grant: Grant | None
     ) -> tuple[Signal, Receipt]:
         intake = self._intake
         with intake.frame:
@@ -158,6 +189,8 @@ class _OtlpHttp:
             if media not in (PROTOBUF, JSON):
                 raise Unusable(415, _TYPES, {"Accept": f"{PROTOBUF}, {JSON}"})
             raw = await read_body(headers, receive, intake, limit=self._limit, seconds=self._seconds)
+            if grant is not None:
+                grant.charge(len(raw))
             found = Found()
             if media == JSON:
                 # Counted also while it waits for a worker.
@@ -170,9 +203,15 @@ class _OtlpHttp:
             protocol="http",
             mended=found.mended,
             broken=found.broken,
-            trusted=self._trusted,
+            trusted=self._trusted or (grant is not None and grant.trusted_tokens),
             gpc=gpc,
         )
+
+
+def unread(headers: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Headers of an answer to a request whose body was not read: a long one is not read on for nothing."""
+    long = len(headers.get(b"content-length", b"")) > 5 or b"transfer-encoding" in headers
+    return {"Connection": "close"} if long else {}
 
 
 def has_gpc(headers: Mapping[bytes, bytes]) -> bool:

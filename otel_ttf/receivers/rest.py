@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from otel_ttf.access.gate import GRANT
 from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.events import FLAG_NO_SUBJECT, FLAG_TIME_AHEAD, FLAG_TIME_IMPLAUSIBLE, FLAG_TOO_OLD
 from otel_ttf.otlp.wire import Malformed
@@ -96,6 +97,8 @@ async def _read(
     if media_type(headers) != JSON:
         raise Unusable(415, f"expected a content-type of {JSON} (UTF-8)", {"Accept": JSON})
     body = await read_body(headers, request.receive, intake, limit=limit, seconds=seconds)
+    if (grant := request.scope.get(GRANT)) is not None:
+        grant.charge(len(body))
     # Counted also while it waits for a worker.
     with intake.in_flight.hold(len(body)):
         return await intake.offload(len(body), build, body)

@@ -65,6 +65,7 @@ class ServerProcess:
     config    a configuration file
     settings  `a.b=c` each, for --set
     program   arguments of Python that make it otel-ttf
+    headers   go with each request of ours
     output    a file beside the data directory with all that the process printed, over restarts
     """
 
@@ -82,6 +83,7 @@ class ServerProcess:
         self.program = tuple(program)
         self.options: Sequence[str] = ()
         self.environment: Mapping[str, str] = {}
+        self.headers: Mapping[str, str] = {}
         self.output = data_dir.with_name(data_dir.name + ".out")
         self.grpc_port, self.http_port, self.api_port = free_ports(3)
         self.process: subprocess.Popen[bytes] | None = None
@@ -212,7 +214,7 @@ class ServerProcess:
         with closing(
             http.client.HTTPConnection("127.0.0.1", port or self.api_port, timeout=timeout)
         ) as connection:
-            connection.request(method, path, body, headers or {})
+            connection.request(method, path, body, {**self.headers, **(headers or {})})
             answer = connection.getresponse()
             return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
 

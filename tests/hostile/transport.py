@@ -21,7 +21,7 @@ def head(door: Door, *lines: bytes, first: bytes = b"POST %b HTTP/1.1") -> bytes
     """The header block of a request. first: its first line, `%b` is the door's path."""
     if b"%b" in first:
         first %= PATHS[door]
-    fields = (b"host: " + CANARY.encode(), b"content-type: " + MEDIA[door])
+    fields = (b"host: localhost", b"x-xk7: " + CANARY.encode(), b"content-type: " + MEDIA[door])
     return b"\r\n".join((first, *fields, *lines)) + b"\r\n\r\n"
 
 

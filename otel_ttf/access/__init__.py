@@ -1,0 +1,1 @@
+"""Who may do what: API keys, tokens of an issuer, certificates, limits. What the doors ask is in gate.py."""

@@ -1,0 +1,116 @@
+"""What stands between the doors and callers, as configured: keys."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from otel_ttf.access.gate import Gate
+from otel_ttf.access.hosts import Hosts, loopback
+from otel_ttf.access.keys import FILE, SHORTEST, VARIABLE, ApiKey, KeysUnreadable, parse
+from otel_ttf.access.watch import Unusable, Watched, watching
+from otel_ttf.commands import Given
+from otel_ttf.config import CannotStart, Config
+from otel_ttf.config.model import ApiListener, HttpListener
+from otel_ttf.receivers.endpoint import split
+from otel_ttf.remembered import remember, remembered
+from otel_ttf.telemetry import Telemetry
+
+KEYS_EVERY = 1.0  # seconds; a key that is revoked gets nobody in after twice this
+_REMEMBERED = "api keys"  # in log.db: where they were
+
+log = structlog.get_logger()
+
+
+def keys_file(config: Config, data_dir: Path) -> Path:
+    """Where API keys are."""
+    return Path(config.auth.keys_file) if config.auth.keys_file is not None else data_dir / FILE
+
+
+async def gate(
+    config: Config,
+    data_dir: Path,
+    telemetry: Telemetry,
+    stack: AsyncExitStack,
+    given: Given,
+    env: Mapping[str, str] = os.environ,
+) -> Gate | None:
+    """Asks callers who they are, with keys that are read again when their file changes. None: nobody is asked.
+
+    Raises CannotStart: there should be keys, and there are none.
+    """
+    file, book = keys_file(config, data_dir), data_dir / "log.db"
+    own = (env.get(VARIABLE) or "").strip() or None
+    if config.auth.required is False:
+        if own is not None or file.exists():
+            log.warning("there are API keys, and nobody is asked for one", setting="auth.required: false")
+        return None
+    if own is not None and len(own) < SHORTEST:
+        raise CannotStart(
+            f"{VARIABLE}: expected at least {SHORTEST} characters; `otel-ttf api-keys new` makes a key", 2
+        )
+    there = file.exists()
+    if not there and _were_there(book, file):
+        raise CannotStart(
+            f"{file} is gone, and with it who may send and ask: put it back from your copy, or make new keys with "
+            f"`{given.command('api-keys new')}`; auth.required: false asks nobody",
+            2,
+        )
+    if not there and own is None:
+        if config.auth.required or config.auth.keys_file is not None:
+            raise CannotStart(
+                f"auth: {file} is not there, so nobody could come in: make a key with "
+                f"`{given.command('api-keys new')}`",
+                2,
+            )
+        return None
+    changed: list[Gate] = []
+    try:
+        keys = Watched(
+            "API keys",
+            [file],
+            _keys,
+            absent=True,
+            change=lambda keys: changed[0].change(keys),
+            told=partial(telemetry.files_read, "api_keys"),
+        )
+    except Unusable as error:
+        raise CannotStart(f"auth: {error}", 2) from None
+    if there:
+        remember(book, _REMEMBERED, str(file.absolute()))
+    if there and not keys.value and own is None:
+        log.warning("there is no API key any more, so nobody can send or ask", file=str(file))
+    changed.append(Gate(telemetry, config.auth.limits, keys.value, own))
+    await stack.enter_async_context(watching([(keys, KEYS_EVERY)]))
+    return changed[0]
+
+
+def _were_there(book: Path, file: Path) -> bool:
+    """Whether this file was there at an earlier start."""
+    try:
+        return remembered(book, _REMEMBERED) == str(file.absolute())
+    except sqlite3.Error:
+        return False
+
+
+def _keys(content: bytes) -> tuple[ApiKey, ...]:
+    """Raises Unusable."""
+    try:
+        return parse(content.decode())
+    except UnicodeDecodeError:
+        raise Unusable("expected API keys as `otel-ttf api-keys new` writes them, found no text") from None
+    except KeysUnreadable as error:
+        raise Unusable(str(error)) from None
+
+
+def hosts(listener: HttpListener | ApiListener) -> Hosts | None:
+    """By which names it may be called. None: by any."""
+    if listener.hosts or loopback(split(listener.endpoint)[0]):
+        return Hosts(listener.hosts)
+    return None

@@ -1,0 +1,428 @@
+"""Who gets in: every door and path of a running server, with keys and without."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from server_process import ROOT, Answer, ServerProcess, command_on, wait_for
+
+from otel_ttf.api.front import needed
+
+OWN = "zq-own-key-of-the-environment-0815"
+EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+PROTOBUF = "application/x-protobuf"
+EVENT = {"events": [{"event_name": "signup", "event_type": "x", "user_id": "ada"}]}
+
+
+def make_key(folder: Path, *options: str) -> str:
+    """A new API key."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = command_on(folder, "api-keys", "new", *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def id_of(key: str) -> str:
+    return key.split("_")[1]
+
+
+class Doors:
+    """A server with keys: one to send, one to ask, one for all."""
+
+    def __init__(self, server: ServerProcess, keys: Mapping[str, str]) -> None:
+        self.server = server
+        self.keys = keys
+
+    def key(self, scope: str | None) -> dict[str, str]:
+        """Headers with the key of that scope."""
+        return {"x-api-key": self.keys[scope]} if scope else {}
+
+    def ask(self, method: str, path: str, key: Mapping[str, str], body: bytes | None = None) -> Answer:
+        media = {"content-type": "application/json"} if body is not None else {}
+        return self.server.request(method, path, body, headers={**media, **key})
+
+    def otlp(self, port: int, key: Mapping[str, str], body: bytes | None = None) -> Answer:
+        sent = one() if body is None else body
+        headers = {"content-type": PROTOBUF, **key}
+        return self.server.request("POST", "/v1/logs", sent, headers=headers, port=port)
+
+    def call(self, *metadata: tuple[str, str], body: bytes | None = None) -> grpc.RpcError | bytes:
+        with grpc.insecure_channel(self.server.grpc) as channel:
+            try:
+                return channel.unary_unary(EXPORT)(body or one(), timeout=20, metadata=metadata)
+            except grpc.RpcError as error:
+                return error
+
+    def refused(self, door: str, reason: str) -> float:
+        answer = self.ask("GET", "/metrics", self.key("admin")).body.decode()
+        wanted = f'otel_ttf_access_refused_total{{door="{door}",reason="{reason}"}} '
+        (line,) = [line for line in answer.splitlines() if line.startswith(wanted)]
+        return float(line.rpartition(" ")[2])
+
+
+def one(user: str = "ada", name: str = "signup") -> bytes:
+    request = ExportLogsServiceRequest()
+    record = request.resource_logs.add().scope_logs.add().log_records.add(event_name=name)
+    record.time_unix_nano = time.time_ns()
+    record.attributes.add(key="user.id").value.string_value = user
+    return request.SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
+    folder = tmp_path_factory.mktemp("access") / "data"
+    keys = {scope: make_key(folder, "--scope", scope) for scope in ("ingest", "read", "admin")}
+    server = ServerProcess(folder, settings=("service.telemetry.logs.level=debug",))
+    server.environment = {"TELEMETRY_API_KEY": OWN}
+    with server:
+        yield Doors(server, keys)
+
+
+def test_every_path_of_the_api_asks_who_it_is_but_for_those_that_tell_nothing(doors):
+    document = doors.ask("GET", "/openapi.json", {}).json
+    paths = [(method.upper(), path) for path, ops in document["paths"].items() for method in ops]
+    assert len(paths) >= 10
+    for method, path in paths:
+        need = needed(method, path)
+        path = path.replace("{", "").replace("}", "")
+        answer = doors.ask(method, path, {}, b"{}" if method == "POST" else None)
+        assert (answer.status == 401) == (need is not None), path
+        if need is None:
+            continue
+        assert answer.headers["www-authenticate"] == 'Bearer realm="otel-ttf"'
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json["type"] == "urn:otel-ttf:problem:unauthenticated"
+        others = {"ingest", "read"} - {need}
+        assert [doors.ask(method, path, doors.key(other)).status for other in others] == [403]
+        for enough in (need, "admin"):
+            assert doors.ask(method, path, doors.key(enough)).status not in (401, 403)
+    assert {path for method, path in paths if needed(method, path) is None} == {"/health", "/ready"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/nothing"),
+        ("GET", "/API/v1/ttf"),
+        ("GET", "//api/v1/ttf"),
+        ("GET", "/health/../api/v1/ttf"),
+        ("GET", "/docs/../api/v1/ttf"),
+        ("GET", "/api/v1/ttf/"),
+        ("HEAD", "/api/v1/ttf"),
+        ("GET", "/api/v1/ttf?x-api-key=KEY"),
+        ("DELETE", "/api/v1/ttf/ada"),
+        ("POST", "/api/v1/events/"),
+        ("POST", "/metrics"),
+        ("OPTIONS", "/api/v1/ttf"),
+        ("TRACE", "/api/v1/ttf"),
+        ("PUT", "/-/reload"),
+    ],
+)
+def test_there_is_no_way_round(doors, method, path):
+    answer = doors.ask(method, path.replace("KEY", doors.keys["admin"]), {})
+    assert answer.status in ((401, 404) if path.startswith("/docs/") else (401,))
+
+
+@pytest.mark.parametrize("path", ["/v1/logs", "/v1/traces", "/v1/metrics", "/v1/nothing", "/v1/"])
+@pytest.mark.parametrize("method", ["POST", "GET", "OPTIONS"])
+def test_every_path_of_otlp_asks_who_it_is_on_both_ports(doors, method, path):
+    for port in (doors.server.http_port, doors.server.api_port):
+        answer = doors.server.request(method, path, headers={"content-type": PROTOBUF}, port=port)
+        assert answer.status == 401
+        assert answer.headers["www-authenticate"] == 'Bearer realm="otel-ttf"'
+        assert status_pb2.Status.FromString(answer.body).code == code_pb2.UNAUTHENTICATED
+
+
+def test_keys_open_the_doors_that_they_are_for(doors):
+    server = doors.server
+    for key, status in (("ingest", 200), ("admin", 200), ("read", 403)):
+        assert doors.otlp(server.http_port, doors.key(key)).status == status
+        assert doors.otlp(server.api_port, doors.key(key)).status == status
+        assert (
+            doors.ask("POST", "/api/v1/events", doors.key(key), json.dumps(EVENT).encode()).status == status
+        )
+        got = doors.call(("x-api-key", doors.keys[key]))
+        assert got == b"" if status == 200 else got.code() is grpc.StatusCode.PERMISSION_DENIED
+    bearer = {"authorization": f"Bearer {OWN}"}
+    assert doors.otlp(server.http_port, bearer).status == 200
+    assert doors.ask("GET", "/api/v1/ttf/ada", bearer).status == 200
+    assert doors.call(("authorization", f"Bearer {OWN}")) == b""
+
+
+def test_grpc_says_unauthenticated_and_does_not_ask_to_come_again(doors):
+    before = doors.refused("grpc", "unauthenticated")
+    for metadata in ((), (("x-api-key", "wrong"),), (("authorization", "Bearer a"), ("x-api-key", OWN))):
+        error = doors.call(*metadata)
+        assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert error.details() == "expected an API key or token that is valid here, see docs/security.md"
+    for service in ("trace.v1.TraceService", "metrics.v1.MetricsService"):
+        with grpc.insecure_channel(doors.server.grpc) as channel, pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary(f"/opentelemetry.proto.collector.{service}/Export")(b"", timeout=20)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert doors.refused("grpc", "unauthenticated") == before + 5
+
+
+def test_the_answer_is_the_same_whatever_is_wrong(doors, tmp_path):
+    folder = doors.server.data_dir
+    expired = make_key(folder, "--scope", "read", "--expires", "0")
+    revoked = make_key(folder, "--scope", "read")
+    assert command_on(folder, "api-keys", "revoke", id_of(revoked)).returncode == 0
+    good = doors.keys["read"]
+    wait_for(
+        lambda: doors.ask("GET", "/api/v1/ttf", {"x-api-key": revoked}).status == 401, "the end of a key"
+    )
+    answers = set()
+    for key in (None, "", "wrong", good[:-1], f"{good[:-2]}aa", expired, revoked, "x" * 20_000, "a.b.c"):
+        answer = doors.ask("GET", "/api/v1/ttf", {} if key is None else {"x-api-key": key})
+        told = {name: value for name, value in answer.headers.items() if name != "date"}
+        document = {
+            name: value for name, value in answer.json.items() if name not in ("as_of", "lag_seconds")
+        }
+        answers.add((answer.status, json.dumps(told), json.dumps(document)))
+    assert len(answers) == 1
+
+
+def test_a_body_is_not_read_for_who_may_not_send(doors):
+    # A gibibyte is announced, and none of it comes: whoever waits for it answers after 30 seconds.
+    for path, port in (("/v1/logs", doors.server.http_port), ("/api/v1/events", doors.server.api_port)):
+        began = time.monotonic()
+        headers = {"content-length": str(1 << 30), "content-encoding": "gzip"}
+        answer = doors.server.request("POST", path, headers=headers, port=port, timeout=5)
+        assert time.monotonic() - began < 5
+        assert answer.status == 401
+        assert answer.headers["connection"] == "close"
+
+
+def test_ready_tells_details_to_those_who_may_ask_and_health_anybody(doors):
+    assert doors.ask("GET", "/health", {}).json == {"status": "ok"}
+    before = doors.refused("api", "unauthenticated")
+    for key in ({}, {"x-api-key": "wrong"}, doors.key("ingest")):
+        assert doors.ask("GET", "/ready", key).json == {"status": "ready"}
+    assert doors.refused("api", "unauthenticated") == before
+    assert doors.ask("GET", "/ready", doors.key("read")).json == {
+        "status": "ready",
+        "reasons": [],
+        "notes": [],
+    }
+
+
+def test_the_health_service_of_grpc_is_open(doors):
+    with grpc.insecure_channel(doors.server.grpc) as channel:
+        assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=20) == b"\x08\x01"
+
+
+def test_keys_are_made_rotated_and_revoked_while_the_server_runs(doors):
+    folder = doors.server.data_dir
+
+    def status(key: str) -> int:
+        return doors.otlp(doors.server.http_port, {"x-api-key": key}).status
+
+    old = make_key(folder, "--name", "shop")
+    wait_for(lambda: status(old) == 200, "a new key")
+    done = command_on(folder, "api-keys", "rotate", id_of(old), "--overlap", "1h")
+    new = done.stdout.strip()
+    wait_for(lambda: status(new) == 200, "the key in its place")
+    assert status(old) == 200
+    listed = {
+        row["id"]: row
+        for row in json.loads(command_on(folder, "api-keys", "list", "--format", "json").stdout)
+    }
+    assert listed[id_of(new)]["name"] == "shop"
+    assert listed[id_of(old)]["expires"] is not None
+    assert listed[id_of(new)]["expires"] is None
+    command_on(folder, "api-keys", "revoke", id_of(old))
+    wait_for(lambda: status(old) == 401, "the end of the old one")
+    assert status(new) == 200
+    metrics = doors.ask("GET", "/metrics", doors.key("read")).body.decode()
+    assert f'otel_ttf_api_key_requests_total{{key="{id_of(new)}"}}' in metrics
+
+
+def test_a_broken_file_of_keys_changes_nothing_and_is_said_once(doors):
+    folder = doors.server.data_dir
+    file = folder / "api-keys"
+    good = file.read_bytes()
+
+    def metric() -> float:
+        body = doors.ask("GET", "/metrics", doors.key("read")).body.decode()
+        return float(body.split('otel_ttf_files_last_reload_successful{what="api_keys"} ')[1].split("\n")[0])
+
+    try:
+        for harm in (lambda: file.write_text("zq-no-keys"), file.unlink):
+            harm()
+            wait_for(lambda: metric() == 0, "the metric", 15)
+            time.sleep(2)
+            assert doors.otlp(doors.server.http_port, doors.key("ingest")).status == 200
+            file.write_bytes(good)
+            wait_for(lambda: metric() == 1, "the metric", 15)
+    finally:
+        file.write_bytes(good)
+    said = [line for line in doors.server.printed().splitlines() if "changed files cannot be used" in line]
+    assert len(said) == 2
+    assert "line 1: expected a key" in said[0]
+    assert "put it back" in said[1]
+
+
+def test_only_a_key_that_is_trusted_writes_tokens(doors):
+    trusted = make_key(doors.server.data_dir, "--trusted-tokens")
+    doors.otlp(doors.server.http_port, doors.key("ingest"), one("bea"))
+    read = doors.key("read")
+
+    def journey(path: str) -> Any:
+        answer = doors.ask("GET", path, read)
+        return answer.json if answer.status == 200 else {}
+
+    wait_for(lambda: journey("/api/v1/ttf/bea").get("subject"), "the user")
+    token = journey("/api/v1/ttf/bea")["subject"]
+    doors.otlp(doors.server.http_port, doors.key("ingest"), one(token, "project_created"))
+    doors.call(("x-api-key", doors.keys["ingest"]), body=one(token, "project_created"))
+    wait_for(lambda: journey(f"/api/v1/ttf/{token}").get("user_id"), "an id that looks like a token")
+    assert journey("/api/v1/ttf/bea")["ttf_project_minutes"] is None
+    wait_for(lambda: doors.call(("x-api-key", trusted), body=one(token, "agent_created")) == b"", "the key")
+
+    def reached() -> set[str]:
+        return {stage["name"] for stage in journey("/api/v1/ttf/bea")["stages"] if stage["reached_at"]}
+
+    wait_for(lambda: reached() == {"agent"}, "the milestone")
+
+
+def test_limits_of_a_key_are_told_as_senders_understand_them(doors):
+    key = make_key(doors.server.data_dir, "--requests-per-second", "0.2")
+    wait_for(lambda: doors.otlp(doors.server.http_port, {"x-api-key": key}).status == 200, "the key")
+    answer = doors.otlp(doors.server.http_port, {"x-api-key": key})
+    assert answer.status == 429
+    assert 1 <= int(answer.headers["retry-after"]) <= 5
+    status = status_pb2.Status.FromString(answer.body)
+    info = error_details_pb2.RetryInfo()
+    assert status.code == code_pb2.RESOURCE_EXHAUSTED
+    assert status.details[0].Unpack(info)
+    assert 0 < info.retry_delay.ToMilliseconds() <= 5000
+    error = doors.call(("x-api-key", key))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    (details,) = [value for name, value in error.trailing_metadata() if name == "grpc-status-details-bin"]
+    assert status_pb2.Status.FromString(details).details[0].Unpack(info)
+    rest = doors.ask("POST", "/api/v1/events", {"x-api-key": key}, json.dumps(EVENT).encode())
+    assert (rest.status, rest.json["type"]) == (429, "urn:otel-ttf:problem:too-many-requests")
+    assert "retry-after" in rest.headers
+
+
+def test_no_key_stands_anywhere_in_plain(doors):
+    doors.ask("GET", f"/api/v1/ttf?key={doors.keys['read']}", doors.key("read"))
+    doors.ask("GET", f"/api/v1/ttf/{doors.keys['read']}", {})
+    leak = {"authorization": f"Bearer {doors.keys['admin']}", "x-api-key": doors.keys["admin"]}
+    doors.ask("POST", "/api/v1/events", leak, b"{")
+    metrics = doors.ask("GET", "/metrics", doors.key("read")).body
+    secrets = [key.split("_")[2].encode() for key in doors.keys.values()] + [OWN.encode()]
+    files = [path for path in doors.server.data_dir.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    for content in (metrics, doors.server.printed().encode(), *(path.read_bytes() for path in files)):
+        assert not any(secret in content for secret in secrets)
+
+
+# Starts.
+
+
+def server_of(folder: Path, *settings: str, own: str | None = None) -> ServerProcess:
+    server = ServerProcess(folder / "data", settings=settings)
+    server.environment = {"TELEMETRY_API_KEY": own} if own is not None else {}
+    return server
+
+
+@pytest.mark.parametrize(
+    ("settings", "own", "said"),
+    [
+        pytest.param(["auth.required=true"], None, "make a key with `otel-ttf api-keys new", id="no key"),
+        pytest.param(["auth.keys_file=/nowhere/keys"], None, "/nowhere/keys is not there", id="no file"),
+        pytest.param([], "short", "TELEMETRY_API_KEY: expected at least 16", id="a short key"),
+        pytest.param(
+            ["api.endpoint=0.0.0.0:0"],
+            None,
+            "auth: {required: true}",
+            id="a door to others, and nobody asked",
+        ),
+        pytest.param(
+            ["api.endpoint=0.0.0.0:0", "auth.required=false"], OWN, "auth: {required: true}", id="nor wanted"
+        ),
+    ],
+)
+def test_a_start_that_would_let_in_anybody_or_nobody_is_refused(tmp_path, settings, own, said):
+    code, printed = server_of(tmp_path, *settings, own=own).refusal()
+    assert code == 2
+    assert said in printed
+
+
+def test_a_door_to_others_needs_no_insecure_where_they_are_asked(tmp_path):
+    with server_of(tmp_path, "api.hosts=[ttf.example]", own=OWN) as server:
+        server.settings = (*server.settings, "api.endpoint=0.0.0.0:0")
+        assert subprocess.run(
+            [sys.executable, "-m", "otel_ttf", "validate", "--set", "api.endpoint=0.0.0.0:0"],
+            env={"TELEMETRY_API_KEY": OWN, "PYTHONPATH": str(ROOT)},
+            cwd=ROOT,
+            check=False,
+        ).returncode == 0  # fmt: skip
+        assert server.get("/api/v1/ttf").status == 401
+        assert server.request("GET", "/health", headers={"host": "ttf.example"}).status == 200
+
+
+def test_keys_that_are_gone_are_not_taken_for_none(tmp_path):
+    server = server_of(tmp_path)
+    make_key(server.data_dir)
+    with server:
+        assert server.get("/api/v1/ttf").status == 401
+        server.terminate()
+    (server.data_dir / "api-keys").unlink()
+    code, said = server.refusal()
+    assert code == 2
+    assert "api-keys is gone, and with it who may send and ask" in said
+    server.settings = ("auth.required=false",)
+    with server:
+        assert server.get("/api/v1/ttf").status == 200
+        server.terminate()
+
+
+def test_without_keys_nobody_is_asked(tmp_path):
+    with server_of(tmp_path) as server:
+        assert server.get("/api/v1/ttf").status == 200
+        assert server.get("/ready").json == {"status": "ready", "reasons": [], "notes": []}
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "a b", ""]
+)
+def test_a_page_of_a_stranger_whose_name_means_this_machine_gets_nothing(doors, host):
+    before = doors.refused("api", "host"), doors.refused("http", "host")
+    key = doors.key("admin")
+    for method, path in (
+        ("GET", "/api/v1/ttf"),
+        ("GET", "/health"),
+        ("POST", "/api/v1/events"),
+        ("GET", "/docs"),
+    ):
+        answer = doors.ask(method, path, {"host": host, **key})
+        assert (answer.status, answer.json["type"]) == (421, "urn:otel-ttf:problem:misdirected")
+    for port in (doors.server.http_port, doors.server.api_port):
+        answer = doors.otlp(port, {"host": host, **key})
+        assert answer.status == 421
+        assert "hosts" in status_pb2.Status.FromString(answer.body).message
+    assert (doors.refused("api", "host"), doors.refused("http", "host")) == (before[0] + 4, before[1] + 2)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:8080", "localhost.", "10.1.2.3"]
+)
+def test_names_that_nobody_else_can_have_are_taken(doors, host):
+    assert doors.ask("GET", "/api/v1/ttf", {"host": host, **doors.key("read")}).status == 200
+    assert doors.otlp(doors.server.http_port, {"host": host, **doors.key("ingest")}).status == 200
