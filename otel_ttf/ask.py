@@ -57,20 +57,9 @@ def get(server: Server, path: Sequence[str], query: Mapping[str, str | None]) ->
             trust_env=not loopback(host),
             verify=_trust(server),
         )
-    except httpx2.ConnectError as error:
-        if isinstance(why := _tls_error(error), ssl.SSLCertVerificationError):
-            raise ApiUnanswered(
-                f"the certificate of {url} is not trusted: {why.verify_message}: give the authority that signed it "
-                "with --ca-file."
-            ) from None
-        if why is not None:
-            raise ApiUnanswered(
-                f"{url} does not take our connection: it may ask for a certificate: --cert-file and --key-file; or "
-                "it speaks no TLS."
-            ) from None
-        raise ApiUnanswered(_nobody(url)) from None
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
-        raise ApiUnanswered(_nobody(url)) from None
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+        cut = isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError)
+        raise ApiUnanswered(_unreached(url, error, cut=cut)) from None
     if response.status_code in _KEY_WANTED:
         raise ApiUnanswered(_KEY_WANTED[response.status_code])
     try:
@@ -93,7 +82,20 @@ _KEY_WANTED = {
 }
 
 
-def _nobody(url: str) -> str:
+def _unreached(url: str, error: BaseException, *, cut: bool) -> str:
+    """cut: the server has closed the connection."""
+    why = _tls_error(error)
+    if isinstance(why, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of {url} is not trusted: {why.verify_message}: give the authority that signed it with "
+            "--ca-file."
+        )
+    # With TLS 1.3 it is in the place of an answer that we hear that our certificate will not do.
+    if why is not None or (cut and url.startswith("https:")):
+        return (
+            f"{url} does not take our connection: it may ask for a certificate, --cert-file and --key-file, or it "
+            "speaks no TLS."
+        )
     return f"no server answers at {url}: start one with 'otel-ttf run', or give its address with --url."
 
 

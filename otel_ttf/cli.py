@@ -216,7 +216,7 @@ def _asking(command: F) -> F:
 
         if (cert is None) != (own is None):
             raise click.UsageError("give --cert-file and --key-file, or neither")
-        return command(*given, server=Server(url, key, ca, cert, own), **more)
+        return command(*given, server=Server(url, key and key.strip(), ca, cert, own), **more)
 
     file = click.Path(dir_okay=False)
     options = [

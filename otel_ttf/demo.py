@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import os
 import random
 import signal
 import subprocess
@@ -16,7 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from urllib.parse import quote
 
+from otel_ttf.access.keys import VARIABLE
 from otel_ttf.units import MINUTE, SECOND
 
 STORIES = (
@@ -243,6 +246,11 @@ def what_to_try(users: int, api: str) -> list[str]:
     return [f"curl {api}/api/v1/{path:<14} # {answer}" for path, answer in questions]
 
 
+def _shown(key: str | None) -> dict[str, str]:
+    """How the SDK is told of an API key."""
+    return {"OTEL_EXPORTER_OTLP_HEADERS": f"x-api-key={quote(key.strip())}"} if key else {}
+
+
 class Background:
     """The demo in a process of its own, so that its work isn't the server's. It ends with the server."""
 
@@ -253,6 +261,7 @@ class Background:
                 *("--users", str(options.users), "--rate", str(options.rate)),
                 *("--seed", str(options.seed), "--endpoint", options.endpoint),
             ],
+            env=os.environ | _shown(os.environ.get(VARIABLE)),
             stdin=subprocess.PIPE,  # closed when this process ends, however it ends
             stdout=subprocess.DEVNULL,
         )

@@ -1,4 +1,4 @@
-"""What stands between the doors and callers, as configured: keys."""
+"""What stands between the doors and callers, as configured: certificates, keys, names."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from pathlib import Path
 
 import structlog
 
+from otel_ttf.access import tls
 from otel_ttf.access.gate import Gate
 from otel_ttf.access.hosts import Hosts, loopback
 from otel_ttf.access.keys import FILE, SHORTEST, VARIABLE, ApiKey, KeysUnreadable, parse
+from otel_ttf.access.tls import Certificate
 from otel_ttf.access.watch import Unusable, Watched, watching
 from otel_ttf.commands import Given
 from otel_ttf.config import CannotStart, Config
 from otel_ttf.config.model import ApiListener, HttpListener
 from otel_ttf.receivers.endpoint import split
+from otel_ttf.receivers.http_server import Tls
 from otel_ttf.remembered import remember, remembered
 from otel_ttf.telemetry import Telemetry
+from otel_ttf.units import SECOND
 
 KEYS_EVERY = 1.0  # seconds; a key that is revoked gets nobody in after twice this
 _REMEMBERED = "api keys"  # in log.db: where they were
@@ -109,8 +113,53 @@ def _keys(content: bytes) -> tuple[ApiKey, ...]:
         raise Unusable(str(error)) from None
 
 
+async def certificates(
+    config: Config, telemetry: Telemetry, stack: AsyncExitStack
+) -> dict[str, Watched[Certificate]]:
+    """Those of the listeners that speak TLS: grpc, http, api; read again when they change. Raises CannotStart."""
+    protocols = config.receivers.otlp.protocols
+    found: dict[str, Watched[Certificate]] = {}
+    intervals = []
+    for name, setting, listener in (
+        ("grpc", "receivers.otlp.protocols.grpc.tls", protocols.grpc),
+        ("http", "receivers.otlp.protocols.http.tls", protocols.http),
+        ("api", "api.tls", config.api),
+    ):
+        if listener is None or listener.tls is None:
+            continue
+        try:
+            found[name] = tls.watched(
+                name,
+                listener.tls,
+                partial(telemetry.files_read, f"{name}_tls"),
+                partial(telemetry.certificate_ends, name),
+            )
+        except Unusable as error:
+            raise CannotStart(f"{setting}: {error}", 2) from None
+        intervals.append((found[name], listener.tls.reload_interval / SECOND))
+    await stack.enter_async_context(watching(intervals))
+    return found
+
+
+def http_tls(name: str, certificate: Watched[Certificate] | None, telemetry: Telemetry) -> Tls | None:
+    """For a listener of HTTP."""
+    if certificate is None:
+        return None
+    return Tls(lambda: certificate.value.context, telemetry.handshakes_failed(name).inc)
+
+
 def hosts(listener: HttpListener | ApiListener) -> Hosts | None:
     """By which names it may be called. None: by any."""
     if listener.hosts or loopback(split(listener.endpoint)[0]):
         return Hosts(listener.hosts)
+    return None
+
+
+def demo_refused(config: Config, gate: Gate | None, env: Mapping[str, str] = os.environ) -> str | None:
+    """Why the demo cannot send by OTLP/gRPC. None: it can."""
+    grpc = config.receivers.otlp.protocols.grpc
+    if grpc is not None and grpc.tls is not None:
+        return "--demo sends without TLS, and receivers.otlp.protocols.grpc.tls is set"
+    if gate is not None and not env.get(VARIABLE):
+        return f"--demo needs an API key in the environment: set {VARIABLE}"
     return None

@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from otel_ttf import __version__, guards
+from otel_ttf.access.tls import of_grpc
 from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
 from otel_ttf.clock import Clock, SystemClock, boot_id
@@ -23,7 +24,7 @@ from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.companions import CompanionLost, Companions
 from otel_ttf.config import CannotStart, Config
 from otel_ttf.config.checks import IDS_IN_PLAIN
-from otel_ttf.config.model import HttpListener
+from otel_ttf.config.model import ApiListener, HttpListener
 from otel_ttf.demo import Background, DemoOptions, what_to_try
 from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.key_files import keys_of_start
@@ -129,6 +130,8 @@ async def _serve(
             endpoint = service.grpc_endpoint
             if endpoint is None:
                 raise CannotStart("--demo sends over OTLP/gRPC, which receivers.otlp.protocols leaves out", 2)
+            if service.demo_refused is not None:
+                raise CannotStart(service.demo_refused, 2)
             background = Background(replace(demo, endpoint=endpoint))
             stack.push_async_callback(asyncio.to_thread, background.stop)
         await stopping.wait()
@@ -149,6 +152,7 @@ class Service:
         self._losses: Sequence[Loss] = ()
         self._damaged: Callable[[], str | None] = lambda: None  # what questions have found in the store
         self.grpc_endpoint: str | None = None
+        self.demo_refused: str | None = None  # why no demo can be sent
         self._listeners: list[HttpServer | GrpcServer] = []
 
     @classmethod
@@ -302,6 +306,7 @@ class Service:
         otlp = config.receivers.otlp.protocols
         trusted = config.receivers.otlp.trusted_tokens
         http = otlp.http or HttpListener()
+        certificates = await guards.certificates(config, telemetry, stack)
         gate = await guards.gate(config, data_dir, telemetry, stack, self.given)
         hosts = guards.hosts(config.api)
         api = build(
@@ -327,17 +332,30 @@ class Service:
         stack.push_async_callback(self._stop_listening)
         each, many = shares(open_files())
         most = config.api.max_connections or each
-        await self._listen(HttpServer(api, config.api.endpoint, setting="api.endpoint", max_connections=most))
+        secured = guards.http_tls("api", certificates.get("api"), telemetry)
+        await self._listen(
+            HttpServer(api, config.api.endpoint, setting="api.endpoint", max_connections=most, tls=secured)
+        )
         if otlp.http is not None:
             most = otlp.http.max_connections or each
+            secured = guards.http_tls("http", certificates.get("http"), telemetry)
             app = otlp_app(http, intake, trusted=trusted, gate=gate, hosts=guards.hosts(http))
             await self._listen(
-                HttpServer(app, otlp.http.endpoint, setting=HTTP_SETTING, max_connections=most)
+                HttpServer(app, otlp.http.endpoint, setting=HTTP_SETTING, max_connections=most, tls=secured)
             )
         if otlp.grpc is not None:
-            grpc = await serve(otlp.grpc, intake, trusted=trusted, gate=gate, max_connections=many)
+            shown = certificates.get("grpc")
+            grpc = await serve(
+                otlp.grpc,
+                intake,
+                trusted=trusted,
+                gate=gate,
+                credentials=of_grpc(shown) if shown is not None else None,
+                max_connections=many,
+            )
             self._listeners.append(grpc)
             self.grpc_endpoint = f"127.0.0.1:{grpc.port}"
+            self.demo_refused = guards.demo_refused(config, gate)
         self._state = None
         if store is not None:
             warn_of_small_disk(config, data_dir)
@@ -372,12 +390,12 @@ class Service:
     def announce(self, demo: DemoOptions | None) -> None:
         """Says on the screen where everything is and what to try."""
         otlp = self.config.receivers.otlp.protocols
-        api = f"http://{self.config.api.endpoint}"
+        api = f"{_scheme(self.config.api)}://{self.config.api.endpoint}"
         lines = [f"otel_ttf {__version__} is running, data in {self.data_dir.absolute()}"]
         if otlp.grpc is not None:
             lines.append(f"  OTLP/gRPC  {otlp.grpc.endpoint}")
         if otlp.http is not None:
-            lines.append(f"  OTLP/HTTP  http://{otlp.http.endpoint}")
+            lines.append(f"  OTLP/HTTP  {_scheme(otlp.http)}://{otlp.http.endpoint}")
         lines += [f"  REST       {api}/api/v1", f"  metrics    {api}/metrics", f"  docs       {api}/docs"]
         if demo is not None:
             lines += [
@@ -386,6 +404,10 @@ class Service:
             ]
         lines.append("Ctrl-C stops it; nothing that was answered OK is lost.")
         print("\n".join(lines), flush=True)
+
+
+def _scheme(listener: HttpListener | ApiListener) -> str:
+    return "http" if listener.tls is None else "https"
 
 
 def _clock_of_last_run(book: Path) -> str | None:

@@ -190,6 +190,18 @@ class Telemetry:
             ["what"],
             registry=registry,
         )
+        self._handshakes_failed = Counter(
+            "otel_ttf_tls_handshakes_failed",
+            "Connections that did not get as far as speaking TLS, or showed no certificate that is good.",
+            ["listener"],
+            registry=registry,
+        )
+        self._certificate_ends = Gauge(
+            "otel_ttf_tls_certificate_end_seconds",
+            "Until when the certificate of a listener is good, unix time.",
+            ["listener"],
+            registry=registry,
+        )
         self._lag = _ConsumerLag()
         registry.register(self._lag)
         self._ways: dict[tuple[str, str], WayIn] = {}
@@ -249,6 +261,14 @@ class Telemetry:
     def files_read(self, what: str, good: bool) -> None:
         """Tells whether the files that are there now could be used: certificates, API keys."""
         self._files_read.labels(what).set(good)
+
+    def handshakes_failed(self, listener: str) -> Counter:
+        """Counts connections that got no TLS. listener: http, api."""
+        return self._handshakes_failed.labels(listener)
+
+    def certificate_ends(self, listener: str, ends: float) -> None:
+        """Tells until when a listener's certificate is good: unix seconds."""
+        self._certificate_ends.labels(listener).set(ends)
 
     def watch_consumer(self, consumer: str, lag: Callable[[], tuple[int, float]]) -> None:
         """Shows a consumer's lag, asked for at every scrape: (records, seconds) behind the log's end."""

@@ -72,11 +72,12 @@ def _endpoints(plain: object, env: Mapping[str, str]) -> Iterator[Finding]:
         if listener is None:
             continue
         host, port = listener
-        if not (loopback(host) or asked or _at(plain, (*section, "insecure")) is True):
+        certified = _at(plain, (*section, "tls", "client_ca_file"))
+        if not (loopback(host) or asked or certified or _at(plain, (*section, "insecure")) is True):
             yield (
                 (*section, "endpoint"),
                 "a loopback address, or `auth: {required: true}` with keys of `otel-ttf api-keys new`, or "
-                "`insecure: true` beside it, since nobody is asked who they are",
+                "`tls: {client_ca_file}` beside it, or `insecure: true` beside it, since nobody is asked who they are",
                 None,
             )
         other = taken.setdefault(listener, section) if port else section
@@ -171,10 +172,19 @@ def warnings(config: Config, env: Mapping[str, str]) -> Iterator[tuple[Path, str
     protocols = config.receivers.otlp.protocols
     asked = _asked(config.model_dump(include={"auth"}), env)
     for section, listener in ((GRPC, protocols.grpc), (HTTP, protocols.http), (API, config.api)):
-        if listener is not None and not loopback(split(listener.endpoint)[0]) and not asked:
+        if listener is None or loopback(split(listener.endpoint)[0]):
+            continue
+        certified = listener.tls is not None and listener.tls.client_ca_file is not None
+        if not asked and not certified:
             yield (
                 (*section, "endpoint"),
                 "other machines reach it, and nobody is asked who they are (insecure: true)",
+            )
+        elif listener.tls is None and not listener.insecure:
+            yield (
+                (*section, "endpoint"),
+                "other machines reach it, and keys and telemetry travel in plain: set tls, or insecure: true where "
+                "something before it speaks TLS",
             )
     for signal in ("logs", "traces", "metrics"):
         if "consent" not in getattr(config.service.pipelines, signal).processors:

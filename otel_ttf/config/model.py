@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from otel_ttf.access.config import AuthConfig
+from otel_ttf.access.tls import GrpcTlsConfig, TlsConfig
 from otel_ttf.api.config import ApiConfig
 from otel_ttf.config.journeys import JourneyConfig, default_journeys
 from otel_ttf.config.problems import Expected, one_of
@@ -34,6 +35,7 @@ ProcessorName = Literal["validate", "enrich", "pseudonymise", "consent", "mask"]
 PROCESSORS: tuple[ProcessorName, ...] = ("validate", "enrich", "pseudonymise", "consent", "mask")
 SQLITE = "sqlite:///"
 INSECURE = "Whether other machines may reach it although nobody is asked who they are."
+TLS = "How it speaks TLS; without, it speaks in plain."
 HOSTS = (
     "Names by which it may be called beside localhost and addresses. Where only this machine reaches it, a request by "
     "another name is refused: it comes from a web page that is none of yours. Elsewhere any name will do unless some "
@@ -47,12 +49,14 @@ _Given = BeforeValidator(lambda data: {} if data is None else data)  # `grpc:` i
 class GrpcListener(GrpcConfig):
     """OTLP/gRPC, and who may reach it."""
 
+    tls: GrpcTlsConfig | None = Field(None, description=TLS)
     insecure: bool = Field(False, description=INSECURE)
 
 
 class HttpListener(HttpConfig):
     """OTLP/HTTP, and who may reach it."""
 
+    tls: TlsConfig | None = Field(None, description=TLS)
     hosts: tuple[str, ...] = Field((), description=HOSTS)
     insecure: bool = Field(False, description=INSECURE)
 
@@ -60,6 +64,7 @@ class HttpListener(HttpConfig):
 class ApiListener(ApiConfig):
     """The API, and who may reach it."""
 
+    tls: TlsConfig | None = Field(None, description=TLS)
     hosts: tuple[str, ...] = Field((), description=HOSTS)
     insecure: bool = Field(False, description=INSECURE)
 

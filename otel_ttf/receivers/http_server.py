@@ -6,19 +6,24 @@ import asyncio
 import contextlib
 import math
 import socket
+import ssl
 import sys
 from asyncio import TimerHandle
-from collections.abc import Iterator
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from otel_ttf.receivers.connections import HTTP_CONNECTIONS, Connections
 from otel_ttf.receivers.endpoint import listen
 
+HANDSHAKE_SECONDS = 10
 HEADER_SECONDS = 10.0
 HEADER_BYTES = 64 << 10
 LINGER_SECONDS = 1.0  # what comes behind a refusal is thrown away so long,
@@ -28,13 +33,35 @@ _TOO_LARGE = b"431 Request Header Fields Too Large"
 IDLE_SECONDS = 75  # longer than the minute that clients and proxies keep a connection
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a listener speaks TLS.
+
+    context  for the next connection
+    failed   is called for each that does not get so far
+    """
+
+    context: Callable[[], ssl.SSLContext]
+    failed: Callable[[], object]
+
+
 class HttpServer:
     """One HTTP/1.1 listener. No signal handlers, no access log (request lines carry user ids)."""
 
     def __init__(
-        self, app: Any, endpoint: str, *, setting: str, max_connections: int = HTTP_CONNECTIONS
+        self,
+        app: Any,
+        endpoint: str,
+        *,
+        setting: str,
+        max_connections: int = HTTP_CONNECTIONS,
+        tls: Tls | None = None,
     ) -> None:
-        """app is an ASGI application; setting names the endpoint in the configuration, for errors."""
+        """app is an ASGI application; setting names the endpoint in the configuration, for errors.
+
+        tls  None: the listener speaks plain HTTP
+        """
+        known = Connections(max_connections)
         self._endpoint = endpoint
         self._setting = setting
         self._sockets: list[socket.socket] = []
@@ -42,7 +69,7 @@ class HttpServer:
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http=partial(_Protocol, Connections(max_connections)),  # type: ignore[arg-type]
+                http=partial(_Protocol, known) if tls is None else partial(_Secured, known, tls),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -111,11 +138,20 @@ class _Protocol(HttpToolsProtocol):
     _fed = b""
     _again = b""
 
-    def __init__(self, connections: Connections, *args: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        *args: Any,
+        secured: Callable[[], object] = lambda: None,
+        **options: Any,
+    ) -> None:
+        """secured: is called when a peer can speak."""
         super().__init__(*args, **options)
         self._known = connections
+        self._secured = secured
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._secured()
         super().connection_made(transport)
         self._await_headers()
         self._known.opened(self)
@@ -288,5 +324,59 @@ class _Protocol(HttpToolsProtocol):
         self._headers_done()
         self._nobody_listens()
         self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        self.transport.write_eof()
+        if self.transport.can_write_eof():  # TLS has no half of a connection
+            self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+
+class _Secured(SSLProtocol):
+    """TLS below the protocol. A connection counts from its first moment on: one that never says hello takes no place
+    for long, and none of the others'."""
+
+    def __init__(
+        self, connections: Connections, tls: Tls, *, server_state: ServerState, **options: Any
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._known = connections
+        self._tls = tls
+        self._server_state = server_state
+        self._greeting = False
+        protocol = _Protocol(connections, server_state=server_state, secured=self._greeted, **options)
+        waiter: asyncio.Future[None] = loop.create_future()
+        waiter.add_done_callback(self._shaken)
+        super().__init__(
+            loop, protocol, tls.context(), waiter, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+        )
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._greeting = True
+        self._raw = transport
+        self._server_state.connections.add(self)  # type: ignore[arg-type]
+        super().connection_made(transport)
+        self._known.opened(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._greeted()
+        super().connection_lost(exc)
+
+    def make_room(self, *, new: bool) -> None:
+        """Closes: it has nothing to say yet."""
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Closes."""
+        self._raw.abort()
+
+    shutdown = give_up
+
+    def _greeted(self) -> None:
+        """It is the protocol that counts from now on, or there is nothing to count."""
+        if self._greeting:
+            self._greeting = False
+            self._server_state.connections.discard(self)
+            self._known.closed(self)
+
+    def _shaken(self, done: asyncio.Future[None]) -> None:
+        # Whoever goes away without a word, such as a probe, has failed at nothing.
+        if not done.cancelled() and isinstance(done.exception(), ssl.SSLError | ConnectionAbortedError):
+            self._tls.failed()

@@ -128,6 +128,7 @@ async def serve(
     *,
     trusted: bool = False,
     gate: Gate | None = None,
+    credentials: grpc.ServerCredentials | None = None,
     max_connections: int = shares(1024)[1],
 ) -> GrpcServer:
     """Starts the listener. Raises CannotListen.
@@ -135,6 +136,7 @@ async def serve(
     health           made here unless given
     trusted          subjects that are tokens already are taken as they are
     gate             who may send; None: everybody
+    credentials      of TLS; None: the listener speaks plain HTTP/2
     max_connections  where the configuration says nothing
     """
     # gRPC's own error does not say why; a socket's does. Nothing stays open: gRPC binds for itself.
@@ -157,8 +159,12 @@ async def serve(
     health = health or grpc_health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     host, port = split(config.endpoint)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except RuntimeError:
         raise CannotListen(f"{SETTING}: cannot listen on {config.endpoint}; set another one") from None
     await server.start()

@@ -123,6 +123,8 @@ def exported() -> dict[str, tuple[str, frozenset[str]]]:
     telemetry.counted({("masked", "email", "log.body"): 1})
     telemetry.key_used("environment")
     telemetry.files_read("api_keys", True)
+    telemetry.handshakes_failed("api")
+    telemetry.certificate_ends("api", 0.0)
     telemetry.watch_consumer("tracker", lambda: (0, 0.0))
     found = {}
     for family in telemetry.registry.collect():

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
@@ -66,6 +67,7 @@ class ServerProcess:
     settings  `a.b=c` each, for --set
     program   arguments of Python that make it otel-ttf
     headers   go with each request of ours
+    tls       how we speak it to the server's ports
     output    a file beside the data directory with all that the process printed, over restarts
     """
 
@@ -84,6 +86,7 @@ class ServerProcess:
         self.options: Sequence[str] = ()
         self.environment: Mapping[str, str] = {}
         self.headers: Mapping[str, str] = {}
+        self.tls: ssl.SSLContext | None = None
         self.output = data_dir.with_name(data_dir.name + ".out")
         self.grpc_port, self.http_port, self.api_port = free_ports(3)
         self.process: subprocess.Popen[bytes] | None = None
@@ -211,8 +214,11 @@ class ServerProcess:
         timeout: float = 10,
     ) -> Answer:
         """One HTTP request, to the API port unless said."""
+        at = ("127.0.0.1", port or self.api_port)
         with closing(
-            http.client.HTTPConnection("127.0.0.1", port or self.api_port, timeout=timeout)
+            http.client.HTTPConnection(*at, timeout=timeout)
+            if self.tls is None
+            else http.client.HTTPSConnection(*at, timeout=timeout, context=self.tls)
         ) as connection:
             connection.request(method, path, body, {**self.headers, **(headers or {})})
             answer = connection.getresponse()

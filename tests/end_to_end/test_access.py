@@ -390,6 +390,19 @@ def test_keys_that_are_gone_are_not_taken_for_none(tmp_path):
         server.terminate()
 
 
+def test_the_demo_sends_with_the_key_of_the_environment(tmp_path):
+    server = server_of(tmp_path, own=OWN)
+    server.options = ["--demo"]
+    server.headers = {"x-api-key": OWN}
+    with server:
+        wait_for(lambda: server.get("/api/v1/ttf/demo-0001").status == 200, "a user of the demo", 30)
+        server.terminate()
+    make_key(server.data_dir)
+    server.environment = {}
+    code, said = server.refusal()
+    assert (code, "set TELEMETRY_API_KEY" in said) == (2, True)
+
+
 def test_without_keys_nobody_is_asked(tmp_path):
     with server_of(tmp_path) as server:
         assert server.get("/api/v1/ttf").status == 200
