@@ -12,7 +12,8 @@ from pathlib import Path
 import structlog
 
 from otel_ttf.access import tls
-from otel_ttf.access.gate import Gate
+from otel_ttf.access.config import OidcConfig
+from otel_ttf.access.gate import Gate, Tokens
 from otel_ttf.access.hosts import Hosts, loopback
 from otel_ttf.access.keys import FILE, SHORTEST, VARIABLE, ApiKey, KeysUnreadable, parse
 from otel_ttf.access.tls import Certificate
@@ -66,7 +67,8 @@ async def gate(
             f"`{given.command('api-keys new')}`; auth.required: false asks nobody",
             2,
         )
-    if not there and own is None:
+    oidc = config.auth.oidc
+    if not there and own is None and oidc is None:
         if config.auth.required or config.auth.keys_file is not None:
             raise CannotStart(
                 f"auth: {file} is not there, so nobody could come in: make a key with "
@@ -88,11 +90,25 @@ async def gate(
         raise CannotStart(f"auth: {error}", 2) from None
     if there:
         remember(book, _REMEMBERED, str(file.absolute()))
-    if there and not keys.value and own is None:
+    if there and not keys.value and own is None and oidc is None:
         log.warning("there is no API key any more, so nobody can send or ask", file=str(file))
-    changed.append(Gate(telemetry, config.auth.limits, keys.value, own))
+    issuer = await _issuer(oidc, telemetry, stack) if oidc is not None else None
+    changed.append(Gate(telemetry, config.auth.limits, keys.value, own, issuer))
     await stack.enter_async_context(watching([(keys, KEYS_EVERY)]))
     return changed[0]
+
+
+async def _issuer(config: OidcConfig, telemetry: Telemetry, stack: AsyncExitStack) -> Tokens:
+    """Raises CannotStart."""
+    from otel_ttf.access.oidc import Issuer
+
+    try:
+        issuer = Issuer(config, told=partial(telemetry.files_read, "issuer_keys"))
+    except Unusable as error:
+        raise CannotStart(str(error), 2) from None
+    stack.push_async_callback(issuer.close)
+    issuer.prepare()
+    return issuer
 
 
 def _were_there(book: Path, file: Path) -> bool:

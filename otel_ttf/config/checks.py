@@ -88,7 +88,8 @@ def _endpoints(plain: object, env: Mapping[str, str]) -> Iterator[Finding]:
 def _asked(plain: object, env: Mapping[str, str]) -> bool:
     """Whether callers are asked who they are, whatever there is in a data directory."""
     required = _at(plain, ("auth", "required"))
-    return required is True or (required is None and bool(env.get(VARIABLE)))
+    others = bool(env.get(VARIABLE)) or bool(_at(plain, ("auth", "oidc")))
+    return required is True or (required is None and others)
 
 
 def _address(endpoint: object) -> tuple[str, int] | None:

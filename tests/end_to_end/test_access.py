@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from issuer import AUDIENCE, LocalIssuer
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from server_process import ROOT, Answer, ServerProcess, command_on, wait_for
 
@@ -407,6 +408,53 @@ def test_without_keys_nobody_is_asked(tmp_path):
     with server_of(tmp_path) as server:
         assert server.get("/api/v1/ttf").status == 200
         assert server.get("/ready").json == {"status": "ready", "reasons": [], "notes": []}
+
+
+# Tokens of an issuer.
+
+
+def test_tokens_of_an_issuer_open_the_doors_that_they_are_for(tmp_path):
+    with LocalIssuer() as issuer:
+        oidc = f"auth.oidc={{issuer_url: '{issuer.url}', audience: [{AUDIENCE}]}}"
+        with server_of(tmp_path, oidc) as server:
+            doors = Doors(server, {})
+
+            def bearer(**claims: Any) -> dict[str, str]:
+                return {"authorization": f"Bearer {issuer.token(**claims)}"}
+
+            assert doors.ask("GET", "/api/v1/ttf", {}).status == 401
+            assert doors.ask("GET", "/api/v1/ttf", bearer()).status == 200
+            assert doors.ask("GET", "/api/v1/ttf", bearer(aud="another")).status == 401
+            assert doors.otlp(server.http_port, bearer()).status == 403
+            sends = bearer(scope="otel-ttf.ingest")
+            assert doors.otlp(server.http_port, sends).status == 200
+            assert doors.call(("authorization", sends["authorization"])) == b""
+            assert doors.ask("GET", "/api/v1/ttf", {"x-api-key": issuer.token()}).status == 200
+            own = make_key(server.data_dir, "--scope", "read")
+            wait_for(
+                lambda: doors.ask("GET", "/api/v1/ttf", {"x-api-key": own}).status == 200, "a key beside it"
+            )
+            metrics = doors.ask("GET", "/metrics", bearer()).body.decode()
+            assert 'otel_ttf_api_key_requests_total{key="token"} ' in metrics
+            assert 'otel_ttf_files_last_reload_successful{what="issuer_keys"} 1.0' in metrics
+            assert issuer.token().split(".")[1][:40] not in server.printed()
+
+
+def test_while_an_issuer_cannot_be_asked_nobody_is_sent_away_for_good(tmp_path):
+    with LocalIssuer() as issuer:
+        issuer.trouble = 500
+        oidc = f"auth.oidc={{issuer_url: '{issuer.url}', audience: [{AUDIENCE}]}}"
+        with server_of(tmp_path, oidc, own=OWN) as server:
+            doors = Doors(server, {})
+            bearer = {"authorization": f"Bearer {issuer.token()}"}
+            answer = doors.ask("GET", "/api/v1/ttf", bearer)
+            assert (answer.status, answer.json["type"]) == (503, "urn:otel-ttf:problem:unavailable")
+            assert 1 <= int(answer.headers["retry-after"]) <= 30
+            assert (
+                doors.call(("authorization", bearer["authorization"])).code() is grpc.StatusCode.UNAVAILABLE
+            )
+            assert doors.ask("GET", "/api/v1/ttf", {"x-api-key": OWN}).status == 200
+            assert server.printed().count("keys of the issuer cannot be fetched") == 1
 
 
 # Names.
