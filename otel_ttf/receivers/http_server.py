@@ -134,6 +134,7 @@ class _Protocol(HttpToolsProtocol):
     _write_deadline: TimerHandle | None = None
     _running: RequestResponseCycle | None = None
     _refused = False
+    _stopping = False
     _thrown_away = 0
     _fed = b""
     _again = b""
@@ -153,6 +154,7 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._secured()
         super().connection_made(transport)
+        self._patient = _Patient(transport, self.end)
         self._await_headers()
         self._known.opened(self)
 
@@ -305,6 +307,7 @@ class _Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.transport = self._patient  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     def _await_headers(self) -> None:
@@ -315,18 +318,46 @@ class _Protocol(HttpToolsProtocol):
             self._header_deadline.cancel()
             self._header_deadline = None
 
+    def end(self) -> None:
+        """Closes behind an answer."""
+        early = self._running is not None and self._running.more_body
+        if early and not self._refused and not self._stopping:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        self._stopping = True
+        super().shutdown()
+
     def _refuse(self, status: bytes) -> None:
-        """Answers, and takes for a moment what still comes: a kernel that has to throw something away resets the
-        connection, and the peer might never see the answer."""
+        """Answers, and closes."""
         if self._refused or self.transport.is_closing():
             return
-        self._refused = True
-        self._headers_done()
         self._nobody_listens()
         self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        self._linger()
+
+    def _linger(self) -> None:
+        """Takes for a moment what still comes: a kernel that has to throw something away resets the connection, and the
+        peer might never see the answer."""
+        self._refused = True
+        self._headers_done()
+        self.flow.resume_reading()
         if self.transport.can_write_eof():  # TLS has no half of a connection
             self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+
+class _Patient:
+    """What a request writes its answer to. It may be closed before the body has come."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
 
 
 class _Secured(SSLProtocol):

@@ -234,6 +234,25 @@ ROWS += [*TRANSPORT, *DECODING, *MEANING]
 
 # What is no request -> the tests that hold it.
 ELSEWHERE = {
+    6: (
+        "hostile/test_strangers.py::test_whoever_has_no_good_key_comes_no_further",
+        "end_to_end/test_access.py::test_a_body_is_not_read_for_who_may_not_send",
+    ),
+    14: (
+        "end_to_end/test_tls.py::test_without_a_good_certificate_nobody_comes_in_where_one_is_asked_for",
+        "end_to_end/test_tls.py::test_old_versions_are_not_spoken",
+        "end_to_end/test_tls.py::test_rubbish_in_the_place_of_a_greeting_costs_nobody_anything",
+        "end_to_end/test_tls.py::test_silent_connections_take_nobodys_place",
+    ),
+    41: (
+        "hostile/test_strangers.py::test_whoever_has_no_good_key_comes_no_further",
+        "hostile/test_strangers.py::test_how_long_a_refusal_takes_tells_nothing_of_the_key",
+        "end_to_end/test_access.py::test_every_path_of_the_api_asks_who_it_is_but_for_those_that_tell_nothing",
+        "end_to_end/test_access.py::test_every_path_of_otlp_asks_who_it_is_on_both_ports",
+        "end_to_end/test_access.py::test_there_is_no_way_round",
+        "access/test_gate.py::test_a_key_is_compared_as_often_whatever_it_is",
+        "access/test_oidc.py::test_a_token_that_is_not_good",
+    ),
     50: (
         "config/test_errors.py::test_every_error_of_a_file_is_said_at_its_line",
         "config/test_errors.py::test_what_is_no_configuration_is_said_so",

@@ -90,6 +90,7 @@ _TOKENS = (
     ("Typeform", "tfp_", r"A-Za-z0-9_\-.", 40),
     ("Vault", r"hv[sbr]\.", _WORD, 24),
     ("xAI", "xai-", _ALNUM, 60),
+    ("otel_ttf", "ttfk_[a-z2-7]{8}_", "a-z2-7", 52),
     ("PASETO", r"v[1-4]\.(?:local|public)\.", r"A-Za-z0-9_\-.", 40),
 )
 # The same with the number there is of them: with more, it is something else.
