@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import select
 import socket
 import struct
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 CROWD = 1200  # slow ones at a time: more than there is room for
 FLOOD = 10_000  # connections,
-OPENED = 2500  # at most so many a second
+OPENED = 2500  # at most so many a second, of crowds too
 STREAMS = 10_000
 # Frames a second, sent in parts of so many. More tells how fast the attacker is.
 FRAMES, PART = 10_000, 200
@@ -80,7 +79,7 @@ def _trickle(
     part: bytes,
     *,
     opened: Callable[[int], socket.socket] = connected,
-    pace: float = math.inf,
+    pace: float = OPENED,
 ) -> None:
     """A crowd that sends something, then a little each second; who is closed comes again. pace: new ones a second."""
     peers: list[socket.socket] = []
