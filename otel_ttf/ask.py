@@ -181,7 +181,8 @@ def _user(answer: Answer) -> None:
     segments = ", ".join(f"{name} {value}" for name, value in answer["segments"].items())
     _print(
         f"{answer['user_id'] or answer['subject']}: {answer['state']} in {answer['journey']}"
-        + (f" ({segments})" if segments else ""),
+        + (f" ({segments})" if segments else "")
+        + (f", key {', '.join(answer['key'])}, one of {answer['keys']}" if answer["key"] else ""),
         _table(("stage", "milestone", " minutes", " target", "reached"), reached),
         f"total minutes {_minutes(answer['ttf_complete_minutes'])}, "
         f"score {_minutes(answer['ttf_efficiency_score'])}, "
@@ -224,7 +225,7 @@ def _stuck(answer: Answer) -> None:
         return
     rows = [
         (
-            item["subject"],
+            " ".join([item["subject"], *item["key"]]),
             item["stage"],
             _minutes(item["minutes"]),
             _minutes(item["target_minutes"]),
@@ -293,8 +294,9 @@ def _recomputed(answer: Answer) -> None:
             )
             for milestone in journey["milestones"]
         ]
+        whose = " ".join([journey["subject"], *journey["key"]])
         _print(
-            f"{journey['subject']} in {journey['journey']}: {'changed' if journey['changed'] else 'as it was'}",
+            f"{whose} in {journey['journey']}: {'changed' if journey['changed'] else 'as it was'}",
             _table(("milestone", "before", "after", "first event"), rows),
         )
 

@@ -33,7 +33,7 @@ from otel_ttf.store.losses import Loss
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, identity
 from otel_ttf.store.salvage import Table
 from otel_ttf.store.sqlite import tables
-from otel_ttf.store.sqlite_rows import unpack_segments
+from otel_ttf.store.sqlite_rows import unpack_key, unpack_segments
 from otel_ttf.tracker.derived import EXPIRED_STATE
 from otel_ttf.tracker.loop import CONSUMER
 from otel_ttf.tracker.writes import with_level
@@ -278,14 +278,16 @@ def _figures_of(db: sqlite3.Connection, journey: Journey, definition: int, progr
     names = [segment.attribute for segment in journey.segments]
     scanned: dict[tuple[int | None, int | None], dict[int, int]] = {}
     (total,) = db.execute("SELECT count(*) FROM journey WHERE definition = ?", (definition,)).fetchone()
-    for done, (reached, segments, told, stage, day, combo) in enumerate(
+    for done, (key, reached, segments, told, stage, day, combo) in enumerate(
         db.execute(
-            "SELECT reached, segments, told, state, day, combo FROM journey WHERE definition = ?",
+            "SELECT key, reached, segments, told, state, day, combo FROM journey WHERE definition = ?",
             (definition,),
         )
     ):
         if not done % EVERY:
             progress(done, total)
+        if "" in unpack_key(key):
+            continue
         line = timeline(journey, State(unpack_times(reached), unpack_segments(names, segments)))
         part = share(journey, line, expired=stage == EXPIRED_STATE)
         if part is not None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.journey.definition import Journey
 from otel_ttf.journey.dispatch import Dispatch
+from otel_ttf.journey.keys import Key
 from otel_ttf.journey.metrics import score
 from otel_ttf.journey.state import UNSET, State, timeline
 from otel_ttf.journey.times import pack_times, unpack_times
@@ -31,7 +32,14 @@ from otel_ttf.store.losses import Loss, counted_beyond, counts, gaps, note, unkn
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, Identity, identity
 from otel_ttf.store.salvage import Progress, Salvaged, salvage
 from otel_ttf.store.sqlite import SCHEMA, SqliteStore, wrong_keys
-from otel_ttf.store.sqlite_rows import subject_hash, to_json, unpack_counts, unpack_segments
+from otel_ttf.store.sqlite_rows import (
+    pack_key,
+    subject_hash,
+    to_json,
+    unpack_counts,
+    unpack_key,
+    unpack_segments,
+)
 from otel_ttf.swap import drafted, finish, put
 from otel_ttf.tracker.counts import Counts
 from otel_ttf.tracker.left_out import LeftOut, left_out
@@ -266,22 +274,25 @@ def _rebuild(store: SqliteStore, journey: Journey, now: int) -> int:
         store.add_definition(journey, now, None)
         mine = next(d for d in store.definitions(journey.name) if d.version == journey.version)
     store.db.create_function("subject_hash", 1, subject_hash, deterministic=True)
-    facts: dict[str, list[Transition]] = {}
+    facts: dict[tuple[str, Key], list[Transition]] = {}
     for fact in _transitions(
         store,
         "journey = ? AND version = ? AND NOT EXISTS (SELECT 1 FROM journey AS j WHERE j.definition = ?"
-        " AND j.subject_hash = subject_hash(transition.subject) AND j.subject = transition.subject)",
+        " AND j.subject_hash = subject_hash(transition.subject) AND j.subject = transition.subject"
+        " AND j.key = transition.key)",
         (journey.name, journey.version, mine.id),
     ):
-        facts.setdefault(fact.subject, []).append(fact)
-    for subject, told in facts.items():
-        _insert(store, journey, mine.id, mine.epoch, subject, told)
+        facts.setdefault((fact.subject, fact.key), []).append(fact)
+    for told in facts.values():
+        _insert(store, journey, mine.id, mine.epoch, told)
     return len(facts)
 
 
 def _insert(
-    store: SqliteStore, journey: Journey, definition: int, epoch: int, subject: str, facts: list[Transition]
+    store: SqliteStore, journey: Journey, definition: int, epoch: int, facts: list[Transition]
 ) -> None:
+    """facts: of one journey"""
+    subject, key = facts[0].subject, facts[0].key
     places = {milestone.name: place for place, milestone in enumerate(journey.milestones)}
     stages = {milestone.stage: place for place, milestone in enumerate(journey.milestones)}
     events, since = _left_out(store, subject)
@@ -309,15 +320,16 @@ def _insert(
     segments = {name: [first, value] for fact in facts for name, value in fact.segments.items()}
     names = [segment.attribute for segment in journey.segments]
     state = State(tuple(reached), unpack_segments(names, to_json(segments)))
-    _, bits = advance(journey, None, state, told, subject=subject, recorded=0)
+    _, bits = advance(journey, None, state, told, subject=subject, key=key, recorded=0)
     # Columns that follow from these are worked out when it is counted.
     store.db.execute(
         "INSERT INTO journey (definition, subject_hash, subject, key, reached, segments, told, recorded, weight,"
-        " epoch, state) VALUES (?, ?, ?, '', ?, ?, ?, ?, 1.0, ?, 0)",
+        " epoch, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1.0, ?, 0)",
         (
             definition,
             subject_hash(subject),
             subject,
+            pack_key(key),
             pack_times(reached),
             to_json(segments),
             bits,
@@ -408,15 +420,16 @@ def _count_transitions(store: SqliteStore, journeys: Sequence[Journey]) -> None:
     readable = _readable_counts(store)
     counts = Counts(store)
     for journey in journeys:
-        starts: dict[str, int] = {}
+        starts: dict[tuple[str, Key], int] = {}
         facts = _transitions(store, "journey = ?", (journey.name,))
         facts += _told_besides(store, journey, {fact.digest for fact in facts})
         for fact in facts:
+            whose = fact.subject, fact.key
             if fact.milestone == journey.milestones[0].name:
-                starts[fact.subject] = min(fact.at, starts.get(fact.subject, fact.at))
+                starts[whose] = min(fact.at, starts.get(whose, fact.at))
             total = points = None
             if fact.kind == "completed":
-                total = max(0, fact.at - starts.get(fact.subject, fact.at))
+                total = max(0, fact.at - starts.get(whose, fact.at))
                 points = _score(store, journey, fact)
             counts.told(journey, fact, points, total)
         for table in ("counter", "histogram"):
@@ -431,16 +444,17 @@ def _told_besides(store: SqliteStore, journey: Journey, known: Set[bytes]) -> li
     """What journeys were told, as their bits say, and no transition is left to say: with the values of today."""
     names = [segment.attribute for segment in journey.segments]
     found: list[Transition] = []
-    for subject, reached, segments, told in store.db.execute(
-        "SELECT subject, reached, segments, told FROM journey WHERE told <> 0 AND definition IN"
+    for subject, packed, reached, segments, told in store.db.execute(
+        "SELECT subject, key, reached, segments, told FROM journey WHERE told <> 0 AND definition IN"
         " (SELECT id FROM definition WHERE journey = ? AND version = ?)",
         (journey.name, journey.version),
     ):
         state = State(unpack_times(reached), unpack_segments(names, segments))
-        whole, _ = advance(journey, None, state, 0, subject=subject, recorded=0)
+        key = unpack_key(packed)
+        whole, _ = advance(journey, None, state, 0, subject=subject, key=key, recorded=0)
         if all(fact.digest in known for fact in whole):
             continue
-        news, _ = advance(journey, None, state, told, subject=subject, recorded=0)
+        news, _ = advance(journey, None, state, told, subject=subject, key=key, recorded=0)
         untold = known | {fact.digest for fact in news}
         found += [fact for fact in whole if fact.digest not in untold]
     return found
@@ -481,9 +495,9 @@ def _keep_larger(store: SqliteStore, readable: Readable) -> None:
 
 def _score(store: SqliteStore, journey: Journey, fact: Transition) -> float | None:
     row = store.db.execute(
-        "SELECT reached, segments FROM journey WHERE subject_hash = ? AND subject = ? AND definition IN"
+        "SELECT reached, segments FROM journey WHERE subject_hash = ? AND subject = ? AND key = ? AND definition IN"
         " (SELECT id FROM definition WHERE journey = ? AND version = ?)",
-        (subject_hash(fact.subject), fact.subject, fact.journey, fact.version),
+        (subject_hash(fact.subject), fact.subject, pack_key(fact.key), fact.journey, fact.version),
     ).fetchone()
     if row is None or fact.version != journey.version:
         return None

@@ -249,7 +249,7 @@ class Service:
                 dropped=telemetry.events_dropped,
                 on_quarantine=telemetry.quarantined,
                 given=self.given,
-                on_missing_subject=_name_once(telemetry),
+                on_missing=_name_once(telemetry),
             )
             # Noted before the store says that it is past them. Where it was begun anew, that was said.
             first = event_log.register(CONSUMER, followed, required=True)
@@ -443,17 +443,25 @@ def _lost_requests(event_log: SqliteLog, why: str) -> int:
     return sum((one.last or one.first) - one.first + 1 for one in event_log.lost() if one.why == why)
 
 
-def _name_once(telemetry: Telemetry) -> Callable[[str, int], None]:
-    """Counts milestone matches without a user, and names each milestone once in our log."""
-    named: set[str] = set()
+_MISSING = {
+    "subject": "events match a milestone but name no user; see subject.from",
+    "key": "events match a milestone but have not all attributes of the journey's key; `shared: true` lets the "
+    "milestone take them for all journeys of the user",
+    "room": "a user has more keys than are followed in a journey, 1000: later ones are left out",
+}
 
-    def missing(milestone: str, events: int) -> None:
-        telemetry.milestone_without_subject(milestone, events)
-        if milestone not in named:
-            named.add(milestone)
-            log.warning(
-                "events match a milestone but name no user; see subject.from",
-                milestone=milestone,
-            )
+
+def _name_once(telemetry: Telemetry) -> Callable[[str, str, int], None]:
+    """Counts milestone matches that lack something, and names each milestone once in our log."""
+    named: set[tuple[str, str]] = set()
+
+    def missing(what: str, milestone: str, events: int) -> None:
+        if what == "subject":
+            telemetry.milestone_without_subject(milestone, events)
+        else:
+            telemetry.milestone_without_key(milestone, what, events)
+        if (what, milestone) not in named:
+            named.add((what, milestone))
+            log.warning(_MISSING[what], milestone=milestone)
 
     return missing

@@ -91,6 +91,12 @@ class Telemetry:
             ["milestone"],
             registry=registry,
         )
+        self._without_key = Counter(
+            "otel_ttf_milestones_without_key",
+            "Events that matched a milestone and moved no journey for want of its key.",
+            ["milestone", "reason"],
+            registry=registry,
+        )
         self._consent = Counter(
             "otel_ttf_consent", "Statements about consent that came.", ["statement"], registry=registry
         )
@@ -241,6 +247,10 @@ class Telemetry:
     def milestone_without_subject(self, milestone: str, count: int = 1) -> None:
         """Counts events that matched a milestone without naming a user."""
         self._without_subject.labels(milestone).inc(count)
+
+    def milestone_without_key(self, milestone: str, reason: str, count: int = 1) -> None:
+        """Counts events that matched a milestone; `key`: without the whole key, `room`: with one key too many."""
+        self._without_key.labels(milestone, reason).inc(count)
 
     def counted(self, counts: Mapping[tuple[str, ...], int]) -> None:
         """Counts what processors have counted in a request that is in the log: (what, its labels) -> how often.

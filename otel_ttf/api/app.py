@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from otel_ttf import __version__
 from otel_ttf.access.gate import Gate
 from otel_ttf.access.hosts import Hosts
-from otel_ttf.api import docs, health, metrics, names, population, problems, stuck, ttf
+from otel_ttf.api import docs, health, metrics, names, population, problems, resolve, stuck, ttf
 from otel_ttf.api.context import Context
 from otel_ttf.api.front import Front
 from otel_ttf.api.health import Readiness
@@ -76,6 +76,7 @@ def build(
     problems.install(app, lambda: context.as_of().members())
     for router in (
         ttf.routes(context),
+        resolve.routes(context),
         population.routes(context),
         stuck.routes(context),
         names.routes(context),

@@ -16,6 +16,28 @@ class Answer(BaseModel):
     lag_seconds: float = Field(description="How far `as_of` lies behind our clock.", examples=[0.0])
 
 
+class EvidenceItem(BaseModel):
+    """A stored event that set a time."""
+
+    milestone: str = Field(description="The milestone that it reached.", examples=["first_project_created"])
+    event_id: str | None = Field(description="32 hex digits, as `otel-ttf recompute --without` takes them.")
+    kind: str = Field(description="log, span_event or span.", examples=["log"])
+    name: str = Field(description="Its name.", examples=["project_created"])
+    at: str = Field(description="The time that counts.", examples=[_TIME])
+    arrived_at: str = Field(description="When it came, by our clock.", examples=[_TIME])
+    service: str | None = Field(description="`service.name` of its resource.", examples=["web"])
+    attributes: dict[str, object] | None = Field(
+        description="Masked, as stored; null: more than 16 KiB.", examples=[{"project.id": "7"}]
+    )
+
+
+class StageEvidence(BaseModel):
+    """What a stage's minutes rest on. A known time without an event rests on one that is stored no longer."""
+
+    opened: list[EvidenceItem] = Field(description="At the stage's beginning; at most 10.")
+    reached: list[EvidenceItem] = Field(description="At its end; at most 10.")
+
+
 class StageOfUser(BaseModel):
     """The way from one milestone to the next, as one user went it."""
 
@@ -24,6 +46,7 @@ class StageOfUser(BaseModel):
     target_minutes: float | None = Field(description="The stage's target; null: none.", examples=[5.0])
     minutes: float | None = Field(description="How long it took; null: not known (yet).", examples=[4.0])
     reached_at: str | None = Field(description="When the milestone happened.", examples=[_TIME])
+    evidence: StageEvidence | None = Field(None, description="With ?evidence=true alone.")
 
 
 class UserAnswer(Answer):
@@ -41,6 +64,8 @@ class UserAnswer(Answer):
                 "ttf_complete_minutes": None,
                 "ttf_efficiency_score": 100.0,
                 "subject": "u1_abcd_abcdefghijklmnopqrstuvwxyz234567",
+                "key": [],
+                "keys": 1,
                 "journey": "onboarding",
                 "version": "0a1b2c3d",
                 "complete_since": None,
@@ -70,6 +95,8 @@ class UserAnswer(Answer):
         description="0 to 100 against the targets; null: nothing counts yet."
     )
     subject: str = Field(description="The pseudonym.")
+    key: list[str] = Field(description="Parts of the journey's key beyond the subject.")
+    keys: int = Field(description="How many journeys of that name the user has.")
     journey: str = Field(description="The journey's name.")
     version: str = Field(description="Version of its definition.")
     complete_since: str | None = Field(
@@ -158,10 +185,21 @@ class StuckAnswer(Answer):
     next: str | None = Field(description="`cursor` of the next page; null: this was the last.")
 
 
+class ResolveAnswer(Answer):
+    """Tokens of raw user ids."""
+
+    tokens: list[list[str] | None] = Field(
+        description="In the order of `ids`: the tokens under all subject keys, the newest first; null for what can be "
+        "nobody's id (empty, longer than 512 bytes, no text and no integer).",
+        examples=[[["u1_abcd_abcdefghijklmnopqrstuvwxyz234567"], None]],
+    )
+
+
 class AlertItem(BaseModel):
     """A threshold that a user's journey has passed."""
 
     journey: str = Field(description="The journey's name.")
+    key: list[str] = Field(description="Parts of the journey's key beyond the subject.")
     level: str = Field(description="warning, critical or escalation.")
     stage: str | None = Field(description="The current stage.")
     since: str = Field(description="When the deadline passed.", examples=[_TIME])

@@ -6,7 +6,6 @@ import base64
 import heapq
 import struct
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -16,10 +15,10 @@ from otel_ttf.api.context import Context, KnownQuery
 from otel_ttf.api.models import AlertItem, StuckAnswer
 from otel_ttf.api.problems import BadQuery, Problem, listed, responses
 from otel_ttf.api.times import rfc3339
-from otel_ttf.api.ttf import JourneyName, UserId, minutes_or_none
+from otel_ttf.api.ttf import JourneyName, UserId, minutes_or_none, of_user
 from otel_ttf.journey.definition import Journey
 from otel_ttf.journey.metrics import minutes
-from otel_ttf.journey.state import State, timeline
+from otel_ttf.journey.state import timeline
 from otel_ttf.journey.thresholds import alerts
 from otel_ttf.store.base import NotReady, StuckRow
 from otel_ttf.units import duration
@@ -97,13 +96,10 @@ def routes(context: Context) -> APIRouter:
 def _alerts(
     context: Context, journey: Journey, tokens: Sequence[str], now: int
 ) -> list[Mapping[str, object]]:
-    rows = context.reader.find(journey.name, tokens)
-    if not rows:
-        return []
-    line = timeline(journey, reduce(State.join, (row.state for row in rows)))
     return [
         {
             "journey": journey.name,
+            "key": list(one.key),
             "level": alert.level,
             "stage": alert.stage,
             "since": rfc3339(alert.since),
@@ -111,7 +107,8 @@ def _alerts(
             "threshold_minutes": alert.threshold_minutes,
             "message": alert.message,
         }
-        for alert in alerts(journey, line, now)
+        for one in of_user(context.reader.find(journey.name, tokens), tokens)
+        for alert in alerts(journey, timeline(journey, one.state), now)
     ]
 
 

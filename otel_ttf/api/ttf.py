@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
+from starlette.requests import Request
 from starlette.responses import Response
 
 from otel_ttf.api.context import AsOf, Context, KnownQuery, token
+from otel_ttf.api.evidence import evidence as evidence_of
 from otel_ttf.api.models import UserAnswer
-from otel_ttf.api.problems import Problem, responses
+from otel_ttf.api.problems import BadQuery, Problem, listed, responses
 from otel_ttf.api.times import rfc3339_or_none
 from otel_ttf.api.versions import chosen
 from otel_ttf.journey.definition import Journey
+from otel_ttf.journey.keys import MAX_PART_BYTES, Key, part_of
 from otel_ttf.journey.metrics import minutes, score, status
 from otel_ttf.journey.state import UNSET, State, Timeline, named_segments, timeline
-from otel_ttf.store.base import Version
+from otel_ttf.store.base import JourneyRow, Version
 
 JourneyName = Annotated[str | None, Query(description="Journey; default: the first configured one.")]
 VersionName = Annotated[str | None, Query(description="A stored version of it; default: the current one.")]
+All = Annotated[
+    bool,
+    Query(
+        alias="all",
+        description="All of the user's journeys of that name, a list; default: the first to start.",
+    ),
+]
+Evidence = Annotated[bool, Query(description="With the stored events that set each stage's times.")]
+# How a part of the key is asked for: ?key.project.id=7
+KEY_PREFIX = "key."
+MOST_EVIDENCE = 50
 UserId = Annotated[str, Path(description="The raw user id, percent-encoded: one segment, `/` as %2F.")]
 
 
@@ -34,7 +49,7 @@ def routes(context: Context) -> APIRouter:
     router = APIRouter(
         prefix="/api/v1",
         tags=["journeys"],
-        dependencies=[Depends(KnownQuery("journey", "version"))],
+        dependencies=[Depends(KnownQuery("journey", "version", "all", "evidence", prefix=KEY_PREFIX))],
         responses=responses(400, 404),
     )
 
@@ -42,28 +57,98 @@ def routes(context: Context) -> APIRouter:
         "/ttf/{user_id}",
         operation_id="getUserTtf",
         summary="One user's journey: minutes per stage, total, score",
-        response_model=UserAnswer,
+        response_model=UserAnswer | list[UserAnswer],
     )
-    def by_user(user_id: UserId, journey: JourneyName = None, version: VersionName = None) -> Response:
+    def by_user(
+        request: Request,
+        user_id: UserId,
+        journey: JourneyName = None,
+        version: VersionName = None,
+        all_: All = False,
+        evidence: Evidence = False,
+    ) -> Response:
         as_of = context.as_of()
         sent, tokens = context.tokens(user_id)
-        return _answer(context, as_of, sent, tokens, journey, version)
+        wanted = _Wanted(journey, version, _parts(request), every=all_, evidence=evidence)
+        return _answer(context, as_of, sent, tokens, wanted)
 
     @router.get(
         "/subjects/{token}",
         operation_id="getSubjectTtf",
         summary="The same by subject token",
-        response_model=UserAnswer,
+        response_model=UserAnswer | list[UserAnswer],
     )
     def by_token(
+        request: Request,
         text: Annotated[str, Path(alias="token", description="A token, as `stuck` lists them.")],
         journey: JourneyName = None,
         version: VersionName = None,
+        all_: All = False,
+        evidence: Evidence = False,
     ) -> Response:
         as_of = context.as_of()
-        return _answer(context, as_of, None, [token(text)], journey, version)
+        wanted = _Wanted(journey, version, _parts(request), every=all_, evidence=evidence)
+        return _answer(context, as_of, None, [token(text)], wanted)
 
     return router
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is asked of a user. parts: of the key, by attribute"""
+
+    journey: str | None
+    version: str | None
+    parts: Mapping[str, str]
+    every: bool
+    evidence: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OfUser:
+    """One journey of a user. subject: the newest token that has it"""
+
+    key: Key
+    subject: str
+    state: State
+
+
+def of_user(rows: Sequence[JourneyRow], tokens: Sequence[str]) -> list[OfUser]:
+    """The journeys of one person, the one that started first in front; those that have not started by their keys.
+
+    Under several subject keys a person has several tokens: what each knows is joined. tokens: newest first
+    """
+    by_key: dict[Key, list[JourneyRow]] = {}
+    for row in rows:
+        by_key.setdefault(row.key, []).append(row)
+    found = [
+        OfUser(
+            key,
+            min((row.subject for row in some), key=tokens.index),
+            reduce(State.join, (row.state for row in some)),
+        )
+        for key, some in by_key.items()
+    ]
+    return sorted(found, key=lambda one: (one.state.reached[0], one.key))
+
+
+def _parts(request: Request) -> dict[str, str]:
+    """?key.project.id=7"""
+    query = request.query_params.items()
+    return {name.removeprefix(KEY_PREFIX): value for name, value in query if name.startswith(KEY_PREFIX)}
+
+
+def _has(journey: Journey, parts: Mapping[str, str]) -> Callable[[OfUser], bool]:
+    """Whether a journey has these parts of its key. Raises BadQuery."""
+    names = journey.key[1:]
+    known = f"parts of the key of {journey.name} beyond the subject: {listed(names)}"
+    for name, value in parts.items():
+        if name not in names:
+            raise BadQuery("key", f"no such part; {known}")
+        if not part_of(value):
+            raise BadQuery(KEY_PREFIX + name, f"expected 1 to {MAX_PART_BYTES} bytes besides blanks")
+    places = [(names.index(name), part_of(value)) for name, value in parts.items()]
+    return lambda one: all(one.key[place] == part for place, part in places)
 
 
 def _answer(
@@ -71,17 +156,34 @@ def _answer(
     as_of: AsOf,
     user_id: str | None,
     tokens: Sequence[str],
-    journey: str | None,
-    version: str | None,
+    wanted: _Wanted,
 ) -> Response:
-    defined, stored = chosen(context.reader, context.journey(journey), version)
-    rows = context.reader.find(defined.name, tokens, version and defined.version)
-    if not rows:
+    defined, stored = chosen(context.reader, context.journey(wanted.journey), wanted.version)
+    has = _has(defined, wanted.parts)
+    found = of_user(context.reader.find(defined.name, tokens, wanted.version and defined.version), tokens)
+    if not found:
         raise Problem(404, "no-milestone", _nobody(context, defined, tokens))
-    state = reduce(State.join, (row.state for row in rows))
-    # Under several keys a person has several tokens: the newest that has a row, as `stuck` lists it.
-    subject = min((row.subject for row in rows), key=tokens.index)
-    return as_of.answer(described(defined, stored, state, as_of.at, user_id=user_id, subject=subject))
+    asked = list(filter(has, found))
+    if not asked:
+        more = {"keys": len(found)}
+        raise Problem(404, "no-such-key", "this user has no journey with that key; see ?all=true", more=more)
+    if wanted.evidence and wanted.every and len(asked) > MOST_EVIDENCE:
+        raise BadQuery(
+            "evidence",
+            f"expected with at most {MOST_EVIDENCE} journeys at once: ask for a key, or without all=true",
+        )
+    answers = []
+    for one in asked if wanted.every else asked[:1]:
+        answer = described(defined, stored, one, as_of.at, user_id=user_id, keys=len(found))
+        if wanted.evidence:
+            for stage, events in zip(
+                answer["stages"],
+                evidence_of(context.reader, defined, one.key, one.state, tokens),
+                strict=True,
+            ):
+                stage["evidence"] = events
+        answers.append(answer | as_of.members())
+    return as_of.answer(answers if wanted.every else answers[0])
 
 
 def _nobody(context: Context, asked: Journey, tokens: Sequence[str]) -> str:
@@ -94,13 +196,15 @@ def _nobody(context: Context, asked: Journey, tokens: Sequence[str]) -> str:
 
 
 def described(
-    journey: Journey, stored: Version | None, state: State, now: int, *, user_id: str | None, subject: str
-) -> dict[str, object]:
+    journey: Journey, stored: Version | None, one: OfUser, now: int, *, user_id: str | None, keys: int
+) -> dict[str, Any]:
     """One user's journey as the API shows it.
 
     journey  as the asked version defines it; stored: what is known of that version
     now      unix ns, as_of
+    keys     how many such journeys the user has
     """
+    state = one.state
     line = timeline(journey, state)
     stages = journey.milestones[1:]
     took = [minutes_or_none(duration) for duration in line.durations]
@@ -110,7 +214,9 @@ def described(
         **{f"ttf_{stage.stage}_minutes": value for stage, value in zip(stages, took, strict=True)},
         "ttf_complete_minutes": total,
         "ttf_efficiency_score": score(journey, line, now),
-        "subject": subject,
+        "subject": one.subject,
+        "key": list(one.key),
+        "keys": keys,
         "journey": journey.name,
         "version": journey.version,
         "complete_since": rfc3339_or_none(stored.complete_since if stored else None),

@@ -206,6 +206,12 @@ def warnings(config: Config, env: Mapping[str, str]) -> Iterator[tuple[Path, str
             for attribute in sorted(_reads(parse(condition))):
                 if why := _changed(attribute, config):
                     yield where, f"it asks for {attribute}, but {why}"
+        for place, part in enumerate(journey.key[1:], 1):
+            if changes(config.processors.mask, part):
+                yield (
+                    (*path, "key", place),
+                    f"{part} will not tell journeys apart: the mask processor replaces it",
+                )
         for place, segment in enumerate(journey.segments):
             if why := _changed(segment.attribute, config):
                 yield (

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from otel_ttf.journey.keys import MAX_KEY_PARTS
 from otel_ttf.journey.labels import TAKEN, label_name
 from otel_ttf.journey.match import Match, Path, parse
 from otel_ttf.journey.values import found, json_text, listed, unknown
@@ -153,8 +154,14 @@ def _check_key(journey: Journey) -> Iterator[Problem]:
     if not journey.key or journey.key[0] != "subject":
         what = found(journey.key[0]) if journey.key else found([])
         yield ("key", 0), "subject as the key's first part", what
-    for place, part in enumerate(journey.key[1:], 1):
-        yield ("key", place), "only subject: keys beyond the subject come with a later version", found(part)
+    parts = journey.key[1:]
+    for place, part in enumerate(parts, 1):
+        if not part or len(part.encode()) > _MAX_NAME_BYTES:
+            yield ("key", place), f"an attribute's name of 1 to {_MAX_NAME_BYTES} bytes", found(part)
+        if part in journey.key[:place]:
+            yield ("key", place), "each part once", found(part)
+    if len(parts) > MAX_KEY_PARTS:
+        yield ("key",), f"subject and at most {MAX_KEY_PARTS} attributes", f"{len(parts)} attributes"
 
 
 def _check_milestones(milestones: Sequence[Milestone]) -> Iterator[Problem]:

@@ -6,12 +6,13 @@ in the journey's time zone. `journey` is a configured journey's name; `version` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from otel_ttf.journey.state import State
+from otel_ttf.otlp.events import Event
 
 # Bounds of the Prometheus histograms (design.md); the last bucket is beyond the last bound.
 MINUTE_BOUNDS = (1, 2, 5, 10, 15, 20, 30, 45, 60, 75, 90, 120, 180, 360, 720, 1440, 4320, 10080, 43200)
@@ -143,6 +144,9 @@ class Reader(Protocol):
 
     def find(self, journey: str, subjects: Sequence[str], version: str | None = None) -> list[JourneyRow]:
         """Rows of these subject tokens (one person's under all subject keys); without milestones: left out."""
+
+    def events_at(self, subjects: Sequence[str], times: Collection[int]) -> list[Event]:
+        """Stored events of these subject tokens with one of these times that may move a journey, some of many."""
 
     def shares(self, journey: str, cohort: Cohort, version: str | None = None) -> list[bytes]:
         """Packed cells (journey.rollup) whose sum are the cohort's counts. Raises NotReady."""

@@ -25,6 +25,7 @@ from otel_ttf.store.sqlite_rows import (
     Kept,
     definition_from,
     kept_from,
+    pack_key,
     reading,
     subject_hash,
     to_json,
@@ -253,15 +254,15 @@ class SqliteStore:
     # Journeys.
 
     def load(self, definition: int, segments: Sequence[str], subjects: Sequence[str]) -> dict[str, Kept]:
-        """Rows of these subjects that exist, by subject."""
+        """Rows of these subjects that exist, by subject and key: see Kept.whose."""
         hashes = json.dumps([subject_hash(subject) for subject in subjects])
         rows = self.db.execute(
-            "SELECT id, subject, reached, segments, told, recorded, epoch, state, day, combo FROM journey"
+            "SELECT id, subject, key, reached, segments, told, recorded, epoch, state, day, combo FROM journey"
             " WHERE definition = ? AND subject_hash IN (SELECT value FROM json_each(?))",
             (definition, hashes),
         ).fetchall()
         wanted = set(subjects)
-        return {row[1]: kept_from(row, segments) for row in rows if row[1] in wanted}
+        return {row[1] + row[2]: kept_from(row, segments) for row in rows if row[1] in wanted}
 
     def walk(
         self, definitions: Sequence[int], after: int, limit: int
@@ -282,20 +283,20 @@ class SqliteStore:
         (last,) = self.db.execute("SELECT max(id) FROM journey").fetchone()
         return rows, until if until < (last or 0) else None
 
-    def due(self, definition: int, now: int, limit: int) -> list[str]:
-        """Subjects of a version's rows that are to be looked at again, the most overdue first."""
+    def due(self, definition: int, now: int, limit: int) -> dict[int, str]:
+        """Ids and subjects of a version's rows that are to be looked at again, the most overdue first."""
         rows = self.db.execute(
-            "SELECT subject FROM journey WHERE definition = ? AND due <= ? ORDER BY due LIMIT ?",
+            "SELECT id, subject FROM journey WHERE definition = ? AND due <= ? ORDER BY due LIMIT ?",
             (definition, now, limit),
         )
-        return [subject for (subject,) in rows]
+        return dict(rows.fetchall())
 
     def insert(self, rows: Sequence[tuple[object, ...]]) -> None:
-        """definition, subject_hash, subject, then the columns of `update` in their order, weight last."""
+        """definition, subject_hash, subject, key, then the columns of `update` in their order, weight last."""
         self.db.executemany(
             "INSERT INTO journey (definition, subject_hash, subject, key, reached, segments, told, recorded,"
             " epoch, state, started, waiting, opened, touched, due, day, combo, weight)"
-            " VALUES (?, ?, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
 
@@ -342,7 +343,7 @@ class SqliteStore:
                     t.digest,
                     t.journey,
                     t.version,
-                    to_json(t.key) if t.key else "",
+                    pack_key(t.key),
                     t.subject,
                     t.kind,
                     t.milestone,
@@ -488,14 +489,14 @@ class SqliteStore:
         for id_ in ids:
             yield from self.db.execute(f"{_STORED} event_id = ?", (id_,))
 
-    def told_times(self, journey: str, subject: str) -> Iterator[tuple[str, str, int | None]]:
+    def told_times(self, journey: str, subject: str, key: str) -> Iterator[tuple[str, str, int | None]]:
         """(version, milestone, time) that was ever told of a journey's milestones. Looks at all transitions."""
         return self.db.execute(
             "SELECT version, milestone, CASE kind WHEN 'corrected' THEN new ELSE at END FROM transition"
-            " WHERE subject = ?1 AND journey = ?2 AND kind IN ('started', 'reached', 'corrected')"
+            " WHERE subject = ?1 AND journey = ?2 AND key = ?3 AND kind IN ('started', 'reached', 'corrected')"
             " UNION ALL SELECT version, milestone, old FROM transition"
-            " WHERE subject = ?1 AND journey = ?2 AND kind = 'corrected'",
-            (subject, journey),
+            " WHERE subject = ?1 AND journey = ?2 AND key = ?3 AND kind = 'corrected'",
+            (subject, journey, key),
         )
 
     def excluded(self) -> list[tuple[bytes, str, int]]:

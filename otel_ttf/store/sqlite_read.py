@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
@@ -18,6 +18,7 @@ from otel_ttf.journey.labels import LABEL_VALUES, OTHER, label_name
 from otel_ttf.journey.rollup import overdue_cells, scalars
 from otel_ttf.journey.state import UNSET, State
 from otel_ttf.journey.times import unpack_times
+from otel_ttf.otlp.events import Event
 from otel_ttf.pages import is_damage
 from otel_ttf.sqlite_disk import RowDamaged, trouble
 from otel_ttf.store.base import (
@@ -47,12 +48,14 @@ from otel_ttf.store.sqlite_rows import (
     unpack_segments,
     unpack_texts,
 )
+from otel_ttf.store.stored import stored
 from otel_ttf.units import MINUTE
 
 _DEFINITION = (
     "SELECT id, journey, version, canonical, first_started, complete_since, current, recounting, carrying"
     " FROM definition WHERE journey = ? ORDER BY current DESC, id DESC"
 )
+EVENTS_AT = 1000
 
 
 Question = ParamSpec("Question")
@@ -161,8 +164,24 @@ class SqliteReader:
         found = self._rows(definition, journey, subjects)
         if definition[2] is not None:
             found = self._with_others(definition, journey, subjects, found)
-        # Without a milestone a row is only a place where segments wait.
-        return [row for row in found if any(time != UNSET for time in row.state.reached)]
+        # Without a milestone a row is only a place where segments wait, without the whole key no journey.
+        return [
+            row for row in found if "" not in row.key and any(time != UNSET for time in row.state.reached)
+        ]
+
+    @_told
+    def events_at(self, subjects: Sequence[str], times: Collection[int]) -> list[Event]:
+        found: list[Event] = []
+        for subject in subjects:
+            rows = self._db.execute(
+                "SELECT event_id, kind, name, span_kind, status, at, arrival, flags, attributes, resource.bytes"
+                " FROM event JOIN resource ON resource.id = event.resource WHERE subject_hash = ? AND subject = ?"
+                " AND at IN (SELECT value FROM json_each(?))"
+                " AND NOT EXISTS (SELECT 1 FROM excluded WHERE excluded.event_id = event.event_id) LIMIT ?",
+                (subject_hash(subject), subject, json.dumps(list(times)), EVENTS_AT),
+            )
+            found += stored(subject, rows)
+        return found
 
     def _rows(
         self, definition: tuple[int, str, int | None], journey: str, subjects: Sequence[str]

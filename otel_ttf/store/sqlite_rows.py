@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from otel_ttf.journey.definition import carried
+from otel_ttf.journey.keys import Key
 from otel_ttf.journey.rollup import unpack
 from otel_ttf.journey.state import State
 from otel_ttf.journey.times import unpack_times
@@ -43,7 +44,10 @@ class Definition:
 
 @dataclass(slots=True)
 class Kept:
-    """A journey row in memory. `stage` is the code of STATES; day and combo tell its place in the rollup."""
+    """A journey row in memory. `stage` is the code of STATES; day and combo tell its place in the rollup.
+
+    key  as its column has it: parts beyond the subject
+    """
 
     id: int | None
     subject: str
@@ -54,6 +58,17 @@ class Kept:
     stage: int
     day: int | None
     combo: int | None
+    key: str = ""
+
+    @property
+    def whose(self) -> str:
+        """Tells it from all others of its journey."""
+        return self.subject + self.key
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is no journey: what is known of the subject in all of them, see journey/keys.py."""
+        return bool(self.key) and "" in parts(self.key)
 
 
 @lru_cache(maxsize=16384)
@@ -153,9 +168,22 @@ def _unpack_changed(text: str) -> list[tuple[str, object, object]]:
     return changed
 
 
-def unpack_key(text: str) -> tuple[str, ...]:
+def unpack_key(text: str) -> Key:
     """Parts of a journey's key beyond the subject."""
-    return tuple(_list(text)) if text else ()
+    key = tuple(_list(text)) if text else ()
+    if not all(type(part) is str for part in key):
+        raise ValueError
+    return key
+
+
+# A subject's keys come again and again.
+parts = lru_cache(maxsize=16384)(unpack_key)
+
+
+@lru_cache(maxsize=16384)
+def pack_key(key: Key) -> str:
+    """The opposite of unpack_key."""
+    return to_json(key) if key else ""
 
 
 def _unpack_id(digest: bytes) -> bytes:
@@ -243,13 +271,14 @@ def definition_from(row: tuple[Any, ...]) -> Definition:
 
 
 def kept_from(row: tuple[object, ...], segments: Sequence[str]) -> Kept:
-    """id, subject, reached, segments, told, recorded, epoch, state, day, combo of the `journey` table.
+    """id, subject, key, reached, segments, told, recorded, epoch, state, day, combo of the `journey` table.
 
     Raises RowDamaged.
     """
-    id_, subject, reached, touched, told, recorded, epoch, stage, day, combo = row
+    id_, subject, key, reached, touched, told, recorded, epoch, stage, day, combo = row
     try:
         state = State(unpack_times(reached), unpack_segments(segments, touched))  # type: ignore[arg-type]
+        parts(key)
     except UNREADABLE:
         raise RowDamaged("journey", id_) from None
-    return Kept(id_, subject, state, told, recorded, epoch, stage, day, combo)  # type: ignore[arg-type]
+    return Kept(id_, subject, state, told, recorded, epoch, stage, day, combo, key)  # type: ignore[arg-type]

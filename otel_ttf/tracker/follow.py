@@ -6,17 +6,21 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from otel_ttf.journey.definition import Journey, canonical, carried
 from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.journey.state import UNSET, State, empty
 from otel_ttf.otlp.events import FLAG_TOO_OLD, Event, Extract, Source
+from otel_ttf.pii.pseudonym import TOKEN_LENGTH
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_rows import Definition, Kept, subject_hash
 from otel_ttf.tracker.counts import Counts
 from otel_ttf.tracker.firsts import Firsts
 from otel_ttf.tracker.followed import Followed
+from otel_ttf.tracker.keyed import by_subject, subjects_of
+from otel_ttf.tracker.keyed import join as join_keyed
+from otel_ttf.tracker.keyed import joined as joined_keys
 from otel_ttf.tracker.left_out import LeftOut, left_out
 from otel_ttf.tracker.touches import Texts, Touch, Touches
 from otel_ttf.tracker.writes import Writes, fresh
@@ -30,6 +34,8 @@ KEPT: Mapping[StoredEvents, frozenset[str]] = {
     "none": frozenset(),
 }
 SEEN_NAMES = 10_000
+Missing: TypeAlias = Counter[tuple[str, str]]
+"""(what was missing, milestone) -> events: a `subject`, a part of the `key`, or `room` for one more key."""
 FOREVER = 2**63
 
 
@@ -114,17 +120,17 @@ class Follower:
 
     # Events.
 
-    def take(self, extracts: Iterable[tuple[int, Extract]], now: int) -> Counter[str]:
+    def take(self, extracts: Iterable[tuple[int, Extract]], now: int) -> Missing:
         """Joins events into the states and keeps them, as configured. extracts: (arrival, what came).
 
-        Returns milestones that were matched without a subject, and how often: to be told once it is committed.
+        Returns how often milestones were matched without what a journey needs: to be told once it is committed.
         """
         touches = self.touches()
         kept = _Kept(self.store)
         seen: dict[tuple[str, str], tuple[int, int]] = {}
         matched: dict[tuple[str, str], set[str]] = {}
         last_hits: dict[str, Sequence[tuple[int, int]]] = {}
-        missing: list[str] = []
+        missing: Missing = Counter()
         always, oldest = KEPT[self._events], now - self.retention
         hits_of, excluded = self.dispatch.hits, self.excluded
         for arrival, extract in extracts:
@@ -140,7 +146,9 @@ class Follower:
                         if event.subject is not None:
                             touches.add(event, event.subject, hits)
                         else:
-                            missing += [self.followed[j].journey.milestones[m].name for j, m in hits]
+                            missing.update(
+                                ("subject", self.followed[j].journey.milestones[m].name) for j, m in hits
+                            )
                 if event.at >= oldest and (event.kind in always or (hits and self._events != "none")):
                     kept.add(event)
             for name, count in extract.names.items():
@@ -153,9 +161,10 @@ class Follower:
             )
         for followed, subjects in zip(self.followed, touches.subjects, strict=True):
             if subjects:
-                self.join(followed, subjects, now)
+                missing.update(("room", name) for name in self.join(followed, subjects, now))
         self.counts.flush()
-        return Counter(missing)
+        missing.update(("key", name) for name in touches.unkeyed)
+        return missing
 
     def _name_matches(
         self, event: Event, hits: Sequence[tuple[int, int]], matched: dict[tuple[str, str], set[str]]
@@ -173,16 +182,24 @@ class Follower:
         return Touches(self.followed, self.dispatch, self._texts)
 
     def rows(self, followed: Followed, subjects: list[str], now: int) -> dict[str, Kept]:
-        """Stored rows of these subjects, with what other versions know of them joined in."""
+        """Stored rows of these subjects by Kept.whose, with what other versions know of them joined in."""
         kept = self.store.load(followed.definition.id, followed.segments, subjects)
         if followed.definition.carrying is not None or followed.strangers:
             kept = self._carry_in(followed, subjects, kept, now)
         return kept
 
-    def join(self, followed: Followed, subjects: dict[str, Touch], now: int) -> None:
-        """Joins what events said into the stored states of one journey."""
-        kept = self.rows(followed, list(subjects), now)
+    def join(self, followed: Followed, subjects: dict[str, Touch], now: int) -> Sequence[str]:
+        """Joins what events said into the stored states of one journey. subjects: see Touches.
+
+        Returns the names of milestones that were reached with more keys than a subject may have.
+        """
         batch = Writes(self.store, self.counts, followed, now)
+        if followed.keyed:
+            kept = self.rows(followed, subjects_of(subjects), now)
+            refused = join_keyed(followed, batch, kept, subjects)
+            batch.write()
+            return refused
+        kept = self.rows(followed, list(subjects), now)
         firsts = Firsts(self.store, self.counts, followed, now)
         settled = followed.settled
         for subject, touch in subjects.items():
@@ -198,47 +215,72 @@ class Follower:
                     batch.change(old, joined)
         batch.write()
         firsts.write()
+        return ()
 
     def _carry_in(
         self, followed: Followed, subjects: list[str], kept: dict[str, Kept], now: int
     ) -> dict[str, Kept]:
         """Joins other versions' states of these subjects first, where that has not been done yet.
 
-        Of whom only something that was told is known gets no row by that, but a Kept without an id.
+        What only was told gets no row by that, but a Kept without an id.
         """
         epoch = followed.definition.epoch
-        wanted = [s for s in subjects if s not in kept or kept[s].epoch < epoch]
+        done = {row.subject for row in kept.values() if row.epoch >= epoch}
+        wanted = [subject for subject in subjects if subject not in done]
         found: dict[str, tuple[State, int, int | None]] = {}
         for other, indices in followed.others:
-            for subject, row in self.store.load(other.id, followed.segments, wanted).items():
+            for whose, row in self.store.load(other.id, followed.segments, wanted).items():
                 reached = tuple(UNSET if i is None else row.state.reached[i] for i in indices)
-                state = self._without_excluded(followed, subject, State(reached, row.state.segments))
+                state = self._without_excluded(followed, row.subject, State(reached, row.state.segments))
                 told = followed.carry_told(other, row.told)
-                known = found.get(subject)
+                known = found.get(whose)
                 if known is not None:
                     state, told = known[0].join(state), known[1] | told
                 recorded = min((r for r in (row.recorded, known and known[2]) if r is not None), default=None)
-                found[subject] = (state, told, recorded)
+                found[whose] = (state, told, recorded)
         joined = set(found)
         for stranger in followed.strangers:
-            for subject, row in self.store.load(stranger.id, (), wanted).items():
-                state, told, recorded = found.get(subject) or (empty(followed.journey), 0, None)
-                found[subject] = state, told | followed.carry_told(stranger, row.told), recorded
+            for whose, row in self.store.load(stranger.id, (), wanted).items():
+                if not row.shared:
+                    state, told, recorded = found.get(whose) or (empty(followed.journey), 0, None)
+                    found[whose] = state, told | followed.carry_told(stranger, row.told), recorded
         batch = Writes(self.store, self.counts, followed, now, backfilled=True)
         only_told: dict[str, Kept] = {}
-        for subject in wanted:
-            old = kept.get(subject)
-            if subject in found:
-                state, told, recorded = found[subject]
-                base = replace(old or fresh(followed, subject), epoch=epoch)
-                base.recorded = base.recorded if base.recorded is not None else recorded
-                if old is None and subject not in joined:
-                    only_told[subject] = replace(base, told=told)
-                    continue
-                # Not into base: its share was counted with what it had been told itself.
-                batch.change(base, base.state.join(state), told=base.told | told)
+        changed: dict[str, tuple[Kept, State, int]] = {}
+        for whose, (state, told, recorded) in found.items():
+            old = kept.get(whose)
+            subject, key = whose[:TOKEN_LENGTH], whose[TOKEN_LENGTH:]
+            base = replace(old or fresh(followed, subject, key), epoch=epoch)
+            base.recorded = base.recorded if base.recorded is not None else recorded
+            if old is None and whose not in joined:
+                only_told[whose] = replace(base, told=told)
+            else:
+                changed[whose] = base, base.state.join(state), base.told | told
+        if followed.keyed:
+            self._cover(kept, changed)
+        for base, state, told in changed.values():
+            # Not told into base: its share was counted with what it had been told itself.
+            batch.change(base, state, told=told)
         batch.write()
         return only_told | self.store.load(followed.definition.id, followed.segments, subjects)
+
+    def _cover(self, kept: Mapping[str, Kept], changed: dict[str, tuple[Kept, State, int]]) -> None:
+        """What shared rows have learned goes to all rows of the subject, those of today, too."""
+        for rows in by_subject(
+            {whose: base for whose, (base, _, _) in changed.items()}
+            | {whose: row for whose, row in kept.items() if whose not in changed}
+        ).values():
+            if not any(whose in changed for whose in rows):
+                continue
+            states = {
+                whose: changed[whose][1] if whose in changed else row.state for whose, row in rows.items()
+            }
+            for whose, state in joined_keys(states).items():
+                if whose in changed:
+                    base, _, told = changed[whose]
+                    changed[whose] = base, state, told
+                elif state != rows[whose].state:
+                    changed[whose] = rows[whose], state, rows[whose].told
 
     def excluded_times(self, subject: str) -> Set[int]:
         """Times of a subject's events that move no journey."""
@@ -274,8 +316,11 @@ class Follower:
         rows, definition.recounting = self.store.walk([definition.id], definition.recounting or 0, limit)
         # What follows from other settings alone is history: it moves no counter.
         batch = Writes(self.store, self.counts, followed, now, backfilled=True)
-        for kept in self.store.load(definition.id, followed.segments, [s for _, s in rows]).values():
-            batch.recount(kept)
+        ids = {id_ for id_, _ in rows}
+        subjects = list({subject for _, subject in rows})
+        for kept in self.store.load(definition.id, followed.segments, subjects).values():
+            if kept.id in ids:
+                batch.recount(kept)
         batch.write()
         self.counts.flush()
         self.store.save_definition(definition)
@@ -290,15 +335,17 @@ class Follower:
         for followed in self.followed:
             if up < followed.journey.settle:
                 continue
-            subjects = self.store.due(followed.definition.id, now, left)
-            if not subjects:
+            due = self.store.due(followed.definition.id, now, left)
+            if not due:
                 continue
-            left -= len(subjects)
+            left -= len(due)
             # Another version may know how the journey went on, or have told it.
-            kept = self.rows(followed, subjects, now)
+            kept = self.rows(followed, list(set(due.values())), now)
             batch = Writes(self.store, self.counts, followed, now)
+            travelling = {row.subject for row in kept.values() if followed.keyed and not row.shared}
             for row in kept.values():
-                batch.look(row)
+                if row.id in due:
+                    batch.look(row, needed=row.shared and row.subject in travelling)
             batch.write()
             if not left:
                 break

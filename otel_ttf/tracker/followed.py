@@ -33,10 +33,16 @@ class Followed:
         self.patterns = patterns(self.journey)
 
     @property
+    def keyed(self) -> bool:
+        """Whether a subject may have several rows, see keyed.py."""
+        return len(self.journey.key) > 1
+
+    @property
     def settled(self) -> bool:
         """Whether a subject without a row is one of whom nothing is known, and a new row counts at once."""
         definition = self.definition
-        return definition.carrying is None and definition.recounting is None and not self.strangers
+        unsettled = definition.carrying is not None or definition.recounting is not None
+        return not (unsettled or self.strangers or self.keyed)
 
     def places(self) -> dict[tuple[str, str], int]:
         """(version, its milestone's name) -> the milestone of ours with the same match."""

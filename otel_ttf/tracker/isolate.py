@@ -18,7 +18,7 @@ from otel_ttf.otlp.halving import halves as halved
 from otel_ttf.pages import is_damage
 from otel_ttf.store.quarantine import MAX_BYTES, DeadLetter
 from otel_ttf.telemetry import failure
-from otel_ttf.tracker.follow import Follower
+from otel_ttf.tracker.follow import Follower, Missing
 
 # So many rows with events are tried before anything is set aside.
 PROBES = 32
@@ -93,7 +93,7 @@ class _Done:
     """
 
     events: int
-    missing: Counter[str]
+    missing: Missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Taken:
 
     rows: Sequence[Row]
     letters: list[DeadLetter]
-    missing: Counter[str]
+    missing: Missing
 
 
 class Isolation:
@@ -194,7 +194,7 @@ class Isolation:
         Behind much that was set aside, rows are left for another transaction.
         """
         letters: list[DeadLetter] = []
-        missing: Counter[str] = Counter()
+        missing: Missing = Counter()
         events = streak = aside = 0
         whole = [_Part(row) for row in rows]
         room = _Room(whole)

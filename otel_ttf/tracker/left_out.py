@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.journey.state import UNSET, State
-from otel_ttf.otlp.events import FLAG_TOO_OLD, Event, Source
-from otel_ttf.otlp.subject import subject_keys
+from otel_ttf.otlp.events import Event
 from otel_ttf.store.sqlite import SqliteStore
+from otel_ttf.store.stored import stored
 from otel_ttf.tracker.touches import Texts
-
-_NO_KEYS = subject_keys(())
 
 
 @dataclass(slots=True)
@@ -65,15 +62,3 @@ def left_out(
         found.add(event, dispatch.hits(event), dispatch, texts)
     found.unknown.update(unknown.values())
     return found
-
-
-def stored(subject: str, rows: Iterator[tuple[Any, ...]]) -> Iterator[Event]:
-    """Stored events of one subject that may move a journey. rows: see SqliteStore.events_of"""
-    sources: dict[bytes, Source] = {}
-    for id_, kind, name, span_kind, status, at, arrival, flags, attributes, resource in rows:
-        if kind == "line" or flags & FLAG_TOO_OLD:
-            continue
-        source = sources.get(resource)
-        if source is None:
-            source = sources[resource] = Source(resource, _NO_KEYS)
-        yield Event(id_, kind, name, subject, at, arrival, flags, attributes, source, span_kind, status)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -22,7 +21,7 @@ from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.store.opening import StoreLost, lost
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.telemetry import failure
-from otel_ttf.tracker.follow import Follower
+from otel_ttf.tracker.follow import Follower, Missing
 from otel_ttf.tracker.isolate import EverythingFails, Isolation, Stopped, Taken, of_the_machine, read
 from otel_ttf.tracker.tasks import Errands
 from otel_ttf.tracker.upkeep import CLEAN_EVERY, Upkeep
@@ -66,7 +65,7 @@ class Tracker:
         dropped: Callable[[int], None],
         steady: Callable[[], int] = time.monotonic_ns,
         on_quarantine: Callable[[str, int], None] = lambda action, records: None,
-        on_missing_subject: Callable[[str, int], None] = lambda milestone, events: None,
+        on_missing: Callable[[str, str, int], None] = lambda what, milestone, events: None,
         given: Given = NOTHING_GIVEN,
     ) -> None:
         """retention, max_size, dropped, steady: see Upkeep.
@@ -74,9 +73,9 @@ class Tracker:
         given  the server's options, for what an operator is told to type
 
         Both are told once it is committed:
-        on_quarantine       what was done to records that are, or were, set aside: set_aside, retried, dropped,
-                            displaced, expired
-        on_missing_subject  how many events matched a milestone and named no user
+        on_quarantine  what was done to records that are, or were, set aside: set_aside, retried, dropped,
+                       displaced, expired
+        on_missing     what was missing where a milestone was matched, which one, and in how many events: see Missing
         """
         self.failing: str | None = None
         self.set_aside = 0
@@ -88,7 +87,7 @@ class Tracker:
         self._beside_next = 0.0
         self._on_quarantine = on_quarantine
         self._given = given
-        self._on_missing_subject = on_missing_subject
+        self._on_missing = on_missing
         self._log = event_log
         self._store = store
         self._follower = follower
@@ -301,7 +300,7 @@ class Tracker:
         self._position = rows[-1].position
         self._log.release(CONSUMER, self._position)
 
-    def _take(self, rows: Sequence[Row], now: int) -> tuple[bool, Counter[str]]:
+    def _take(self, rows: Sequence[Row], now: int) -> tuple[bool, Missing]:
         """(whether there was any event in them, what Follower.take returns)."""
         extracts = [(row.arrival, read(row, self._rules)) for row in rows]
         missing = self._follower.take(extracts, now)
@@ -339,10 +338,10 @@ class Tracker:
         self._store.save_cursor(CONSUMER, self._log.log_id, taken.rows[-1].position)
         return taken, displaced + self._store.quarantine.displace()
 
-    def _missed(self, missing: Counter[str]) -> None:
-        """Events matched milestones and named no user: it is committed."""
-        for milestone, events in missing.items():
-            self._on_missing_subject(milestone, events)
+    def _missed(self, missing: Missing) -> None:
+        """Events matched milestones and lacked something: it is committed."""
+        for (what, milestone), events in missing.items():
+            self._on_missing(what, milestone, events)
 
     def _quarantined(self, counts: Mapping[str, int]) -> None:
         """Something was done to records that are, or were, set aside: it is committed."""

@@ -11,15 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
+from otel_ttf.journey.keys import MAX_KEYS, covering
 from otel_ttf.journey.state import State, empty
-from otel_ttf.store.sqlite_rows import Kept
+from otel_ttf.pii.pseudonym import TOKEN_LENGTH
+from otel_ttf.store.sqlite_rows import Kept, pack_key, parts
+from otel_ttf.store.stored import stored
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.followed import Followed
-from otel_ttf.tracker.left_out import LeftOut, stored
-from otel_ttf.tracker.touches import Touch
+from otel_ttf.tracker.keyed import joined
+from otel_ttf.tracker.left_out import LeftOut
 from otel_ttf.tracker.writes import Writes, fresh
 
-Place = tuple[int, int]  # journey, milestone
+Place = tuple[int, int, str]  # journey, milestone, whose row: see Kept.whose
 
 
 class Refused(Exception):
@@ -42,7 +45,7 @@ class _Told:
     known  whether there is any
     """
 
-    rest: list[dict[str, Touch]]
+    rest: list[dict[str, State]]
     first: dict[Place, tuple[int, bytes | None]] = field(default_factory=dict)
     gone: LeftOut = field(default_factory=LeftOut)
     left: int | None = None
@@ -53,11 +56,13 @@ class _Told:
 class Recomputed:
     """One journey of one subject. after is before where nothing had to be changed.
 
+    key    as in Kept; with empty parts: what is known in all journeys of the subject
     first  milestone -> id of the stored event that says what stood there before
     """
 
     followed: Followed
     subject: str
+    key: str
     before: State
     after: State
     first: Mapping[int, bytes]
@@ -94,13 +99,17 @@ def recompute(
     for j, followed in enumerate(follower.followed):
         rows = follower.rows(followed, list(subjects), now)
         for subject, found in told.items():
-            row = rows.get(subject)
-            if row is None and subject not in found.rest[j]:
-                continue
-            kept[j, subject] = row or fresh(followed, subject)
-            one, lost = _one(follower, j, kept[j, subject], found, partly=without is not None)
-            done.append(one)
-            missing += lost
+            have = {whose: row for whose, row in rows.items() if row.subject == subject}
+            new = [
+                fresh(followed, subject, whose[TOKEN_LENGTH:]) for whose in found.rest[j] if whose not in have
+            ]
+            room = max(0, MAX_KEYS - sum(not row.shared for row in have.values()))
+            whole = islice((row for row in new if not row.shared), room)
+            for row in [*have.values(), *(row for row in new if row.shared), *whole]:
+                kept[j, row.whose] = row
+                one, lost = _one(follower, j, row, found, partly=without is not None)
+                done.append(one)
+                missing += lost
     # Of what was joined in from other versions.
     follower.counts.flush()
     if missing:
@@ -123,7 +132,7 @@ def recompute(
             batch = Writes(follower.store, follower.counts, followed, now)
             for one in done:
                 if one.followed is followed and one.after != one.before:
-                    batch.change(kept[j, one.subject], one.after)
+                    batch.change(kept[j, one.subject + one.key], one.after)
             batch.write()
         follower.counts.flush()
         follower.reload()
@@ -132,22 +141,29 @@ def recompute(
 
 def _read(follower: Follower, subject: str, without: bytes | None) -> _Told:
     rest = follower.touches()
-    told = _Told(rest.subjects)
+    told = _Told([])
     rows = follower.store.events_of(subject)
     some = list(islice(rows, 1))
     told.known = bool(some)
     for event in stored(subject, chain(some, rows)):
         id_, at = event.id, event.at
         hits = follower.dispatch.hits(event)
-        for place in hits:
-            if place not in told.first or at < told.first[place][0]:
-                told.first[place] = at, id_
+        for j, m in hits:
+            whose = rest.whose(event, subject, j, m)
+            if whose is not None and ((j, m, whose) not in told.first or at < told.first[j, m, whose][0]):
+                told.first[j, m, whose] = at, id_
         if id_ is not None and id_ == without:
             told.left = at
         elif id_ is None or id_ not in follower.excluded:
             rest.add(event, subject, hits)
             continue
         follower.note(told.gone, event, hits)
+    told.rest = [
+        joined(
+            {whose: State(tuple(touch.reached), tuple(touch.segments)) for whose, touch in touches.items()}
+        )
+        for touches in rest.subjects
+    ]
     return told
 
 
@@ -157,8 +173,11 @@ def _one(follower: Follower, j: int, row: Kept, told: _Told, *, partly: bool) ->
     partly  what no event explains stays as it is: only one event is taken out
     """
     followed = follower.followed[j]
-    nothing = empty(followed.journey)
-    rest = told.rest[j].get(row.subject) or Touch(list(nothing.reached), list(nothing.segments))
+    rest = told.rest[j].get(row.whose)
+    if rest is None:
+        # No event has the whole key; shared ones may be there.
+        shared = {whose: state for whose, state in told.rest[j].items() if row.key}
+        rest = joined(shared | {row.whose: empty(followed.journey)})[row.whose]
     reached, missing = [], []
     for m, (before, after) in enumerate(zip(row.state.reached, rest.reached, strict=True)):
         explained = after <= before or told.gone.reaches(j, m, before)
@@ -173,9 +192,18 @@ def _one(follower: Follower, j: int, row: Kept, told: _Told, *, partly: bool) ->
         # What came first may rest on events that are kept no longer, or never were.
         explained = still is None or (found is not None and found <= still)
         segments.append(found if explained else known)
-    first = {m: id_ for (journey, m), (_, id_) in told.first.items() if journey == j and id_ is not None}
+    first = {}
+    for m in range(len(followed.journey.milestones)):
+        known_of = [
+            told.first[j, m, whose]
+            for whose in (row.whose, *(row.subject + pack_key(some) for some in covering(parts(row.key))))
+            if (j, m, whose) in told.first
+        ]
+        id_ = min(known_of)[1] if known_of else None
+        if id_ is not None:
+            first[m] = id_
     state = State(tuple(reached), tuple(segments))
-    return Recomputed(followed, row.subject, row.state, state, first), missing
+    return Recomputed(followed, row.subject, row.key, row.state, state, first), missing
 
 
 def _told_before(follower: Follower, j: int, row: Kept, told: _Told, reached: list[int]) -> list[int]:
@@ -186,7 +214,7 @@ def _told_before(follower: Follower, j: int, row: Kept, told: _Told, reached: li
     """
     followed = follower.followed[j]
     places, left_out = followed.places(), follower.excluded_times(row.subject)
-    for version, milestone, at in follower.store.told_times(followed.journey.name, row.subject):
+    for version, milestone, at in follower.store.told_times(followed.journey.name, row.subject, row.key):
         m = places.get((version, milestone))
         if m is not None and at is not None and at not in left_out and not told.gone.reaches(j, m, at):
             reached[m] = min(reached[m], at)

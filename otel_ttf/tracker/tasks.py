@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from otel_ttf.journey.state import UNSET
 from otel_ttf.otlp.events import Rules, extract
+from otel_ttf.store.sqlite_rows import parts
 from otel_ttf.store.tasks import Kind, Task
 from otel_ttf.telemetry import failure
-from otel_ttf.tracker.follow import Follower
+from otel_ttf.tracker.follow import Follower, Missing
 from otel_ttf.tracker.isolate import of_the_machine
 from otel_ttf.tracker.recompute import Recomputed, Refused, recompute
 
@@ -29,7 +30,7 @@ class Done:
 
     answer: dict[str, Any]
     counts: dict[str, int] = field(default_factory=dict)
-    missing: Counter[str] = field(default_factory=Counter)
+    missing: Missing = field(default_factory=Counter)
 
     @property
     def not_done(self) -> str | None:
@@ -82,7 +83,7 @@ class Errands:
         """
         quarantine = self._store.quarantine
         taken, unknown, failed = [], [], {}
-        missing: Counter[str] = Counter()
+        missing: Missing = Counter()
         for id_ in what["ids"]:
             letter = quarantine.get(id_)
             if letter is None:
@@ -130,12 +131,17 @@ class Errands:
                 dry=what["dry_run"],
             )
         except Refused as refused:
-            return Done({"refused": refused.reason, "journeys": [_described(one) for one in refused.known]})
-        return Done({"refused": None, "journeys": [_described(one) for one in done]})
+            return Done({"refused": refused.reason, "journeys": _all_described(refused.known)})
+        return Done({"refused": None, "journeys": _all_described(done)})
+
+
+def _all_described(done: Sequence[Recomputed]) -> list[dict[str, Any]]:
+    """What is shared by several journeys is in each of them."""
+    return [_described(one) for one in done if "" not in parts(one.key)]
 
 
 def _described(one: Recomputed) -> dict[str, Any]:
-    """journey, subject, changed; milestones with time before and after and the event that was first."""
+    """journey, subject, key, changed; milestones with time before and after and the event that was first."""
     journey = one.followed.journey
     milestones = [
         {
@@ -151,6 +157,7 @@ def _described(one: Recomputed) -> dict[str, Any]:
     return {
         "journey": journey.name,
         "subject": one.subject,
+        "key": list(parts(one.key)),
         "changed": one.before != one.after,
         "milestones": milestones,
     }

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from otel_ttf.journey.dispatch import Dispatch
+from otel_ttf.journey.keys import key_of
 from otel_ttf.journey.state import UNSET, segment_text
 from otel_ttf.otlp.events import Event
 from otel_ttf.otlp.values import pair
+from otel_ttf.store.sqlite_rows import pack_key
 from otel_ttf.tracker.followed import Followed
 
 # The values of segments are few, and so are the attributes that hold them.
@@ -19,7 +21,7 @@ _LONGEST = 256
 
 @dataclass(slots=True)
 class Touch:
-    """What a batch of events says of one subject in one journey."""
+    """What a batch of events says of one journey of one subject."""
 
     reached: list[int]
     segments: list[tuple[int, str] | None]
@@ -62,10 +64,17 @@ class Texts:
 
 
 class Touches:
-    """Gathers a batch. subjects: per journey, what came of each subject."""
+    """Gathers a batch.
+
+    subjects  per journey, what came of each subject; with keys beyond the subject, of each of its keys: Kept.whose
+    unkeyed   names of milestones that were matched without the whole key, which they need
+    """
 
     def __init__(self, followed: Sequence[Followed], dispatch: Dispatch, texts: Texts) -> None:
         self.subjects: list[dict[str, Touch]] = [{} for _ in followed]
+        self.unkeyed: list[str] = []
+        self._names = [followed.journey.key[1:] for followed in followed]
+        self._shared = [pack_key(("",) * len(names)) for names in self._names]
         self._followed = followed
         self._admits = dispatch.admits
         self._texts = texts
@@ -74,24 +83,42 @@ class Touches:
         """An event of that subject, and what it reaches: (journey, milestone) indexes."""
         at = event.at
         for j, m in hits:
-            reached = (self.subjects[j].get(subject) or self._untouched(j, subject)).reached
+            whose = subject
+            if self._names[j]:
+                keyed = self.whose(event, subject, j, m)
+                if keyed is None:
+                    self.unkeyed.append(self._followed[j].journey.milestones[m].name)
+                    continue
+                whose = keyed
+            reached = (self.subjects[j].get(whose) or self._untouched(j, whose)).reached
             if at < reached[m]:
                 reached[m] = at
         values = self._texts.of(event)
         if values:
             for j in self._admits(event):
+                whose = subject + self._shared[j]
                 for s, name in enumerate(self._followed[j].segments):
                     value = values.get(name)
                     if value is not None:
-                        segments = (self.subjects[j].get(subject) or self._untouched(j, subject)).segments
+                        segments = (self.subjects[j].get(whose) or self._untouched(j, whose)).segments
                         first = segments[s]
                         # Code points are in the order of their UTF-8 bytes, as in State.join.
                         if first is None or (at, value) < first:
                             segments[s] = (at, value)
 
-    def _untouched(self, j: int, subject: str) -> Touch:
-        """The entry of a subject of whom nothing has come yet."""
+    def whose(self, event: Event, subject: str, j: int, m: int) -> str | None:
+        """Which row of a subject the event moves at this milestone; None: its key is not whole."""
+        names = self._names[j]
+        if not names:
+            return subject
+        key = key_of(names, event.attributes, event.resource)
+        if "" in key and not self._followed[j].journey.milestones[m].shared:
+            return None
+        return subject + pack_key(key)
+
+    def _untouched(self, j: int, whose: str) -> Touch:
+        """The entry of a row of which nothing has come yet."""
         followed = self._followed[j]
         touch = Touch([UNSET] * len(followed.journey.milestones), [None] * len(followed.segments))
-        self.subjects[j][subject] = touch
+        self.subjects[j][whose] = touch
         return touch

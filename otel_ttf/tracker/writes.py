@@ -12,7 +12,7 @@ from otel_ttf.journey.thresholds import due
 from otel_ttf.journey.times import pack_times
 from otel_ttf.journey.transitions import Transition, advance, told_bit
 from otel_ttf.store.sqlite import SqliteStore
-from otel_ttf.store.sqlite_rows import Kept, pack_touches, subject_hash
+from otel_ttf.store.sqlite_rows import Kept, pack_touches, parts, subject_hash
 from otel_ttf.tracker.counts import Counts, Place
 from otel_ttf.tracker.derived import (
     EXPIRED_STATE,
@@ -47,6 +47,9 @@ class Writes:
 
         told  what counts as told before, where that is more than the row itself knows
         """
+        if kept.shared:
+            self._share(kept, state)
+            return
         journey = self.journey
         before = kept.state if kept.id is not None else None
         line = timeline(journey, state)
@@ -56,6 +59,7 @@ class Writes:
             state,
             kept.told if told is None else told,
             subject=kept.subject,
+            key=parts(kept.key),
             recorded=self.now,
             backfilled=self.backfilled,
             line=line,
@@ -68,10 +72,17 @@ class Writes:
 
     def recount(self, kept: Kept) -> None:
         """Counts a row anew whose share is gone, and tells what other settings have made of it."""
-        self.change(replace(kept, day=None, combo=None), kept.state)
+        if not kept.shared:
+            self.change(replace(kept, day=None, combo=None), kept.state)
 
-    def look(self, kept: Kept) -> None:
-        """A row is due: it is overdue, has expired, or is to be forgotten."""
+    def look(self, kept: Kept, *, needed: bool = False) -> None:
+        """A row is due: it is overdue, has expired, or is to be forgotten.
+
+        needed  whether other rows of the subject live on what waits here
+        """
+        if needed:
+            self._share(kept, kept.state, needed=True)
+            return
         line = timeline(self.journey, kept.state)
         if unreached(kept.state):
             # While rows are walked in order of id, none may come again for another row. And what was told of a journey
@@ -88,6 +99,7 @@ class Writes:
                 line,
                 told,
                 subject=kept.subject,
+                key=parts(kept.key),
                 segments=named_segments(self.journey, line),
                 now=self.now,
                 recorded_start=kept.recorded,
@@ -146,10 +158,31 @@ class Writes:
             place[2] if place else None,
         )
         if kept.id is None:
-            row = (definition.id, subject_hash(kept.subject), kept.subject, *derived, 1.0)
+            row = (definition.id, subject_hash(kept.subject), kept.subject, kept.key, *derived, 1.0)
             self._inserts.append(row)
         else:
             self._updates.append((*derived, kept.id))
+
+    def _share(self, kept: Kept, state: State, *, needed: bool = False) -> None:
+        """A shared row becomes `state`: it is counted nowhere."""
+        due = self.now + self.journey.give_up_after if unreached(state) and not needed else None
+        columns = (
+            pack_times(state.reached),
+            pack_touches(self.followed.segments, state.segments),
+            0,
+            None,
+            kept.epoch,
+            NOT_STARTED,
+            *(None, None, None, None),
+            due,
+            None,
+            None,
+        )
+        if kept.id is None:
+            row = (self.followed.definition.id, subject_hash(kept.subject), kept.subject, kept.key)
+            self._inserts.append((*row, *columns, 1.0))
+        else:
+            self._updates.append((*columns, kept.id))
 
     def _due(self, kept: Kept, line: Timeline, told: int, stage: int, state: State) -> int | None:
         """When time alone changes something about this row."""
@@ -173,10 +206,9 @@ class Writes:
             self.store.add_transitions(self._transitions)
 
 
-def fresh(followed: Followed, subject: str) -> Kept:
-    return Kept(
-        None, subject, empty(followed.journey), 0, None, followed.definition.epoch, NOT_STARTED, None, None
-    )
+def fresh(followed: Followed, subject: str, key: str = "") -> Kept:
+    epoch = followed.definition.epoch
+    return Kept(None, subject, empty(followed.journey), 0, None, epoch, NOT_STARTED, None, None, key)
 
 
 def with_level(journey: Journey, cells: dict[int, int], stage: int, told: int) -> dict[int, int]:

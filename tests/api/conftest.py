@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from otel_ttf.journey.rollup import pack, share
 from otel_ttf.journey.state import UNSET, State, Timeline, timeline
 from otel_ttf.journey.thresholds import level
 from otel_ttf.journey.times import pack_times
+from otel_ttf.otlp.events import Event
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.store.base import (
@@ -75,6 +76,9 @@ class MemoryReader:
             for i, (subject, state) in enumerate(states.items(), 1)
             if subject in subjects and any(time != UNSET for time in state.reached)
         ]
+
+    def events_at(self, subjects: Sequence[str], times: Collection[int]) -> list[Event]:
+        return []
 
     def _lines(self, journey: str, cohort: Cohort) -> Iterator[tuple[State, Timeline, bool, dict[int, int]]]:
         if self.recounting is not None:

@@ -10,6 +10,7 @@ import pytest
 from otel_ttf.api.docs import ASSETS
 
 OPERATIONS = {
+    ("/api/v1/subjects/resolve", "post"): "resolveSubjects",
     ("/api/v1/ttf/{user_id}", "get"): "getUserTtf",
     ("/api/v1/subjects/{token}", "get"): "getSubjectTtf",
     ("/api/v1/ttf", "get"): "getTtf",

@@ -31,6 +31,8 @@ def test_a_completed_journey_has_every_field(serve, onboarding, state, token, st
         "ttf_success_minutes": 20.0,
         "ttf_complete_minutes": 50.0,
         "subject": token("alice"),
+        "key": [],
+        "keys": 1,
         "journey": "onboarding",
         "version": onboarding.version,
         "complete_since": None,

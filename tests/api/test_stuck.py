@@ -154,6 +154,7 @@ def test_an_alert_has_every_field(serve, onboarding, state, token, start):
     assert alert.pop("message")
     assert alert == {
         "journey": "onboarding",
+        "key": [],
         "level": "warning",
         "stage": "agent",
         "since": rfc3339(start + 75 * MINUTE),

@@ -23,6 +23,8 @@ USER = models.UserAnswer.model_validate(
     | {
         "user_id": "a/b [bold]",
         "subject": "u1_abcd_x",
+        "key": [],
+        "keys": 1,
         "state": "in_progress",
         "started_at": TIME,
         "completed_at": None,

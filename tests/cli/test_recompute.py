@@ -67,7 +67,7 @@ def test_it_is_asked_by_pseudonym(store: SqliteStore, tmp_path: Path) -> None:
 
 def test_what_has_changed(store: SqliteStore, tmp_path: Path) -> None:
     milestone = {"milestone": "signup", "before": AT, "after": None, "event_id": "ab" * 16}
-    journey = {"journey": "trip", "subject": TOKEN, "changed": True, "milestones": [milestone]}
+    journey = {"journey": "trip", "subject": TOKEN, "key": [], "changed": True, "milestones": [milestone]}
     done = answered(store, tmp_path, {"refused": None, "journeys": [journey]}, "--token", TOKEN)
     assert done.exit_code == 0
     for part in (f"{TOKEN} in trip: changed", "signup", "2026-09-21 14:13:20Z", "ab" * 16):
@@ -76,7 +76,7 @@ def test_what_has_changed(store: SqliteStore, tmp_path: Path) -> None:
 
 def test_what_is_refused(store: SqliteStore, tmp_path: Path) -> None:
     milestone = {"milestone": "signup", "before": AT, "after": AT, "event_id": "ab" * 16}
-    journey = {"journey": "trip", "subject": TOKEN, "changed": False, "milestones": [milestone]}
+    journey = {"journey": "trip", "subject": TOKEN, "key": [], "changed": False, "milestones": [milestone]}
     done = answered(store, tmp_path, {"refused": "signup is missing", "journeys": [journey]}, "alice")
     assert (done.exit_code, done.stderr) == (1, "otel-ttf: signup is missing.\n")
     assert "ab" * 16 in done.stdout, "for --without"

@@ -88,3 +88,12 @@ def test_a_segment_on_the_user_id_sees_it_where_it_is_kept(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text(JOURNEY % ("{event: x}", "user.id") + "\nprivacy: {subject: keep}")
     assert [str(warning).split(": ")[1] for warning in load([str(file)]).warnings] == ["privacy.subject"]
+
+
+def test_a_part_of_the_key_that_the_mask_replaces_tells_no_journeys_apart(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        (JOURNEY % ("{event: x}", "plan")).replace("milestones", "key: [subject, api_key], milestones", 1)
+    )
+    (warning,) = load([str(file)]).warnings
+    assert str(warning).endswith("api_key will not tell journeys apart: the mask processor replaces it")

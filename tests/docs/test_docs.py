@@ -120,6 +120,7 @@ def exported() -> dict[str, tuple[str, frozenset[str]]]:
     """Metrics of the process: name -> (type, labels)."""
     telemetry = Telemetry()
     telemetry.milestone_without_subject("signup")
+    telemetry.milestone_without_key("signup", "key")
     telemetry.counted({("masked", "email", "log.body"): 1})
     telemetry.key_used("environment")
     telemetry.files_read("api_keys", True)

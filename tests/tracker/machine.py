@@ -38,7 +38,7 @@ class Machine:
         self.log = self._opened()
         self.tracker: Tracker | None = None
         self.quarantined: list[tuple[str, int]] = []
-        self.missing: list[tuple[str, int]] = []
+        self.missing: list[tuple[str, str, int]] = []
 
     def _opened(self) -> SqliteLog:
         return SqliteLog.open(self.folder / "log.db", LogConfig(), self.clock, free_space=lambda: 100 << 30)
@@ -56,7 +56,7 @@ class Machine:
             dropped=lambda count: None,
             steady=self.steady,
             on_quarantine=lambda action, records: self.quarantined.append((action, records)),
-            on_missing_subject=lambda milestone, events: self.missing.append((milestone, events)),
+            on_missing=lambda what, milestone, events: self.missing.append((what, milestone, events)),
         )
 
     def start(self) -> Tracker:

@@ -72,7 +72,7 @@ def test_positions_of_transitions_have_no_gap(world: World) -> None:
 
 def test_a_match_without_a_user_is_told_and_moves_nothing(world: World) -> None:
     world.send(("a", None, 0, {}))
-    assert world.missing == {"a": 1}
+    assert world.missing == {("subject", "a"): 1}
     assert world.rows("SELECT count(*) FROM journey") == [(0,)]
     assert world.rows("SELECT subject FROM event") == [(None,)]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import tracemalloc
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,7 +18,7 @@ from otel_ttf.otlp.events import Extract, extract
 from otel_ttf.store.quarantine import DeadLetter, Quarantine
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.tracker import isolate, loop
-from otel_ttf.tracker.follow import Follower
+from otel_ttf.tracker.follow import Follower, Missing
 from otel_ttf.tracker.isolate import CREDIT
 from otel_ttf.tracker.loop import CONSUMER, TRIES
 from otel_ttf.units import DAY, MINUTE
@@ -36,7 +35,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
     sound = Follower.take
 
     def planted(make: Callable[[str], Exception] = KeyError, attribute: bytes = b"poison") -> None:
-        def take(self: Follower, extracts: Iterable[tuple[int, Extract]], now: int) -> Counter[str]:
+        def take(self: Follower, extracts: Iterable[tuple[int, Extract]], now: int) -> Missing:
             extracts = list(extracts)
             missing = sound(self, extracts, now)
             if any(attribute in event.attributes_bytes for _, found in extracts for event in found.events):
@@ -178,7 +177,7 @@ async def test_records_that_fail_together_only_are_all_taken(
 ) -> None:
     sound = Follower.take
 
-    def take(self: Follower, extracts: list[tuple[int, Extract]], now: int) -> Counter[str]:
+    def take(self: Follower, extracts: list[tuple[int, Extract]], now: int) -> Missing:
         missing = sound(self, extracts, now)
         if sum(len(found.events) for _, found in extracts) > 5:
             raise ValueError
@@ -277,7 +276,7 @@ class TestMatchesWithoutAUser:
         await machine.taken(last)
         await machine.stop()
         assert next(full, None) is None
-        assert machine.missing == [("a", 2)]
+        assert machine.missing == [("subject", "a", 2)]
 
     async def test_pieces_that_are_taken_before_the_machine_fails_count_none(
         self, machine: Machine, plant: Plant, monkeypatch: pytest.MonkeyPatch
@@ -297,7 +296,7 @@ class TestMatchesWithoutAUser:
         await machine.taken(last)
         await machine.stop()
         assert next(full, None) is None
-        assert machine.missing == [("a", 1)]
+        assert machine.missing == [("subject", "a", 1)]
 
     async def test_a_retry_counts_those_that_it_has_followed(
         self, machine: Machine, plant: Plant, monkeypatch: pytest.MonkeyPatch
@@ -323,7 +322,7 @@ class TestMatchesWithoutAUser:
         await until(lambda: tracker.set_aside == 0)
         await machine.stop()
         assert next(full, None) is None
-        assert machine.missing == [("a", 1)]
+        assert machine.missing == [("subject", "a", 1)]
 
 
 async def test_stopping_does_not_wait_until_all_bad_records_are_found(

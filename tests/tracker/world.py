@@ -20,7 +20,7 @@ from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.store.base import Cohort
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_read import SqliteReader
-from otel_ttf.tracker.follow import Follower
+from otel_ttf.tracker.follow import Follower, Missing
 from otel_ttf.units import DAY, HOUR, MINUTE
 
 START = 1_790_000_000 * 1_000_000_000 // DAY * DAY + 8 * HOUR
@@ -77,7 +77,7 @@ class World:
     def __init__(self, folder: Path, *journeys: Journey, **options: object) -> None:
         self.path = folder / "store.db"
         self.now = START
-        self.missing: Counter[str] = Counter()
+        self.missing: Missing = Counter()
         self.options = {"events": "named", "retention": 30 * DAY} | options
         self.open(journeys)
         self.now = START + HOUR
