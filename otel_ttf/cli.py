@@ -107,6 +107,7 @@ def run(
             DemoOptions() if demo else None,
             accepted=Accepted(accepted, empty_store),
             given=sources.given(directory),
+            source=sources.load,
         )
         # All is closed and synced. A worker may still be masking what nobody waits for: Python would wait for it.
         sys.stdout.flush()

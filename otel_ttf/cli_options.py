@@ -44,6 +44,12 @@ class Sources:
     settings: tuple[str, ...]
     preset: str | None
 
+    def load(self) -> Loaded:
+        """Reads it. Raises ConfigError."""
+        from otel_ttf.config import load
+
+        return load(self.files, self.settings, os.environ, preset=self.preset)
+
     def given(self, data_dir: Path) -> Given:
         """For commands that work on the same data."""
         return Given(data_dir, self.files, self.settings, self.preset)
@@ -125,10 +131,10 @@ def ways_on(given: Given) -> str:
 
 def load_config(sources: Sources) -> Loaded:
     """The configuration; ends the command with all that is wrong with it. Warnings go to standard error."""
-    from otel_ttf.config import ConfigError, load
+    from otel_ttf.config import ConfigError
 
     try:
-        loaded = load(sources.files, sources.settings, os.environ, preset=sources.preset)
+        loaded = sources.load()
     except ConfigError as error:
         click.echo("\n".join(map(str, error.problems)), err=True)
         count = len(error.problems)

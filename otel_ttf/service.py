@@ -14,27 +14,26 @@ from functools import partial
 from pathlib import Path
 
 import structlog
+from starlette.types import ASGIApp
 
 from otel_ttf import __version__, guards
 from otel_ttf.access.tls import of_grpc
+from otel_ttf.api import reload
 from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
 from otel_ttf.clock import Clock, SystemClock, boot_id
 from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.companions import CompanionLost, Companions
-from otel_ttf.config import CannotStart, Config
+from otel_ttf.config import CannotStart, Config, Loaded
 from otel_ttf.config.checks import IDS_IN_PLAIN
 from otel_ttf.config.model import ApiListener, HttpListener
 from otel_ttf.demo import Background, DemoOptions, what_to_try
-from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.key_files import keys_of_start
 from otel_ttf.log.base import LogRefused
 from otel_ttf.log.lock import DirectoryLocked, lock_directory
 from otel_ttf.log.rescue import Known, note
 from otel_ttf.log.sqlite import CLOCK, LogError, SqliteLog
 from otel_ttf.memory import limit_arenas
-from otel_ttf.otlp.batch import Batch
-from otel_ttf.otlp.events import Rules
 from otel_ttf.pii.keys import fingerprint
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.processors import pipeline
@@ -45,7 +44,9 @@ from otel_ttf.receivers.intake import Intake
 from otel_ttf.receivers.otlp_grpc import GrpcServer, serve
 from otel_ttf.receivers.otlp_http import SETTING as HTTP_SETTING
 from otel_ttf.receivers.otlp_http import otlp_app
+from otel_ttf.receivers.prepare import Pipeline
 from otel_ttf.receivers.rest import rest_router
+from otel_ttf.reloading import Reload, Reloaded, Running, follower_of, rules_of
 from otel_ttf.remembered import remembered
 from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.starting import (
@@ -66,7 +67,6 @@ from otel_ttf.store.sqlite_read import SqliteReader
 from otel_ttf.swap import finish
 from otel_ttf.telemetry import Telemetry, configure_logs
 from otel_ttf.tracker import Tracker
-from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.loop import CONSUMER
 from otel_ttf.units import DAY, SECOND
 from otel_ttf.vault import VaultRefused, open_vault
@@ -89,25 +89,32 @@ def main(
     *,
     accepted: Accepted = NONE_ACCEPTED,
     given: Given = NOTHING_GIVEN,
+    source: Callable[[], Loaded] | None = None,
 ) -> int:
     """Runs the server until SIGTERM or SIGINT; the exit code. Raises CannotStart.
 
-    given  its options, for what an operator is told to type
+    given   its options, for what an operator is told to type
+    source  reads the configuration again, for SIGHUP and POST /-/reload; raises ConfigError
     """
     configure_logs(config.service.telemetry.logs.level, json=config.service.telemetry.logs.format == "json")
     limit_arenas()
     # Requests live for milliseconds and hold no cycles: collecting often finds nothing and costs much.
     gc.set_threshold(50_000, 20, 100)
     if sys.platform == "win32":
-        return asyncio.run(_serve(config, data_dir, demo, accepted, given))
+        return asyncio.run(_serve(config, data_dir, demo, accepted, given, source))
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, data_dir, demo, accepted, given))
+        return runner.run(_serve(config, data_dir, demo, accepted, given, source))
 
 
 async def _serve(
-    config: Config, data_dir: Path, demo: DemoOptions | None, accepted: Accepted, given: Given
+    config: Config,
+    data_dir: Path,
+    demo: DemoOptions | None,
+    accepted: Accepted,
+    given: Given,
+    source: Callable[[], Loaded] | None,
 ) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -115,7 +122,7 @@ async def _serve(
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
         try:
-            service = await Service.start(config, data_dir, stack, accepted, given)
+            service = await Service.start(config, data_dir, stack, accepted, given, source)
         except (StoreRefused, VaultRefused, CompanionLost) as error:
             raise CannotStart(str(error), 2) from None
         except (CannotListen, LogError, DirectoryLocked) as error:
@@ -126,6 +133,9 @@ async def _serve(
             raise CannotStart(said, 1) from None
         gc.freeze()
         service.announce(demo)
+        if service.reload is not None and sys.platform != "win32":
+            service.listen_for_hangup(loop)
+            stack.callback(loop.remove_signal_handler, signal.SIGHUP)
         if demo is not None:
             endpoint = service.grpc_endpoint
             if endpoint is None:
@@ -153,6 +163,8 @@ class Service:
         self._damaged: Callable[[], str | None] = lambda: None  # what questions have found in the store
         self.grpc_endpoint: str | None = None
         self.demo_refused: str | None = None  # why no demo can be sent
+        self.reload: Reload | None = None
+        self._reloading: set[asyncio.Task[Reloaded]] = set()
         self._listeners: list[HttpServer | GrpcServer] = []
 
     @classmethod
@@ -163,13 +175,19 @@ class Service:
         stack: AsyncExitStack,
         accepted: Accepted = NONE_ACCEPTED,
         given: Given = NOTHING_GIVEN,
+        source: Callable[[], Loaded] | None = None,
     ) -> Service:
-        """Raises CannotStart, StoreRefused, CompanionLost, CannotListen, LogError, DirectoryLocked."""
+        """source: see main.
+
+        Raises CannotStart, StoreRefused, CompanionLost, CannotListen, LogError, DirectoryLocked.
+        """
         service = cls(config, data_dir, given)
-        await service._start(stack, accepted)
+        await service._start(stack, accepted, source)
         return service
 
-    async def _start(self, stack: AsyncExitStack, accepted: Accepted) -> None:
+    async def _start(
+        self, stack: AsyncExitStack, accepted: Accepted, source: Callable[[], Loaded] | None
+    ) -> None:
         config, data_dir = self.config, self.data_dir
         for folder in (data_dir, config.storage.file(data_dir).parent):
             check_room(folder)
@@ -223,25 +241,14 @@ class Service:
         check_subjects(book, config.masked_subject, left=left)
 
         journeys = {journey.name: journey for journey in config.domain_journeys()}
-        rules = Rules(
-            time=config.time,
-            subject_from=config.masked_subject,
-            wants_span=Dispatch(tuple(journeys.values())).wants_span,
-            lines=config.storage.events == "all",
-        )
+        rules = rules_of(config)
         pseudonyms = Pseudonyms(keys)
         tracker = None
         if store is not None:
-            follower = Follower(
-                store,
-                tuple(journeys.values()),
-                events=config.storage.events,
-                retention=config.storage.retention.events,
-            )
             tracker = Tracker(
                 event_log,
                 store,
-                follower,
+                follower_of(config, store),
                 rules,
                 clock,
                 retention=config.storage.retention.events,
@@ -270,25 +277,25 @@ class Service:
         if vault is not None:
             vault.may_grow = partial(_refuse_with, event_log)
 
-        ways = {
-            name: pipeline(
-                config.processor_configs(name),
-                keys,
-                config.subject,
-                sealer=vault,
-                ids=vault if config.privacy.subject == "encrypted" else None,
-                book=consents,
-                time=config.time,
-                keep_ids=config.privacy.subject == "keep",
-            )
-            for name in ("logs", "traces", "metrics")
-        }
+        def way(config: Config) -> Pipeline:
+            ways = {
+                name: pipeline(
+                    config.processor_configs(name),
+                    keys,
+                    config.subject,
+                    sealer=vault,
+                    ids=vault if config.privacy.subject == "encrypted" else None,
+                    book=consents,
+                    time=config.time,
+                    keep_ids=config.privacy.subject == "keep",
+                )
+                for name in ("logs", "traces", "metrics")
+            }
+            return lambda batch: ways[batch.signal](batch)
 
-        def process(batch: Batch) -> Batch:
-            return ways[batch.signal](batch)
-
+        taking = way(config)
         intake = Intake(
-            process,
+            taking,
             event_log,
             rules,
             clock,
@@ -309,26 +316,41 @@ class Service:
         certificates = await guards.certificates(config, telemetry, stack)
         gate = await guards.gate(config, data_dir, telemetry, stack, self.given)
         hosts = guards.hosts(config.api)
-        api = build(
-            journeys,
-            reader,
-            pseudonyms,
-            tracker.as_of if tracker is not None else partial(_as_of, event_log, clock),
-            partial(self._readiness, event_log, tracker, clock),
-            telemetry,
-            routers=[
-                rest_router(
-                    intake,
-                    max_body=http.max_request_body_size,
-                    body_seconds=http.body_timeout / SECOND,
-                )
-            ],
-            otlp=otlp_app(http, intake, trusted=trusted, gate=gate, hosts=hosts),
-            normalise=config.subject.normalise,
-            gate=gate,
-            open_metrics=config.auth.metrics == "open",
-            hosts=hosts,
-        )
+        otlp_on_api = otlp_app(http, intake, trusted=trusted, gate=gate, hosts=hosts)
+
+        def answering(config: Config) -> ASGIApp:
+            journeys = {journey.name: journey for journey in config.domain_journeys()}
+            return build(
+                journeys,
+                reader.of(journeys) if isinstance(reader, SqliteReader) else reader,
+                pseudonyms,
+                tracker.as_of if tracker is not None else partial(_as_of, event_log, clock),
+                partial(self._readiness, event_log, tracker, clock),
+                telemetry,
+                routers=[
+                    rest_router(
+                        intake,
+                        max_body=http.max_request_body_size,
+                        body_seconds=http.body_timeout / SECOND,
+                    ),
+                    *([reload.routes(self.reload)] if self.reload is not None else []),
+                ],
+                otlp=otlp_on_api,
+                normalise=config.subject.normalise,
+                gate=gate,
+                open_metrics=config.auth.metrics == "open",
+                hosts=hosts,
+            )
+
+        if source is not None:
+            parts = Running(
+                config, tracker, intake, taking, sealed=vault is not None, way=way, answering=answering
+            )
+            self.reload = Reload(config, source, parts.switch, telemetry)
+            parts.api.app = answering(config)
+            api: ASGIApp = parts.api
+        else:
+            api = answering(config)
         stack.push_async_callback(self._stop_listening)
         each, many = shares(open_files())
         most = config.api.max_connections or each
@@ -359,6 +381,18 @@ class Service:
         self._state = None
         if store is not None:
             warn_of_small_disk(config, data_dir)
+
+    def listen_for_hangup(self, loop: asyncio.AbstractEventLoop) -> None:
+        """SIGHUP reads the configuration again."""
+        assert self.reload is not None
+        reload = self.reload
+
+        def hangup() -> None:
+            task = loop.create_task(reload())
+            self._reloading.add(task)  # the loop itself forgets tasks
+            task.add_done_callback(self._reloading.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, hangup)
 
     async def _listen(self, server: HttpServer) -> None:
         await server.start()

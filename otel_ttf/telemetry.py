@@ -97,6 +97,16 @@ class Telemetry:
             ["milestone", "reason"],
             registry=registry,
         )
+        self._reload_successful = Gauge(
+            "otel_ttf_config_last_reload_successful",
+            "1 when the configuration that was read last is the one that runs; 0 when it was refused.",
+            registry=registry,
+        )
+        self._reload_time = Gauge(
+            "otel_ttf_config_last_reload_success_timestamp_seconds",
+            "When a configuration was taken over last.",
+            registry=registry,
+        )
         self._consent = Counter(
             "otel_ttf_consent", "Statements about consent that came.", ["statement"], registry=registry
         )
@@ -251,6 +261,12 @@ class Telemetry:
     def milestone_without_key(self, milestone: str, reason: str, count: int = 1) -> None:
         """Counts events that matched a milestone; `key`: without the whole key, `room`: with one key too many."""
         self._without_key.labels(milestone, reason).inc(count)
+
+    def reloaded(self, *, successful: bool, at: float) -> None:
+        """The configuration was read. at: unix seconds"""
+        self._reload_successful.set(successful)
+        if successful:
+            self._reload_time.set(at)
 
     def counted(self, counts: Mapping[tuple[str, ...], int]) -> None:
         """Counts what processors have counted in a request that is in the log: (what, its labels) -> how often.

@@ -156,6 +156,7 @@ class Intake:
         book: Book | None = None,
     ) -> None:
         """book: of consent; what a request says is in it before its answer."""
+        self._clock = clock
         self._prepare = Preparation(pipeline, rules, clock)
         self._log = log
         # One thread each: two that work at once take the interpreter from each other, which costs a third more.
@@ -227,6 +228,13 @@ class Intake:
             way.refused.inc(receipt.refused)
             self.telemetry.error("rejected", receipt.refused)
         return receipt
+
+    def switch(self, pipeline: Pipeline, rules: Rules, max_in_flight: int) -> None:
+        """Requests that come from now on take this way; those on theirs end on the old one."""
+        self._prepare = Preparation(pipeline, rules, self._clock)
+        self.in_flight.limit = max_in_flight
+        self.arrivals.limit = max_in_flight // ARRIVALS_SHARE
+        self._giants_in_flight.limit = max_in_flight // GIANTS_SHARE
 
     async def offload(self, size: int, work: Callable[..., T], *arguments: object) -> T:
         """Calls `work(*arguments)`: here when the payload is small, else in a worker thread."""

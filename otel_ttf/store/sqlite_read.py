@@ -80,17 +80,27 @@ def _told(
 class SqliteReader:
     """Implements store.base.Reader.
 
-    given    the server's options, for what an operator is told
-    damaged  what was found in the file that nobody wrote there, the last time; None: nothing yet
+    given  the server's options, for what an operator is told
     """
 
     def __init__(self, path: Path, journeys: Mapping[str, Journey], given: Given = NOTHING_GIVEN) -> None:
-        self.damaged: str | None = None
+        self._found: list[str] = []
         self._given = given
         self._path = path
         self._journeys = journeys
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
+
+    def of(self, journeys: Mapping[str, Journey]) -> SqliteReader:
+        """The same file read with other journeys; closed with this one."""
+        other = SqliteReader(self._path, journeys, self._given)
+        other._local, other._opened, other._found = self._local, self._opened, self._found
+        return other
+
+    @property
+    def damaged(self) -> str | None:
+        """What was found in the file that nobody wrote there, the last time; None: nothing yet."""
+        return self._found[-1] if self._found else None
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -109,12 +119,13 @@ class SqliteReader:
         if not (isinstance(error, RowDamaged) or is_damage(error)):
             return StoreUnreadable(f"store.db cannot be read: {trouble(error)}: see /ready")
         # The tracker may not come to it for long.
-        self.damaged = (
+        told = (
             f"{self._path} is damaged ({trouble(error)}): `{self._given.command('check-data')}` finds all of it. Stop "
             f"the server; then `{self._given.command('restore FILE')}` takes a copy, "
             f"`{self._given.command('salvage')}` keeps what is readable"
         )
-        return StoreUnreadable(self.damaged)
+        self._found[:] = [told]
+        return StoreUnreadable(told)
 
     @contextmanager
     def unpacking(self, table: str) -> Iterator[None]:
@@ -141,9 +152,14 @@ class SqliteReader:
                 self._db.execute("ROLLBACK")
 
     def _definition(self, journey: str, version: str | None) -> tuple[int, str, int | None] | None:
-        """(id, version, how far counting anew or carrying over is: None when done) of a stored version."""
-        for row in self._db.execute(_DEFINITION, (journey,)).fetchall():
-            if row[2] == version or (version is None and row[6]):
+        """(id, version, how far counting anew or carrying over is: None when done) of a stored version.
+
+        version  None: the one that is configured here, though another may be followed by now
+        """
+        rows = self._db.execute(_DEFINITION, (journey,)).fetchall()
+        wanted = version or self._journeys[journey].version
+        for row in rows:
+            if row[2] == wanted or (version is None and row[6] and all(one[2] != wanted for one in rows)):
                 return row[0], row[2], row[7] if row[7] is not None else row[8]
         return None
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -44,6 +45,22 @@ TASKS_KEPT = DAY
 T = TypeVar("T")
 
 log = structlog.get_logger()
+
+
+class NotSwitched(Exception):
+    """The tracker goes on as before; the message says why."""
+
+
+@dataclass(slots=True)
+class _Switch:
+    """What the tracker is to go on with."""
+
+    made: Callable[[SqliteStore], Follower]
+    rules: Rules
+    retention: int
+    max_size: int
+    done: bool = False
+    failed: str | None = None
 
 
 class Tracker:
@@ -117,6 +134,8 @@ class Tracker:
         self._sweeping: tuple[int, int] | None = None
         self._sweep_next = 0
         self._tidy_next = 0
+        self._switching = threading.Condition()
+        self._wanted: _Switch | None = None
         self._retention = retention
 
     @property
@@ -135,6 +154,62 @@ class Tracker:
         self._store.commit()
         self.set_aside = self._store.quarantine.count()
         self._thread.start()
+
+    def switch(
+        self,
+        made: Callable[[SqliteStore], Follower],
+        rules: Rules,
+        retention: int,
+        max_size: int,
+        timeout: float,
+    ) -> None:
+        """Follows other journeys by other rules from the next batch on; returns when it does.
+
+        made     called in the tracker's thread
+        timeout  seconds in which the tracker has to come to it. Raises NotSwitched: all is as it was
+        """
+        wanted = _Switch(made, rules, retention, max_size)
+        with self._switching:
+            self._wanted = wanted
+            if not self._switching.wait_for(lambda: wanted.done or wanted.failed, timeout):
+                self._wanted = None
+        if not wanted.done:
+            raise NotSwitched(
+                wanted.failed or self.failing or f"it is busy and did not come to it in {timeout:g} s"
+            )
+
+    def _switch(self) -> None:
+        """Between two batches; nobody waits any longer once it is under way and cannot be stopped."""
+        with self._switching:
+            wanted = self._wanted
+            if wanted is None:
+                return
+            self._wanted = None
+            try:
+                self._store.begin()
+                follower = wanted.made(self._store)
+                follower.prepare(self._clock.now())
+                self._store.commit()
+            except Exception as error:
+                wanted.failed = (
+                    self._unwritten(error)
+                    if isinstance(error, sqlite3.Error | OSError)
+                    else str(failure(error))
+                )
+                raise
+            else:
+                self._take_over(wanted, follower)
+                wanted.done = True
+            finally:
+                self._switching.notify_all()
+
+    def _take_over(self, wanted: _Switch, follower: Follower) -> None:
+        self._follower, self._rules = follower, wanted.rules
+        self._isolation = Isolation(self._follower, self._rules, self._log.log_id, self._out_of_time)
+        self._errands = Errands(self._follower, self._rules)
+        self._retention = wanted.retention
+        self.upkeep.limit(wanted.retention, wanted.max_size)
+        self._failures = 0
 
     def stop(self, drain: float) -> None:
         """Takes what is in the log, for at most `drain` seconds, then ends the thread."""
@@ -243,6 +318,7 @@ class Tracker:
     def _step(self) -> bool:
         """A little of all there is to do, each in a transaction of its own; False: there was nothing."""
         self._beside = False
+        self._switch()
         if self._store.moved():
             self._store.write_again(self._clock.now())
             raise StoreLost(

@@ -54,21 +54,26 @@ class Upkeep:
         self._store = store
         self._clock = clock
         self._transact = transact
-        self._retention = retention
-        self._max_size = max_size
         self._steady = steady
         self._dropped = dropped
-        reserve = min(RESERVE, max_size // 4)
-        self._high = max_size - reserve
-        self._low = self._high - reserve // 4
-        self._limit = self._high
         self._part = 1
         self._told = False
         self._clean_next = 0
         self._vacuumed = False
         self.use = store.disk_use()
         self.full = False
-        store.limit_wal(reserve // 2)
+        self.limit(retention, max_size)
+
+    def limit(self, retention: int, max_size: int) -> None:
+        """Other limits, from now on."""
+        self._retention = retention
+        self._max_size = max_size
+        reserve = min(RESERVE, max_size // 4)
+        self._high = max_size - reserve
+        self._low = self._high - reserve // 4
+        self._limit = self._high
+        self._clean_next = 0
+        self._store.limit_wal(reserve // 2)
 
     def trim(self, taken: int) -> bool:
         """Deletes the oldest events of a store that is too large; whether there may be more to do.
