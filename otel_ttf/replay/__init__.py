@@ -1,0 +1,1 @@
+"""Files of telemetry are sent to a running server: `otel-ttf replay`."""
