@@ -267,6 +267,7 @@ def _dead_letters(answer: Answer) -> None:
     rows = [
         (
             item["id"],
+            item["consumer"],
             item["error"],
             item["place"],
             item["signal"],
@@ -278,7 +279,7 @@ def _dead_letters(answer: Answer) -> None:
     ]
     more = answer["count"] - len(rows)
     _print(
-        _table((" id", "error", "place", "signal", "arrived", "set aside", " retries"), rows),
+        _table((" id", "of", "error", "place", "signal", "arrived", "set aside", " retries"), rows),
         f"{answer['count']} records are set aside" + (f"; {more} more are not shown" if more else ""),
     )
 

@@ -17,6 +17,8 @@ from otel_ttf.log.lock import in_use
 from otel_ttf.otlp.wire import Malformed, decode
 from otel_ttf.pages import is_damage, unseen_damage
 from otel_ttf.sqlite_disk import trouble
+from otel_ttf.store.exports import FILE as EXPORTS
+from otel_ttf.store.exports import FIRST_LETTER, Letters
 from otel_ttf.store.opening import PAGE_SIZE
 from otel_ttf.store.quarantine import DeadLetter, Quarantine
 from otel_ttf.store.tasks import Kind, Tasks
@@ -108,23 +110,48 @@ def recomputed(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def listed(store: Path, limit: int) -> dict[str, Any]:
-    """Records that are set aside, the oldest first. Raises StoreUnanswered."""
-    with opened(store) as db:
-        quarantine = Quarantine(db)
-        return {"count": quarantine.count(), "items": [_row(letter) for letter in quarantine.all(limit)]}
+def beside(store: Path, data_dir: Path) -> list[Path]:
+    """The files that hold what was set aside: the store, and the one of exporters if there is one."""
+    exports = data_dir / EXPORTS
+    return [store, exports] if exports.exists() else [store]
 
 
-def ids(store: Path) -> list[int]:
+def of(id_: int, store: Path, data_dir: Path) -> Path:
+    """The file in which a record of that id is set aside, if anywhere."""
+    return data_dir / EXPORTS if id_ >= FIRST_LETTER else store
+
+
+def listed(files: Sequence[Path], limit: int) -> dict[str, Any]:
+    """Records that are set aside, the oldest first, file by file. Raises StoreUnanswered."""
+    count = 0
+    items: list[dict[str, Any]] = []
+    for file in files:
+        with opened(file) as db:
+            kept = _kept(file, db)
+            count += kept.count()
+            items += [_row(letter) for letter in kept.all(limit - len(items))]
+    return {"count": count, "items": items}
+
+
+def ids(files: Sequence[Path]) -> list[int]:
     """Of all records that are set aside. Raises StoreUnanswered."""
-    with opened(store) as db:
-        return Quarantine(db).ids()
+    found = []
+    for file in files:
+        with opened(file) as db:
+            found += _kept(file, db).ids()
+    return found
 
 
-def shown(store: Path, id_: int) -> dict[str, Any] | None:
+def _kept(file: Path, db: sqlite3.Connection) -> Quarantine:
+    return Letters(db) if file.name == EXPORTS else Quarantine(db)
+
+
+def shown(file: Path, id_: int) -> dict[str, Any] | None:
     """A record that is set aside, with what it holds; None: there is none of that id. Raises StoreUnanswered."""
-    with opened(store) as db:
-        letter = Quarantine(db).get(id_)
+    if file.name == EXPORTS and not file.exists():
+        return None
+    with opened(file) as db:
+        letter = _kept(file, db).get(id_)
     if letter is None:
         return None
     try:
@@ -142,6 +169,7 @@ def shown(store: Path, id_: int) -> dict[str, Any] | None:
 def _row(letter: DeadLetter) -> dict[str, Any]:
     return {
         "id": letter.id,
+        "consumer": letter.consumer,
         "error": letter.error,
         "place": letter.source,
         "tries": letter.tries,

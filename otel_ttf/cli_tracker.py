@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -46,8 +46,8 @@ def _sentences(given: Given) -> Iterator[None]:
 def dead_letters() -> None:
     """List, show, retry or drop records that were set aside.
 
-    A record that the tracker cannot follow, while it can follow others, is set aside, masked as it is. These
-    commands work on the data directory, also while a server runs on it.
+    A record that the tracker cannot follow, while it can follow others, is set aside, masked as it is; so is one that
+    an exporter's destination will never take. These commands work on the data directory, also while a server runs.
 
     \b
     Examples:
@@ -72,7 +72,7 @@ def list_letters(sources: Sources, data_dir: Path, shape: str) -> None:
 
     store = load_config(sources).config.storage.file(existing(data_dir))
     with _sentences(sources.given(data_dir)):
-        told = ask_tracker.listed(store, LISTED)
+        told = ask_tracker.listed(ask_tracker.beside(store, data_dir), LISTED)
     if shape == "json":
         click.echo(ask_tracker.printable(told))
     else:
@@ -93,7 +93,7 @@ def show_letter(id_: int, sources: Sources, data_dir: Path) -> None:
 
     store = load_config(sources).config.storage.file(existing(data_dir))
     with _sentences(sources.given(data_dir)):
-        told = ask_tracker.shown(store, id_)
+        told = ask_tracker.shown(ask_tracker.of(id_, store, data_dir), id_)
     if told is None:
         raise _unknown([id_], sources.given(data_dir))
     click.echo(ask_tracker.printable(told))
@@ -112,7 +112,7 @@ def _some(command: F) -> F:
     return click.argument("ids", metavar="[ID]...", nargs=-1, type=int)(every(command))
 
 
-@dead_letters.command("retry", short_help="Follow some of them after all.")
+@dead_letters.command("retry", short_help="Follow or send some of them after all.")
 @_some
 @on_a_directory
 @shaped
@@ -123,9 +123,10 @@ def retry(
     data_dir: Path,
     shape: str,
 ) -> None:
-    """Follow records after all, for when the defect is mended: each once, with the time at which it came.
+    """Take records after all, for when the defect is mended: each once, with the time at which it came.
 
-    The server does it, at its next start if none runs. What fails again stays set aside; then the exit code is 1.
+    The tracker follows its own; an exporter sends its own to its destination again. The server does it, at its next
+    start if none runs. What fails again stays set aside; then the exit code is 1.
 
     \b
     Examples:
@@ -157,7 +158,7 @@ def drop(
 
 
 _SAID: dict[str, Callable[[int], str]] = {
-    "retry": lambda count: f"{count} followed",
+    "retry": lambda count: f"{count} taken",
     "drop": lambda count: f"{count} dropped",
 }
 
@@ -180,19 +181,18 @@ def _do(
     directory, given = existing(data_dir), sources.given(data_dir)
     store = load_config(sources).config.storage.file(directory)
     with _sentences(given):
-        there = ask_tracker.ids(store)
+        there = ask_tracker.ids(ask_tracker.beside(store, directory))
         wanted = there if every else list(dict.fromkeys(ids))
         if unknown := sorted(set(wanted).difference(there)):
             raise _unknown(unknown, given, ", so nothing was done")
-        whats = [
-            {"ids": wanted[at : at + ask_tracker.TOGETHER]}
-            for at in range(0, len(wanted), ask_tracker.TOGETHER)
-        ]
-        answers = ask_tracker.asked(directory, store, kind, whats)
-    told = together(answers)
+        told = together(
+            ask_tracker.asked(directory, file, kind, whats)
+            for file in ask_tracker.beside(store, directory)
+            if (whats := _tasks([id_ for id_ in wanted if ask_tracker.of(id_, store, directory) == file]))
+        )
     if shape == "json":
         click.echo(ask_tracker.printable(told))
-    elif answers is None:
+    elif told["pending"]:
         click.echo(
             later(directory, f"{given.command('dead-letters list')} lists what is still set aside then.")
         )
@@ -280,13 +280,21 @@ def recompute(
         raise Stop(f"{told['refused']}.")
 
 
-def together(answers: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
-    """Answers to several tasks as one. pending: they are still to be done."""
-    told: dict[str, Any] = {"pending": answers is None, "done": [], "unknown": [], "failed": {}}
-    for answer in answers or ():
-        told["done"] += answer["done"]
-        told["unknown"] += answer["unknown"]
-        told["failed"] |= answer["failed"]
+def _tasks(ids: Sequence[int]) -> list[dict[str, Any]]:
+    from otel_ttf.ask_tracker import TOGETHER
+
+    return [{"ids": ids[at : at + TOGETHER]} for at in range(0, len(ids), TOGETHER)]
+
+
+def together(several: Iterable[Sequence[dict[str, Any]] | None]) -> dict[str, Any]:
+    """Answers to several lists of tasks as one. pending: some are still to be done."""
+    told: dict[str, Any] = {"pending": False, "done": [], "unknown": [], "failed": {}}
+    for answers in several:
+        told["pending"] |= answers is None
+        for answer in answers or ():
+            told["done"] += answer["done"]
+            told["unknown"] += answer["unknown"]
+            told["failed"] |= answer["failed"]
     return told
 
 

@@ -34,6 +34,7 @@ from otel_ttf.log.lock import DirectoryLocked, lock_directory
 from otel_ttf.log.rescue import Known, note
 from otel_ttf.log.sqlite import CLOCK, LogError, SqliteLog
 from otel_ttf.memory import limit_arenas
+from otel_ttf.onward import configured, exporting, open_book
 from otel_ttf.pii.keys import fingerprint
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.processors import pipeline
@@ -73,7 +74,7 @@ from otel_ttf.vault import VaultRefused, open_vault
 from otel_ttf.vault.opening import FILE as VAULT_FILE
 from otel_ttf.written_again import written_again
 
-# SIGTERM to exit 0 within 10 s: what is in flight, then what the tracker has not read, then the files.
+# SIGTERM to exit 0 within 10 s: what is in flight, then what tracker and exporters have not read, then the files.
 ANSWER_SECONDS = 4.0
 DRAIN_SECONDS = 3.0
 CONSENT_FILE = "consent.db"
@@ -161,6 +162,7 @@ class Service:
         self._store_lost: str | None = None
         self._losses: Sequence[Loss] = ()
         self._damaged: Callable[[], str | None] = lambda: None  # what questions have found in the store
+        self._exporters: Callable[[], list[str]] = list  # what is the matter with them
         self.grpc_endpoint: str | None = None
         self.demo_refused: str | None = None  # why no demo can be sent
         self.reload: Reload | None = None
@@ -231,9 +233,11 @@ class Service:
             partial(SqliteBook, data_dir / CONSENT_FILE, usual=consent.usual, limit=consent.max_subjects),
         )
         stack.callback(consents.close)
-        await stack.enter_async_context(
-            written_again([consents, *([vault.file] if vault is not None else [])])
-        )
+        exported = open_book(config, data_dir)
+        if exported is not None:
+            stack.callback(exported.close)
+        beside = (consents, vault.file if vault is not None else None, exported)
+        await stack.enter_async_context(written_again([file for file in beside if file is not None]))
         for unused in companions.unused():
             log.warning("--accept-loss: no lost file has this id: leave it out", id=unused)
         followed = store.cursor(CONSUMER, event_log.log_id) if store is not None else 0
@@ -243,6 +247,9 @@ class Service:
         journeys = {journey.name: journey for journey in config.domain_journeys()}
         rules = rules_of(config)
         pseudonyms = Pseudonyms(keys)
+        # At the end all at once: together they have so much time.
+        drained: list[Callable[[float], None]] = []
+        stack.push_async_callback(_drain, drained)
         tracker = None
         if store is not None:
             tracker = Tracker(
@@ -266,12 +273,17 @@ class Service:
             running = tracker
             telemetry.watch_store(lambda: running.upkeep.use.total, lambda: running.upkeep.full)
             telemetry.watch_quarantine(lambda: running.set_aside)
-            stack.push_async_callback(asyncio.to_thread, tracker.stop, DRAIN_SECONDS)
+            drained.append(tracker.stop)
         else:
             event_log.register(CONSUMER, 0, required=True)  # nothing goes until it is followed
-        for gone in set(event_log.consumers()) - {CONSUMER}:
+        for gone in set(event_log.consumers()) - {CONSUMER, *configured(config)}:
             # A consumer that is configured no more would hold its rows for ever.
             event_log.forget(gone)
+        if exported is not None:
+            exporters = exporting(config, exported, event_log, telemetry, clock)
+            exporters.start()
+            drained.append(exporters.stop)
+            self._exporters = exporters.notes
         telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position if tracker else 0))
 
         if vault is not None:
@@ -419,6 +431,7 @@ class Service:
                 f"quarantine: {tracker.set_aside} records that could not be followed are set aside: see "
                 f"`{self.given.command('dead-letters list')}`"
             )
+        notes += self._exporters()
         return Readiness(tuple(reason for reason in reasons if reason), tuple(notes))
 
     def announce(self, demo: DemoOptions | None) -> None:
@@ -442,6 +455,10 @@ class Service:
 
 def _scheme(listener: HttpListener | ApiListener) -> str:
     return "http" if listener.tls is None else "https"
+
+
+async def _drain(stops: Sequence[Callable[[float], None]]) -> None:
+    await asyncio.gather(*(asyncio.to_thread(stop, DRAIN_SECONDS) for stop in stops))
 
 
 def _clock_of_last_run(book: Path) -> str | None:

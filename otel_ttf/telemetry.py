@@ -24,6 +24,7 @@ from otel_ttf import __version__
 
 # By the Collector's names: what came in by which receiver and transport.
 WAYS_IN = {"grpc": ("otlp", "grpc"), "http": ("otlp", "http"), "rest": ("rest", "http")}
+TRACKER = "tracker"  # as a consumer
 RECORDS = {"logs": "log_records", "traces": "spans", "metrics": "metric_points"}
 # Around the 0.5 s of the latency alert, and down to where one-record requests are.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -155,15 +156,16 @@ class Telemetry:
         )
         self._quarantine = Counter(
             "otel_ttf_quarantine",
-            "Records that could not be followed, by what was done to them.",
-            ["action"],
+            "Records that a consumer could not take, by what was done to them.",
+            ["action", "consumer"],
             registry=registry,
         )
         for action in ("set_aside", "retried", "dropped", "displaced", "expired"):
-            self._quarantine.labels(action)
+            self._quarantine.labels(action, TRACKER)
         self._set_aside = Gauge(
-            "otel_ttf_quarantine_records", "Records that are set aside now.", registry=registry
+            "otel_ttf_quarantine_records", "Records that are set aside now.", ["consumer"], registry=registry
         )
+        self._set_aside.labels(TRACKER)
         self._clock_step = Gauge(
             "otel_ttf_clock_step_seconds",
             "How far the wall clock stands from the anchored one that is used; 0 when they agree.",
@@ -309,13 +311,13 @@ class Telemetry:
         self._store_size.set_function(size)
         self._store_full.set_function(full)
 
-    def quarantined(self, action: str, records: int) -> None:
+    def quarantined(self, action: str, records: int, consumer: str = TRACKER) -> None:
         """Counts records that were set_aside, or have left from there: retried, dropped, displaced, expired."""
-        self._quarantine.labels(action).inc(records)
+        self._quarantine.labels(action, consumer).inc(records)
 
-    def watch_quarantine(self, records: Callable[[], float]) -> None:
+    def watch_quarantine(self, records: Callable[[], float], consumer: str = TRACKER) -> None:
         """Shows how many records are set aside, asked for at every scrape."""
-        self._set_aside.set_function(records)
+        self._set_aside.labels(consumer).set_function(records)
 
     def watch_lost(self, lost: Callable[[str], int]) -> None:
         """Shows how many requests are lost, asked for at every scrape: why (damaged, missed) -> number."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from otel_ttf.config.model import Config
 from otel_ttf.config.problems import Path
+from otel_ttf.otlp.wire import SIGNALS
 
 # Settings by the beginning of their path, and why a change of them needs a restart; None: a reload takes it over. The
 # longest that fits counts. What is not there needs a restart.
@@ -31,6 +32,7 @@ SETTINGS: Mapping[str, str | None] = {
     "log": "the log is opened at the start",
     "privacy": "keys are read at the start",
     "exporters": "they are built at the start",
+    **{f"service.pipelines.{name}.exporters": "exporters are built at the start" for name in SIGNALS},
 }
 _OTHERWISE = "it is read at the start"
 

@@ -14,9 +14,10 @@ from otel_ttf.config import masking
 from otel_ttf.config.journeys import stage_of
 from otel_ttf.config.masking import Finding
 from otel_ttf.config.model import Config
-from otel_ttf.config.problems import Path
+from otel_ttf.config.problems import Path, did_you_mean, one_of
 from otel_ttf.journey.definition import LEVELS, Journey, Milestone, Segment, check
 from otel_ttf.journey.match import Match, parse
+from otel_ttf.otlp.wire import SIGNALS
 from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.processors.mask import changes
 from otel_ttf.receivers.endpoint import split
@@ -37,6 +38,7 @@ IDS_IN_PLAIN = (
 def findings(plain: object, env: Mapping[str, str]) -> Iterator[Finding]:
     """What is wrong across settings. env: the environment of the server."""
     yield from _endpoints(plain, env)
+    yield from _ways_out(plain)
     mask = _at(plain, masking.MASK)
     if isinstance(mask, dict):
         subject = _at(plain, ("subject", "from"))
@@ -90,6 +92,23 @@ def _asked(plain: object, env: Mapping[str, str]) -> bool:
     required = _at(plain, ("auth", "required"))
     others = bool(env.get(VARIABLE)) or bool(_at(plain, ("auth", "oidc")))
     return required is True or (required is None and others)
+
+
+def _ways_out(plain: object) -> Iterator[Finding]:
+    """Exporters that pipelines name and nobody has configured."""
+    configured = _at(plain, ("exporters",))
+    names = [str(name) for name in configured] if isinstance(configured, dict) else []
+    for signal in SIGNALS:
+        path: Path = ("service", "pipelines", signal, "exporters")
+        given = _list(_at(plain, path))
+        for place, name in enumerate(given):
+            if not isinstance(name, str):
+                continue
+            if name not in names:
+                wanted = one_of(names) or "a name that stands in `exporters`"
+                yield (*path, place), wanted, f'"{name}"' + did_you_mean(name, names)
+            elif name in given[:place]:
+                yield (*path, place), "each once", f'"{name}"'
 
 
 def _address(endpoint: object) -> tuple[str, int] | None:
@@ -187,12 +206,15 @@ def warnings(config: Config, env: Mapping[str, str]) -> Iterator[tuple[Path, str
                 "other machines reach it, and keys and telemetry travel in plain: set tls, or insecure: true where "
                 "something before it speaks TLS",
             )
-    for signal in ("logs", "traces", "metrics"):
+    for signal in SIGNALS:
         if "consent" not in getattr(config.service.pipelines, signal).processors:
             yield (
                 ("service", "pipelines", signal, "processors"),
                 "consent is not in the list, so nobody's denial counts there",
             )
+    for exporter in config.exporters:
+        if not config.exported(exporter):
+            yield ("exporters", exporter), "no pipeline names it in service.pipelines, so nothing goes there"
     if config.privacy.subject == "keep":
         yield ("privacy", "subject"), IDS_IN_PLAIN
     for name, journey in config.journeys.items():

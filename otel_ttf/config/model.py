@@ -13,10 +13,12 @@ from otel_ttf.api.config import ApiConfig
 from otel_ttf.config.journeys import JourneyConfig, default_journeys
 from otel_ttf.config.problems import Expected, one_of
 from otel_ttf.config.section import Section
+from otel_ttf.exporters.table import Exporters
 from otel_ttf.journey.definition import Journey
 from otel_ttf.log.sqlite import LogConfig
 from otel_ttf.otlp.events import TimeConfig
 from otel_ttf.otlp.subject import BESIDE
+from otel_ttf.otlp.wire import SIGNALS, Signal
 from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.processors.consent import ConsentConfig
 from otel_ttf.processors.enrich import EnrichConfig
@@ -29,7 +31,6 @@ from otel_ttf.receivers.otlp_http import HttpConfig
 from otel_ttf.units import Duration, Size, duration
 from otel_ttf.vault.config import MasterKeyConfig
 
-Signal = Literal["logs", "traces", "metrics"]
 ProcessorName = Literal["validate", "enrich", "pseudonymise", "consent", "mask"]
 # The order of the way.
 PROCESSORS: tuple[ProcessorName, ...] = ("validate", "enrich", "pseudonymise", "consent", "mask")
@@ -115,10 +116,6 @@ class Processors(Section):
     mask: MaskConfig = Field(MaskConfig(), description="Personal data is replaced.")
 
 
-class Exporters(Section):
-    """Where telemetry and transitions go to: none is built yet."""
-
-
 def _way(names: tuple[ProcessorName, ...]) -> tuple[ProcessorName, ...]:
     missing = [name for name in ("pseudonymise", "mask") if name not in names]
     if missing:
@@ -134,12 +131,6 @@ def _some(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _none_yet(names: tuple[str, ...]) -> tuple[str, ...]:
-    if names:
-        raise Expected("an empty list: exporters come with a later version")
-    return names
-
-
 class Pipeline(Section):
     """The way of one signal."""
 
@@ -149,9 +140,7 @@ class Pipeline(Section):
     processors: Annotated[tuple[ProcessorName, ...], AfterValidator(_way)] = Field(
         PROCESSORS, description="Names of processors, in the order of the way; pseudonymise and mask always."
     )
-    exporters: Annotated[tuple[str, ...], AfterValidator(_none_yet)] = Field(
-        (), description="Names of exporters: none is built yet."
-    )
+    exporters: tuple[str, ...] = Field((), description="Names of exporters, as they stand in `exporters`.")
 
 
 class Pipelines(Section):
@@ -271,7 +260,9 @@ class Config(Section):
 
     receivers: Receivers = Field(Receivers(), description="Where telemetry comes in.")
     processors: Processors = Field(Processors(), description="What happens to it before it is written down.")
-    exporters: Exporters = Field(Exporters(), description="Where it goes to.")
+    exporters: Annotated[Exporters, _Given] = Field(
+        default_factory=Exporters, description="Where it goes to: `type` or `type/name` each."
+    )
     service: ServiceConfig = Field(ServiceConfig(), description="How the parts are put together.")
     api: ApiListener = Field(ApiListener(), description="REST, figures, metrics, health.")
     auth: AuthConfig = Field(AuthConfig(), description="Who may send and ask.")
@@ -293,6 +284,11 @@ class Config(Section):
     def domain_journeys(self) -> tuple[Journey, ...]:
         """The journeys as the domain knows them."""
         return tuple(journey.journey(name) for name, journey in self.journeys.items())
+
+    def exported(self, exporter: str) -> tuple[Signal, ...]:
+        """The signals of an exporter: those whose pipelines name it."""
+        pipelines = self.service.pipelines
+        return tuple(signal for signal in SIGNALS if exporter in getattr(pipelines, signal).exporters)
 
     def processor_configs(self, signal: Signal) -> dict[str, BaseModel]:
         """The processors of a signal's pipeline by name, in order."""

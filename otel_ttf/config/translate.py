@@ -14,18 +14,22 @@ from pydantic_core import ErrorDetails
 from otel_ttf import units
 from otel_ttf.config.problems import Expected, Path, Problem, did_you_mean, one_of
 from otel_ttf.config.sources import Tree
+from otel_ttf.exporters.table import Exporters, type_of
 from otel_ttf.journey.match import MatchErrors
 
 # Names of settings whose values are never shown; a URL may hold a password.
 SECRET = re.compile(
-    r"password|passwd|secret|token$|api_?key|credential|authorization|subject_keys|^url$", re.I
+    r"password|passwd|secret|token$|api_?key|credential|authorization|subject_keys|^headers$|^url$", re.I
 )
 SHOWN = 60  # characters of a text that was found
 
 LATER: Mapping[tuple[str, ...], str] = {
     ("receivers", "kafka"): "the kafka receiver comes with a later version",
     ("processors", "sample"): "the sample processor comes with a later version",
-    ("exporters",): "exporters come with a later version",
+    **{
+        ("exporters", name): f"the {name} exporter comes with a later version"
+        for name in ("s3", "mixpanel", "amplitude", "segment", "datadog", "newrelic", "kafka")
+    },
     ("alerts",): "alert rules come with a later version",
 }
 
@@ -247,6 +251,8 @@ def _at(model: type[BaseModel], path: Path) -> Sequence[Any]:
 
 
 def _children(annotation: Any, part: str | int) -> Sequence[Any]:
+    if _is_named(annotation):
+        part = type_of(str(part))
     if part in _fields(annotation):
         return _branches(_fields(annotation)[str(part)])
     arguments = typing.get_args(annotation)
@@ -265,10 +271,17 @@ def _branches(annotation: Any) -> Sequence[Any]:
 
 
 def _fields(annotation: Any) -> dict[str, Any]:
-    """Name in the configuration -> annotation, if it is a model."""
+    """Name in the configuration -> annotation, if it is a model, or type -> model."""
+    if _is_named(annotation):
+        return dict(annotation.by_name())
     if not _is_model(annotation):
         return {}
     return {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
+
+
+def _is_named(annotation: Any) -> bool:
+    """Whether it is a section of `type/name`."""
+    return isinstance(annotation, type) and issubclass(annotation, Exporters)
 
 
 def _is_model(annotation: Any) -> bool:

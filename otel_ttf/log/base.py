@@ -53,7 +53,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request in the log. `position` grows by arrival; `view` is None unless it came a moment ago."""
+    """One request in the log. `position` grows by arrival; `view` is None unless it came a moment ago.
+
+    before  records in all rows before it, ever: what lies between two rows is known though they are gone
+    """
 
     position: int
     arrival: int
@@ -62,6 +65,7 @@ class Row:
     ids: bytes
     records: int
     view: object = None
+    before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,9 @@ class EventLog(Protocol):
 
         Raises KeyError: it is not registered.
         """
+
+    def position(self, consumer: str) -> int | None:
+        """How far a consumer is, as far as the log knows; None: it knows of none of that name."""
 
     def consumers(self) -> list[str]:
         """Names of all that are registered, or were before the last restart and still hold rows back."""

@@ -68,7 +68,7 @@ class Recent:
                 return []
             found = list(islice(self._run, start, start + rows))
         answer: list[Row] = []
-        for position, (entry, _) in enumerate(found, after + 1):
+        for position, (entry, before) in enumerate(found, after + 1):
             if payloads or entry.view is None:
                 size -= len(entry.payload)
             if size < 0 and answer:
@@ -82,6 +82,7 @@ class Recent:
                     entry.ids,
                     entry.records,
                     entry.view,
+                    before,
                 )
             )
         return answer

@@ -410,7 +410,7 @@ class SqliteLog:
 
     def has_been_read(self, consumer: str) -> bool:
         """Whether the consumer has dealt with something of this log."""
-        return any(known.name == consumer and known.position for known in self._consumers.all())
+        return bool(self.position(consumer))
 
     def wait(self, after: int, timeout: float) -> bool:
         with self._grown:
@@ -445,6 +445,9 @@ class SqliteLog:
     def release(self, consumer: str, position: int) -> None:
         self._consumers.release(consumer, position)
         self._recent.release(self._consumers.held_in_memory())
+
+    def position(self, consumer: str) -> int | None:
+        return next((known.position for known in self._consumers.all() if known.name == consumer), None)
 
     def consumers(self) -> list[str]:
         return [consumer.name for consumer in self._consumers.all()]

@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 from importlib import resources
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import zstandard
@@ -331,7 +331,8 @@ def opened(row: Stored, unpacker: zstandard.ZstdDecompressor) -> Row:
             plain = None
     if plain is None or len(plain) != row.size:
         raise LogDamaged(f"the row at position {row.position} is damaged")
-    return Row(row.position, row.arrival, row.signal, plain, row.ids, row.records)  # type: ignore[arg-type]
+    signal: Any = row.signal  # the column holds no other
+    return Row(row.position, row.arrival, signal, plain, row.ids, row.records, before=row.records_before)
 
 
 def _check_bytes(path: Path) -> None:

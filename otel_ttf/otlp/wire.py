@@ -264,6 +264,18 @@ def contents(signal: Signal, request: Any) -> tuple[dict[int, str], dict[int, in
     return names, sizes
 
 
+def records_in(signal: Signal, raw: bytes) -> int:
+    """Log records, spans, or data points of a request. Raises Malformed."""
+    shape = SHAPES[signal]
+    return sum(
+        sum(map(_points, getattr(by_scope, shape.records)))
+        if signal == "metrics"
+        else len(getattr(by_scope, shape.records))
+        for by_resource in getattr(decode(signal, raw), shape.resources)
+        for by_scope in getattr(by_resource, shape.scopes)
+    )
+
+
 def _points(metric: Any) -> int:
     kind = metric.WhichOneof("data")
     return len(getattr(metric, kind).data_points) if kind in _POINTS else 0

@@ -1,10 +1,11 @@
-"""Records that were set aside, in store.db: the tracker writes them, the command line reads them."""
+"""Records that were set aside: of the tracker in store.db, of exporters in exporters.db (exports.py)."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from typing import ClassVar
 
 from otel_ttf.otlp.wire import Signal
 
@@ -14,7 +15,11 @@ MAX_BYTES = 64 << 20
 MAX_AT_ONCE = MAX_BYTES // 2
 
 # As DeadLetter has them.
-_COLUMNS = "id, log_id, position, place, signal, arrival, payload, ids, error, source, tries, since"
+COLUMNS = (
+    *("id", "log_id", "position", "place", "signal", "arrival"),
+    *("payload", "ids", "error", "source", "tries", "since"),
+)
+TRACKER = "tracker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,7 @@ class DeadLetter:
     error, source    class of the last error, and where in our code it was raised
     tries            how often it was put back and failed again
     id               None before it is written
+    consumer         who could not take it: the tracker, or an exporter
     """
 
     id: int | None
@@ -41,6 +47,7 @@ class DeadLetter:
     source: str
     tries: int
     since: int
+    consumer: str = TRACKER
 
     @property
     def size(self) -> int:
@@ -50,8 +57,11 @@ class DeadLetter:
 class Quarantine:
     """The table. Whoever writes has a transaction open."""
 
+    columns: ClassVar[tuple[str, ...]] = COLUMNS
+
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self._named = ", ".join(self.columns)
 
     def add(self, letters: Sequence[DeadLetter], most: int = MAX_AT_ONCE) -> int:
         """Writes them, the newest first, while they take at most so many bytes; how many have no room."""
@@ -61,8 +71,8 @@ class Quarantine:
                 most -= letter.size
                 kept.append(letter)
         self._db.executemany(
-            f"INSERT INTO quarantine ({_COLUMNS}) VALUES (NULL,{','.join('?' * 11)})",
-            [astuple(letter)[1:] for letter in reversed(kept)],
+            f"INSERT INTO quarantine ({self._named}) VALUES ({','.join('?' * len(self.columns))})",
+            [(None, *astuple(letter)[1 : len(self.columns)]) for letter in reversed(kept)],
         )
         return len(letters) - len(kept)
 
@@ -88,12 +98,12 @@ class Quarantine:
         return [id_ for (id_,) in self._db.execute("SELECT id FROM quarantine ORDER BY id")]
 
     def get(self, id_: int) -> DeadLetter | None:
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM quarantine WHERE id = ?", (id_,)).fetchone()
+        row = self._db.execute(f"SELECT {self._named} FROM quarantine WHERE id = ?", (id_,)).fetchone()
         return None if row is None else DeadLetter(*row)
 
     def all(self, limit: int) -> list[DeadLetter]:
         """The oldest first; without their bytes."""
-        columns = _COLUMNS.replace("payload, ids", "x'', x''")
+        columns = self._named.replace("payload, ids", "x'', x''")
         rows = self._db.execute(f"SELECT {columns} FROM quarantine ORDER BY id LIMIT ?", (limit,))
         return [DeadLetter(*row) for row in rows]
 

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from otel_ttf.cli import main
 from otel_ttf.log.lock import lock_directory
+from otel_ttf.store.exports import FIRST_LETTER, Cursor, ExportBook
 from otel_ttf.store.quarantine import DeadLetter
 from otel_ttf.store.sqlite import SqliteStore
 
@@ -52,6 +53,7 @@ def test_list(full: SqliteStore, tmp_path: Path) -> None:
     assert told["count"] == 2
     assert told["items"][0] == {
         "id": 1,
+        "consumer": "tracker",
         "error": "KeyError",
         "place": "a.py:1",
         "tries": 0,
@@ -80,6 +82,39 @@ def test_show(full: SqliteStore, tmp_path: Path) -> None:
     missing = run(tmp_path, "show", "3")
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert "dead-letters list" in missing.stderr
+
+
+def test_letters_of_exporters_stand_with_the_others(full: SqliteStore, tmp_path: Path) -> None:
+    book = ExportBook(tmp_path / "exporters.db")
+    letter = DeadLetter(
+        *(
+            None,
+            "log",
+            9,
+            2,
+            "metrics",
+            ARRIVAL,
+            b"",
+            b"",
+            "HTTP 400",
+            "its destination",
+            0,
+            ARRIVAL,
+            "otlp/eu",
+        )
+    )
+    book.save(Cursor("otlp/eu", "log", 9, 90), [letter])
+    told = json.loads(run(tmp_path, "list", "--format", "json").stdout)
+    assert (told["count"], [item["id"] for item in told["items"]]) == (3, [1, 2, FIRST_LETTER])
+    assert told["items"][2]["consumer"] == "otlp/eu"
+    assert "otlp/eu" in run(tmp_path, "list").stdout
+    assert json.loads(run(tmp_path, "show", str(FIRST_LETTER)).stdout)["error"] == "HTTP 400"
+    done = run(tmp_path, "retry", "1", str(FIRST_LETTER), "--format", "json")
+    assert json.loads(done.stdout)["pending"]
+    tasks = full.tasks.next(), book.task()
+    assert [task and task.what for task in tasks] == [{"ids": [1]}, {"ids": [FIRST_LETTER]}]
+    assert run(tmp_path, "show", str(FIRST_LETTER + 1)).exit_code == 1
+    book.close()
 
 
 @pytest.mark.parametrize("kind", ["retry", "drop"])

@@ -12,12 +12,15 @@ from typing import get_args
 import click
 import pytest
 from click.testing import CliRunner
+from pydantic import BaseModel
 
 from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
 from otel_ttf.api.metrics import FAMILIES
 from otel_ttf.cli import main
 from otel_ttf.config import load
+from otel_ttf.exporters.metrics import ExportMetrics
+from otel_ttf.exporters.table import EXPORTERS
 from otel_ttf.journey.definition import default_onboarding
 from otel_ttf.pii.action import Action
 from otel_ttf.pii.detect import DETECTORS
@@ -127,6 +130,7 @@ def exported() -> dict[str, tuple[str, frozenset[str]]]:
     telemetry.handshakes_failed("api")
     telemetry.certificate_ends("api", 0.0)
     telemetry.watch_consumer("tracker", lambda: (0, 0.0))
+    ExportMetrics(telemetry.registry).of("otlp_grpc")
     found = {}
     for family in telemetry.registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -251,6 +255,23 @@ def test_keys_have_the_classes_that_are_documented(key, policy, _):
 def test_every_action_is_documented():
     header = "action | `4111 1111 1111 1111` becomes | for"
     assert {action for action, *_ in rows(header)} == set(get_args(Action))
+
+
+def settings(model: type[BaseModel]) -> Iterator[tuple[str, object]]:
+    """(name with dots, default) of each setting."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            for below, default in settings(type(field.default)):
+                yield f"{name}.{below}", default
+        else:
+            yield name, field.default
+
+
+@pytest.mark.parametrize("kind", sorted(EXPORTERS))
+def test_every_setting_of_an_exporter_is_documented(kind):
+    page = (ROOT / "docs" / "exporters.md").read_text()
+    assert [name for name, _ in settings(EXPORTERS[kind]) if f"`{name}`" not in page] == []
+    assert f"`{kind}`" in page
 
 
 def our_log() -> list[tuple[str, str]]:

@@ -59,9 +59,9 @@ def asked(kind: str) -> Callable[[Path], object]:
 
 
 COMMANDS: dict[str, Callable[[Path], object]] = {
-    "list": lambda store: ask_tracker.listed(store, 10),
+    "list": lambda store: ask_tracker.listed([store], 10),
     "show": lambda store: ask_tracker.shown(store, 1),
-    "retry --all": ask_tracker.ids,
+    "retry --all": lambda store: ask_tracker.ids([store]),
     "drop": asked("drop"),
     "recompute": asked("recompute"),
 }
@@ -84,7 +84,7 @@ def test_a_question_to_a_damaged_store_leaves_it_to_salvage(killed, monkeypatch,
 def test_a_question_that_only_reads_keeps_the_write_ahead_log(killed):
     store = killed / "store.db"
     before = wal(store).read_bytes()
-    assert ask_tracker.listed(store, 10) == {"count": 0, "items": []}
+    assert ask_tracker.listed([store], 10) == {"count": 0, "items": []}
     assert wal(store).read_bytes() == before
 
 
@@ -92,7 +92,7 @@ def test_a_store_that_looks_damaged_for_a_moment_is_asked_all_the_same(killed, m
     looks = iter(["it is being written", "it is being written", None])
     monkeypatch.setattr(ask_tracker, "unseen_damage", lambda *_, **__: next(looks))
     monkeypatch.setattr(ask_tracker, "LOOK_SECONDS", 0)
-    assert ask_tracker.ids(killed / "store.db") == []
+    assert ask_tracker.ids([killed / "store.db"]) == []
 
 
 @pytest.mark.parametrize("harm", [flip, empty])

@@ -1,0 +1,545 @@
+"""The frame of every exporter: reads the log, puts requests together, sends, sends again, remembers how far it is.
+
+At least once, and nothing is given up in silence: the cursor moves behind a row once the destination has taken it, or
+once what it would not take is set aside in the same transaction. How far an exporter reads ahead of its cursor is
+bounded in bytes, and so is what is sent twice after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Protocol, TypeVar
+
+import structlog
+
+from otel_ttf.clock import Clock
+from otel_ttf.exporters.base import Outcome, Piece, Sender, Unreachable, later, never
+from otel_ttf.exporters.config import ExporterConfig
+from otel_ttf.exporters.metrics import WayOut
+from otel_ttf.exporters.pace import Pace, Stopping
+from otel_ttf.log.base import Gap, LogError, OnLag, Row
+from otel_ttf.otlp.leaving import for_vendor
+from otel_ttf.otlp.wire import Signal, records_in
+from otel_ttf.sqlite_disk import remedy, trouble
+from otel_ttf.store.exports import PARTIAL, Cursor, ExportBook
+from otel_ttf.store.quarantine import DeadLetter
+from otel_ttf.telemetry import failure
+from otel_ttf.units import SECOND
+
+POLL = 0.05  # seconds between looks at the end of the log
+READ_ROWS = 256
+TRIES = (
+    3  # times that a batch may fail by a defect of ours before it is looked for the record that makes it fail
+)
+# Parts of a batch that may be refused in a row, and in all, before what is left is set aside as it is. One bad record
+# in a million is found with the first; the second bounds what a destination costs that refuses every other one.
+FRUITLESS = 24
+PARTS = 512
+SMALLEST = 16 * 1024  # bytes: no batch is made smaller than this because the destination found one too large
+AGAIN = 1.0  # seconds, after the log could not be read or the cursor not be written
+TOLD = 60.0  # seconds
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class Source(Protocol):
+    """What an exporter reads: the event log, or something that is read in the same way. See log.base.EventLog."""
+
+    @property
+    def log_id(self) -> str: ...
+    def end(self) -> int: ...
+    def read(self, after: int, *, rows: int = 64, size: int = 8 << 20) -> list[Row]: ...
+    def lag(self, after: int) -> tuple[int, float]: ...
+    def position(self, consumer: str) -> int | None: ...
+    def register(self, consumer: str, position: int, *, required: bool, on_lag: OnLag = "drop") -> int: ...
+    def release(self, consumer: str, position: int) -> None: ...
+    def gaps(self, consumer: str) -> list[Gap]: ...
+
+
+@dataclass(slots=True)
+class _Building:
+    """Requests of one signal that wait for others."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    records: int = 0
+    size: int = 0
+    since: float = 0.0
+
+
+@dataclass(slots=True)
+class _Spent:
+    """What looking for bad records in a batch has cost. defects: times that sending failed by a defect of ours."""
+
+    began: float
+    in_a_row: int = 0
+    parts: int = 0
+    defects: int = 0
+
+
+class Exporter:
+    """One consumer of the log. `start` is for any thread; the rest for the exporters' event loop.
+
+    name     in the configuration, and as a consumer
+    signals  what is sent; other rows are passed over
+    ceiling  a position beyond which nothing is to be read yet; None: there is none
+    prepare  what is done with a request before it leaves; it may change all but the number of its records
+    count    told what was done to letters: set_aside, displaced
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: ExporterConfig,
+        signals: Sequence[Signal],
+        sender: Sender,
+        source: Source,
+        book: ExportBook,
+        metrics: WayOut,
+        clock: Clock,
+        *,
+        ceiling: Callable[[], int] | None = None,
+        prepare: Callable[[Row], Row] = lambda row: row,
+        count: Callable[[str, int], None] = lambda action, letters: None,
+    ) -> None:
+        self.name = name
+        self.config = config
+        self._signals = frozenset(signals)
+        self._sender = sender
+        self._source = source
+        self._book = book
+        self._metrics = metrics
+        self._clock = clock
+        self._ceiling = ceiling
+        self._prepare = prepare
+        self._count = count
+        retry, queue = config.retry_on_failure, config.sending_queue
+        self._pace = Pace(retry.initial_interval / SECOND, retry.max_interval / SECOND)
+        self._workers = 1 if config.ordered else queue.num_consumers
+        self._batch_bytes = queue.batch.max_bytes
+        self._window = (self._workers + 2) * queue.batch.max_bytes
+        # Where reading is; records in all rows up to there, if that is known.
+        self._at = 0
+        self._records: int | None = None
+        self._saved = 0
+        self._saved_records: int | None = None
+        self._building: dict[Signal, _Building] = {}
+        # Rows that are on their way, in order: position -> records in all rows before it.
+        self._open: dict[int, int] = {}
+        # (position, bytes) of what was read and is not behind the cursor yet.
+        self._ahead: deque[tuple[int, int]] = deque()
+        self._ahead_bytes = 0
+        self._letters: list[DeadLetter] = []
+        self._busy = 0
+        self._writing: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._read_all = False
+        self._why: str | None = None
+        self._since = 0
+        self._unsaved: str | None = None
+        self._told: dict[str, float] = {}
+
+    # Any thread.
+
+    @property
+    def position(self) -> int:
+        """Everything up to it is sent or set aside, durably."""
+        return self._saved
+
+    def lag(self) -> tuple[int, float]:
+        """Records behind the log's end, and the age of the oldest of them in seconds."""
+        return self._source.lag(self._saved)
+
+    def note(self) -> str | None:
+        """For operators: what is the matter with it."""
+        if self._unsaved is not None:
+            return (
+                f"exporter {self.name}: {self._unsaved}; what it has sent since is sent again after a restart"
+            )
+        if self._why is None:
+            return None
+        records, seconds = self.lag()
+        return (
+            f"exporter {self.name}: its destination takes nothing ({self._why}): {records} records wait, the oldest "
+            f"for {seconds:.0f} s; nothing is lost while they are less than log.max_lag; it goes on by itself"
+        )
+
+    def start(self) -> None:
+        """Finds out how far it is, and has the log keep what comes after. Raises sqlite3.Error, OSError."""
+        source = self._source
+        saved, known = self._book.cursor(self.name, source.log_id), source.position(self.name)
+        new = saved is None and known is None
+        if saved is not None:
+            position = saved.position
+        elif known is not None:
+            position = known
+        else:
+            position = source.end() if self.config.start_at == "end" else 0
+        first = source.register(self.name, position, required=False, on_lag=self.config.on_lag)
+        # Rows that are gone already are found to be missing when the next one is read.
+        self._at = first if new else min(position, source.end())
+        self._records = saved.records if saved is not None and saved.position == self._at else None
+        self._saved, self._saved_records = self._at, self._records
+        if saved is None or saved.position != self._at:
+            self._book.save(self._cursor())
+        self._metrics.watch(lambda: self.lag()[0], lambda: float(not self._pace.open))
+
+    # The event loop.
+
+    async def run(self, pool: Executor) -> None:
+        """Sends until it is cancelled, from where it was saved. pool: for what blocks. Raises nothing but defects."""
+        self._pool = pool
+        self._ready: asyncio.Queue[tuple[list[Piece], list[int]]] = asyncio.Queue()
+        self._dirty = asyncio.Event()
+        self._at, self._records = self._saved, self._saved_records
+        for waiting in (self._building, self._open, self._ahead, self._letters):
+            waiting.clear()
+        self._ahead_bytes = self._busy = 0
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read())
+            group.create_task(self._save())
+            for _ in range(self._workers):
+                group.create_task(self._work())
+
+    async def drained(self, deadline: float) -> None:
+        """Sends what is in the log until then (time.monotonic), as long as the destination takes it."""
+        self._stopping = self._pace.stopping = True
+        while monotonic() < deadline:
+            idle = not self._busy and self._ready.empty()
+            if idle and (self._read_all or self._pace.failures) and self._saved == self._cursor().position:
+                return
+            await asyncio.sleep(POLL / 2)
+
+    async def close(self) -> None:
+        """What was sent is remembered, once more; `run` is over."""
+        with suppress(sqlite3.Error, OSError):
+            if self._writing is not None:
+                await self._writing
+            await self._write()
+        await self._sender.close()
+
+    async def resend(self, letter: DeadLetter) -> str | None:
+        """Sends what was set aside once more; why it was not taken, None if it was."""
+        if not letter.payload:
+            return "its records are gone"
+        row = Row(letter.position, letter.arrival, letter.signal, letter.payload, letter.ids, 0)
+        piece = self._leaving(replace(row, records=records_in(letter.signal, letter.payload)))
+        if piece is None:
+            return None
+        outcome = await self._send([piece])
+        if outcome.rejected or outcome.retry:
+            return outcome.why
+        self._metrics.sent(letter.signal, piece.row.records - outcome.unnamed)
+        return f"{PARTIAL}: {outcome.unnamed} records were not taken" if outcome.unnamed else None
+
+    # Reading.
+
+    async def _read(self) -> None:
+        while True:
+            if self._ahead_bytes >= self._window:
+                self._flush()  # else nobody would make room
+                await asyncio.sleep(POLL)
+                continue
+            end = self._source.end()
+            if self._ceiling is not None:
+                end = min(end, self._ceiling())
+            self._read_all = end <= self._at and self._source.end() <= self._at
+            if end <= self._at:
+                self._flush(aged=not self._stopping)
+                await asyncio.sleep(POLL)
+                continue
+            try:
+                rows = await self._blocking(
+                    lambda: self._source.read(self._at, rows=READ_ROWS, size=self._batch_bytes)
+                )
+            except LogError as error:
+                if self._may_tell("log"):
+                    log.error("an exporter cannot read the event log", exporter=self.name, reason=str(error))
+                await asyncio.sleep(AGAIN)
+                continue
+            for row in rows:
+                if row.position <= end:
+                    self._take(row)
+            self._flush(aged=True)
+
+    def _take(self, row: Row) -> None:
+        if row.position > self._at + 1:
+            self._skip(row)
+        self._at, self._records = row.position, row.before + row.records
+        piece = None
+        if row.signal in self._signals and row.records:
+            try:
+                piece = self._leaving(row)
+            except Exception as error:  # noqa: BLE001 - a request that makes us fail must not stop the others
+                told = failure(error)
+                self._letters += self._aside([Piece(row)], told["error"], source=told["place"])
+        if piece is None:
+            self._dirty.set()
+            return
+        self._open[row.position] = row.before
+        self._ahead.append((row.position, piece.size))
+        self._ahead_bytes += piece.size
+        waiting = self._building.setdefault(row.signal, _Building())
+        if waiting.pieces and waiting.size + piece.size > self._batch_bytes:
+            self._go(row.signal)
+            waiting = self._building.setdefault(row.signal, _Building())
+        if not waiting.pieces:
+            waiting.since = monotonic()
+        waiting.pieces.append(piece)
+        waiting.records += piece.row.records
+        waiting.size += piece.size
+        if waiting.records >= self.config.sending_queue.batch.min_size or waiting.size >= self._batch_bytes:
+            self._go(row.signal)
+
+    def _leaving(self, row: Row) -> Piece | None:
+        """What of a row may go; None: nothing. Raises Malformed."""
+        if self.config.vendor:
+            payload = for_vendor(row.signal, row.payload)
+            if payload is not row.payload:
+                left = records_in(row.signal, payload) if payload else 0
+                self._metrics.withheld.inc(row.records - left)
+                # Places of ids are those of the whole request.
+                row = replace(row, payload=payload, ids=b"", records=left)
+                if not left:
+                    return None
+        return Piece(self._prepare(row))
+
+    def _skip(self, row: Row) -> None:
+        """Rows before this one went before they were sent: that is set aside, too."""
+        first, last = self._at + 1, row.position - 1
+        known = [gap for gap in self._source.gaps(self.name) if gap.first <= last and gap.last >= first]
+        records = sum(gap.records for gap in known) if self._records is None else row.before - self._records
+        self._metrics.skipped.inc(records)
+        why = "beyond log.max_lag" if known else "no longer in the log"
+        self._letters.append(
+            DeadLetter(
+                *(None, self._source.log_id, first, 0, row.signal, row.arrival, b"", b"", why),
+                *(f"positions {first} to {last}, {records} records", 0, self._clock.now(), self.name),
+            )
+        )
+        self._count("set_aside", 1)
+        if self._may_tell("skipped"):
+            log.error(
+                "an exporter skips records that went before they were sent",
+                exporter=self.name,
+                records=records,
+                reason=why,
+            )
+
+    def _flush(self, *, aged: bool = False) -> None:
+        """Lets batches go. aged: only those that have waited long enough."""
+        longest = self.config.sending_queue.batch.flush_timeout / SECOND
+        for signal, waiting in list(self._building.items()):
+            if not aged or monotonic() - waiting.since >= longest:
+                self._go(signal)
+
+    def _go(self, signal: Signal) -> None:
+        pieces = self._building.pop(signal).pieces
+        self._ready.put_nowait((pieces, [piece.row.position for piece in pieces]))
+
+    # Sending.
+
+    async def _work(self) -> None:
+        while True:
+            pieces, positions = await self._ready.get()
+            self._busy += 1
+            try:
+                self._letters += await self._deliver(pieces)
+                for position in positions:
+                    del self._open[position]
+                self._dirty.set()
+            except Stopping:
+                pass  # it stays in the log
+            finally:
+                self._busy -= 1
+
+    async def _deliver(self, whole: list[Piece]) -> list[DeadLetter]:
+        """Sends until the destination has taken it all; what it never will. Raises Stopping."""
+        letters: list[DeadLetter] = []
+        spent = _Spent(monotonic())
+        stack = [whole]
+        while stack:
+            batch = stack.pop()
+            outcome = await self._attempt(batch, spent)
+            kept = [piece for at, piece in enumerate(batch) if at not in outcome.rejected]
+            again = [batch[at] for at in outcome.retry]
+            taken = sum(piece.row.records for piece in kept) - sum(piece.row.records for piece in again)
+            signal = batch[0].row.signal
+            self._metrics.sent(signal, taken - outcome.unnamed)
+            if outcome.unnamed:
+                letters += self._aside(
+                    kept, f"{PARTIAL}: {outcome.unnamed} of {taken} records", outcome.unnamed
+                )
+            if again and self._given_up(spent):
+                letters += self._aside(again, outcome.why)
+            elif again:
+                stack.append(again)
+            if taken:
+                spent.in_a_row = 0
+            if outcome.rejected:
+                bad = [batch[at] for at in sorted(outcome.rejected)]
+                parts = self._parts(bad, outcome, spent)
+                stack += reversed(parts)
+                if not parts:
+                    letters += self._aside(bad, outcome.why)
+        return letters
+
+    def _given_up(self, spent: _Spent) -> bool:
+        longest = self.config.retry_on_failure.max_elapsed_time / SECOND
+        return 0 < longest <= monotonic() - spent.began
+
+    def _parts(self, bad: list[Piece], outcome: Outcome, spent: _Spent) -> list[list[Piece]]:
+        """Both halves of what was refused; empty: it is one record, or looking further costs too much."""
+        spent.in_a_row += 1
+        spent.parts += outcome.fault == "data"
+        if outcome.fault == "all" or spent.in_a_row > FRUITLESS or spent.parts > PARTS:
+            return []
+        if outcome.fault == "size":
+            self._batch_bytes = max(SMALLEST, min(self._batch_bytes, sum(p.size for p in bad) // 2))
+        if len(bad) > 1:
+            middle = len(bad) // 2
+            return [bad[:middle], bad[middle:]]
+        return [[half] for half in bad[0].halves()]
+
+    async def _attempt(self, batch: list[Piece], spent: _Spent) -> Outcome:
+        """One request, when its turn has come. Raises Stopping."""
+        async with self._pace.turn():
+            outcome = await self._send(batch, spent)
+            if not outcome.retry:
+                self._pace.answered()
+                if self._why is not None:
+                    log.info("an exporter's destination takes records again", exporter=self.name)
+                    self._why = None
+                return outcome
+            self._metrics.retries.inc()
+            self._pace.failed(outcome.after, barred=outcome.barred)
+            if self._why is None:
+                self._since = self._clock.now()
+            if self._may_tell("failing"):
+                log.warning(
+                    "an exporter's destination takes nothing; it is tried again, and records wait in the log",
+                    exporter=self.name,
+                    reason=outcome.why,
+                )
+            self._why = outcome.why
+            return outcome
+
+    async def _send(self, batch: list[Piece], spent: _Spent | None = None) -> Outcome:
+        """What became of it, whatever happens."""
+        try:
+            with self._metrics.seconds.time():
+                return await self._sender.send(batch)
+        except Unreachable as error:
+            return later(batch, str(error))
+        except Exception as error:  # noqa: BLE001 - the frame counts and tries again
+            told = failure(error)
+            why = f"{told['error']} at {told['place']}"
+            if spent is not None:
+                spent.defects += 1
+            if spent is None or spent.defects % TRIES == 0:
+                return never(batch, why)
+            return later(batch, why)
+
+    # What will never be taken.
+
+    def _aside(
+        self,
+        pieces: Sequence[Piece],
+        why: str,
+        records: int | None = None,
+        source: str = "its destination",
+    ) -> list[DeadLetter]:
+        """records  how many of theirs were not taken, where that is not all"""
+        if records is None:
+            records = sum(piece.row.records for piece in pieces)
+        self._metrics.failed(pieces[0].row.signal, records)
+        self._count("set_aside", len(pieces))
+        if self._may_tell("aside"):
+            log.error(
+                "records were set aside that an exporter's destination does not take; see otel-ttf dead-letters list",
+                exporter=self.name,
+                records=records,
+                reason=why,
+            )
+        return [self._letter(piece, why, source) for piece in pieces]
+
+    def _letter(self, piece: Piece, error: str, source: str) -> DeadLetter:
+        row = piece.row
+        return DeadLetter(
+            *(
+                None,
+                self._source.log_id,
+                row.position,
+                piece.place,
+                row.signal,
+                row.arrival,
+                row.payload,
+                row.ids,
+            ),
+            *(error, source, 0, self._clock.now(), self.name),
+        )
+
+    # Remembering.
+
+    def _cursor(self) -> Cursor:
+        """Behind it everything is sent or set aside."""
+        for position, before in self._open.items():
+            return Cursor(self.name, self._source.log_id, position - 1, before)
+        return Cursor(self.name, self._source.log_id, self._at, self._records)
+
+    async def _save(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            try:
+                # What is begun is ended, or close would write the same letters once more.
+                self._writing = asyncio.create_task(self._write())
+                await asyncio.shield(self._writing)
+                self._unsaved = self._writing = None
+            except (sqlite3.Error, OSError) as error:
+                path = self._book.path
+                self._unsaved = f"{path}: {trouble(error)}: {remedy(error, 'mend it', path)}"
+                if self._may_tell("unsaved"):
+                    log.error("exporters.db cannot be written", exporter=self.name, reason=self._unsaved)
+                await asyncio.sleep(AGAIN)
+                self._dirty.set()
+
+    async def _write(self) -> None:
+        """Raises sqlite3.Error, OSError."""
+        cursor = self._cursor()
+        # Of what lies beyond the cursor more may be set aside before it is behind it.
+        letters = [letter for letter in self._letters if letter.position <= cursor.position]
+        if cursor.position == self._saved and not letters:
+            return
+        gone = await self._blocking(lambda: self._book.save(cursor, letters))
+        self._letters = [letter for letter in self._letters if letter.position > cursor.position]
+        self._saved, self._saved_records = cursor.position, cursor.records
+        self._source.release(self.name, cursor.position)
+        while self._ahead and self._ahead[0][0] <= cursor.position:
+            self._ahead_bytes -= self._ahead.popleft()[1]
+        if gone:
+            self._count("displaced", gone)
+            if self._may_tell("displaced"):
+                log.error(
+                    "there is no room for all that exporters have set aside: the oldest records are gone",
+                    records=gone,
+                )
+
+    async def _blocking(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def _may_tell(self, what: str) -> bool:
+        """Once a minute of each kind."""
+        now = monotonic()
+        if now - self._told.get(what, -TOLD) < TOLD:
+            return False
+        self._told[what] = now
+        return True
