@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from otel_ttf.exporters.base import Sender
-from otel_ttf.log.base import OnLag
+from otel_ttf.log.base import OnLag, Row
 from otel_ttf.units import MINUTE, SECOND, Duration, Size, duration
 
 MIB = 1 << 20
@@ -80,6 +80,10 @@ class ExporterConfig(BaseModel):
     )
     sending_queue: QueueConfig = Field(QueueConfig(), description="How the log is read.")
     retry_on_failure: RetryConfig = Field(RetryConfig(), description="How what failed is sent again.")
+
+    def prepare(self, row: Row) -> Row:
+        """A request as it leaves; the number of its records stays. Raises Malformed."""
+        return row
 
     def build(self, name: str) -> Sender:
         """What sends. name: in the configuration, for messages. Raises CannotExport."""

@@ -91,7 +91,6 @@ class Exporter:
     name     in the configuration, and as a consumer
     signals  what is sent; other rows are passed over
     ceiling  a position beyond which nothing is to be read yet; None: there is none
-    prepare  what is done with a request before it leaves; it may change all but the number of its records
     count    told what was done to letters: set_aside, displaced
     """
 
@@ -107,7 +106,6 @@ class Exporter:
         clock: Clock,
         *,
         ceiling: Callable[[], int] | None = None,
-        prepare: Callable[[Row], Row] = lambda row: row,
         count: Callable[[str, int], None] = lambda action, letters: None,
     ) -> None:
         self.name = name
@@ -119,7 +117,6 @@ class Exporter:
         self._metrics = metrics
         self._clock = clock
         self._ceiling = ceiling
-        self._prepare = prepare
         self._count = count
         retry, queue = config.retry_on_failure, config.sending_queue
         self._pace = Pace(retry.initial_interval / SECOND, retry.max_interval / SECOND)
@@ -310,7 +307,7 @@ class Exporter:
                 row = replace(row, payload=payload, ids=b"", records=left)
                 if not left:
                     return None
-        return Piece(self._prepare(row))
+        return Piece(self.config.prepare(row))
 
     def _skip(self, row: Row) -> None:
         """Rows before this one went before they were sent: that is set aside, too."""

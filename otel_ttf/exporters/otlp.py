@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, Self
 
 from google.protobuf.message import DecodeError
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from otel_ttf import __version__
 from otel_ttf.exporters.base import DONE, Outcome, Piece, later, never
 from otel_ttf.exporters.config import ExporterConfig
+from otel_ttf.log.base import Row
+from otel_ttf.otlp.identity import with_ids
 from otel_ttf.otlp.wire import SHAPES, Signal
 from otel_ttf.units import SECOND, Duration
 
@@ -60,6 +63,11 @@ class OtlpConfig(ExporterConfig):
         description="true: each event carries its id as `ttf.event.id`, for another otel_ttf that takes it over "
         "(receivers.otlp.trusted_tokens there).",
     )
+
+    def prepare(self, row: Row) -> Row:
+        if self.event_ids and row.ids:
+            return replace(row, payload=with_ids(row.signal, row.payload, row.ids))
+        return row
 
 
 def answered(signal: Signal, batch: Sequence[Piece], body: bytes) -> Outcome:

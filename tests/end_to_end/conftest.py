@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "exporters"))
 sys.path.insert(0, str(Path(__file__).parent))
 if "books" not in sys.modules:  # the other folder's conftest may have been first
     pytest.register_assert_rewrite("books", "ledger")

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import pytest
 from canaries import MAKERS, Planted, card
+from destinations import OK, Answer, GrpcDestination
 from disk import contents
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
@@ -24,7 +25,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
-from server_process import Answer, ServerProcess
+from server_process import Answer as HttpAnswer
+from server_process import ServerProcess, wait_for
 from test_dead_letters import PLANTED, dead_letters
 
 REQUESTS = {
@@ -38,6 +40,7 @@ SECRET = re.compile(
     rb"zqmail(\d+)|45391488(\d{7})\d|" + base64.b64encode(b'{"zq":')[:8] + rb"|zqbearer(\d+)|zquser(\d+)"
 )
 OTHERS = [kind for kind in MAKERS if kind not in ("email", "card", "jwt", "bearer")]
+NO_BYTES = re.compile('"bytesValue": "[^"]*"')  # they are in base64 in JSON
 HEADER = "http.request.header.x_user_id"
 
 
@@ -230,13 +233,25 @@ class Canaries:
                 yield whole(server.request(method, path, headers={"x-user-id": self.user("header")}))
 
 
-def whole(answer: Answer) -> bytes:
+def whole(answer: HttpAnswer) -> bytes:
     return str(answer.headers).encode() + answer.body
 
 
-def test_no_text_of_otlp_is_forgotten(tmp_path: Path) -> None:
+@pytest.fixture
+def sink() -> Iterator[GrpcDestination]:
+    """Where an exporter sends everything; it takes no metrics, so that dead letters are looked at, too."""
+    made = GrpcDestination()
+    made.judge = lambda came: Answer("bad") if came.signal == "metrics" else OK
+    made.start()
+    yield made
+    made.stop()
+
+
+def test_no_text_of_otlp_is_forgotten(tmp_path: Path, sink: GrpcDestination) -> None:
     canaries = Canaries()
     settings = [
+        f"exporters.otlp={{endpoint: '127.0.0.1:{sink.port}', tls: {{insecure: true}}}}",
+        *(f"service.pipelines.{signal}.exporters=[otlp]" for signal in REQUESTS),
         "service.telemetry.logs.level=debug",
         "storage.events=all",
         f"subject.from=[user.id, enduser.id, user_id, {HEADER}]",
@@ -252,6 +267,12 @@ def test_no_text_of_otlp_is_forgotten(tmp_path: Path) -> None:
         server.wait_caught_up()
         assert server.get("/api/v1/ttf/by-header").json["state"] == "in_progress", "HEADER names the subject"
         answers += canaries.ask(server)
+        wait_for(lambda: server.metrics().total("otelcol_exporter_queue_size") == 0, "the exporter", 30)
+        assert server.metrics().total("otel_ttf_quarantine_records", consumer="otlp") > 0
+        letters = [
+            json.dumps(dead_letters(server, "show", str(item["id"])))
+            for item in dead_letters(server, "list")["items"]
+        ]
         before = list(contents(server.data_dir))
         assert server.terminate() == 0
         after = list(contents(server.data_dir))
@@ -259,6 +280,9 @@ def test_no_text_of_otlp_is_forgotten(tmp_path: Path) -> None:
     assert {name: found for name, data in before + after if (found := canaries.found_in(data))} == {}
     assert [found for answer in answers if (found := canaries.found_in(answer))] == []
     assert canaries.found_in(server.printed().encode()) == set()
+    assert {one.signal for one in sink.came} == set(REQUESTS)
+    assert [found for one in sink.came if (found := canaries.found_in(one.request.SerializeToString()))] == []
+    assert [found for text in letters if (found := canaries.found_in(NO_BYTES.sub("", text).encode()))] == []
     assert any(HARMLESS.encode() in data for _, data in after), "the search finds nothing at all"
     assert canaries.found_in(canaries.text("here").encode()), "the search finds no secret"
 
@@ -280,7 +304,7 @@ def test_what_is_set_aside_holds_none_of_them(tmp_path: Path, monkeypatch: pytes
         told = [json.dumps(dead_letters(server, "show", str(item["id"]))) for item in letters["items"][::4]]
         assert any(HARMLESS in text for text in told)
         # Bytes are in base64 here; as they are, they are looked at on the disk.
-        texts = re.sub(r'"bytesValue": "[^"]*"', "", json.dumps(letters) + "".join(told))
+        texts = NO_BYTES.sub("", json.dumps(letters) + "".join(told))
         assert canaries.found_in(texts.encode()) == set()
         assert canaries.found_in(server.get("/ready").body + server.get("/metrics").body) == set()
         assert canaries.found_in(server.printed().encode()) == set()

@@ -139,11 +139,11 @@ class GrpcDestination(Destination):
         def export(raw: bytes, context: Any) -> bytes:
             answer = self.answer(signal, raw, dict(context.invocation_metadata()))
             if answer.kind in ("ok", "partial"):
-                response = SHAPES[signal].response()
+                response: Any = SHAPES[signal].response()
                 if answer.rejected:
                     setattr(response.partial_success, SHAPES[signal].rejected, answer.rejected)
                     response.partial_success.error_message = "secret words"
-                return response.SerializeToString()
+                return bytes(response.SerializeToString())
             code = CODES[answer.kind]
             if answer.after is not None:
                 detail = any_pb2.Any()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class World:
                 self.book,
                 metrics.of(name),
                 self.clock,
-                count=lambda action, records, name=name: self.telemetry.quarantined(action, records, name),
+                count=partial(self._count, name),
                 **more,
             )
             for name, config in configs.items()
@@ -86,6 +87,9 @@ class World:
             list(self.exporters.values()), self.book, self.telemetry, self.clock, retention=30 * DAY
         )
         self.exporting.start()
+
+    def _count(self, name: str, action: str, letters: int) -> None:
+        self.telemetry.quarantined(action, letters, name)
 
     async def stop(self, drain: float = 3) -> None:
         if self.exporting is not None:
