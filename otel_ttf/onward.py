@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from otel_ttf.clock import Clock
 from otel_ttf.config import CannotStart, Config
+from otel_ttf.exporters.annotate import Annotator
 from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.exporting import Exporting
 from otel_ttf.exporters.frame import Exporter
 from otel_ttf.exporters.metrics import ExportMetrics
 from otel_ttf.log.base import EventLog
+from otel_ttf.otlp.events import Rules
+from otel_ttf.store.base import Reader
 from otel_ttf.store.exports import FILE, ExportBook
 from otel_ttf.telemetry import Telemetry
 
@@ -34,9 +38,18 @@ def exporting(
     event_log: EventLog,
     telemetry: Telemetry,
     clock: Clock,
+    *,
+    rules: Rules,
+    reader: Reader,
+    followed: Callable[[], int],
 ) -> Exporting:
-    """All of them, not started. Raises CannotStart."""
+    """All of them, not started. Raises CannotStart.
+
+    rules     how the tracker reads events; reader: of its store
+    followed  how far it is in the log
+    """
     metrics = ExportMetrics(telemetry.registry)
+    journeys = config.domain_journeys()
     exporters = []
     for name in configured(config):
         settings = config.exporters[name]
@@ -54,6 +67,8 @@ def exporting(
                 book,
                 metrics.of(name),
                 clock,
+                annotate=Annotator(journeys, rules, reader) if settings.annotate else None,
+                ceiling=followed if settings.annotate else None,
                 count=partial(_count, telemetry, name),
             )
         )

@@ -247,6 +247,11 @@ class Service:
         journeys = {journey.name: journey for journey in config.domain_journeys()}
         rules = rules_of(config)
         pseudonyms = Pseudonyms(keys)
+        reader: Reader = NoStore(self._store_lost or "")
+        if store is not None:
+            reader = opened = SqliteReader(path, journeys, self.given)
+            stack.callback(opened.close)
+            self._damaged = lambda: opened.damaged
         # At the end all at once: together they have so much time.
         drained: list[Callable[[float], None]] = []
         stack.push_async_callback(_drain, drained)
@@ -279,11 +284,6 @@ class Service:
         for gone in set(event_log.consumers()) - {CONSUMER, *configured(config)}:
             # A consumer that is configured no more would hold its rows for ever.
             event_log.forget(gone)
-        if exported is not None:
-            exporters = exporting(config, exported, event_log, telemetry, clock)
-            exporters.start()
-            drained.append(exporters.stop)
-            self._exporters = exporters.notes
         telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position if tracker else 0))
 
         if vault is not None:
@@ -316,11 +316,20 @@ class Service:
             book=consents,
         )
         stack.callback(intake.close)
-        reader: Reader = NoStore(self._store_lost or "")
-        if store is not None:
-            reader = opened = SqliteReader(path, journeys, self.given)
-            stack.callback(opened.close)
-            self._damaged = lambda: opened.damaged
+        if exported is not None:
+            exporters = exporting(
+                config,
+                exported,
+                event_log,
+                telemetry,
+                clock,
+                rules=rules,
+                reader=reader,
+                followed=lambda: tracker.position if tracker is not None else 0,
+            )
+            exporters.start()
+            drained.append(exporters.stop)
+            self._exporters = exporters.notes
 
         otlp = config.receivers.otlp.protocols
         trusted = config.receivers.otlp.trusted_tokens

@@ -78,6 +78,11 @@ class ExporterConfig(BaseModel):
         description="true: the destination belongs to somebody else: records that must not be sold and what is "
         "encrypted with `vendors: drop` stay here.",
     )
+    annotate: bool = Field(
+        False,
+        description="true: records that reached a milestone say so: ttf.journey, ttf.milestone, ttf.stage.minutes, "
+        "ttf.elapsed.minutes, as known when they are sent. It reads no further than the tracker.",
+    )
     sending_queue: QueueConfig = Field(QueueConfig(), description="How the log is read.")
     retry_on_failure: RetryConfig = Field(RetryConfig(), description="How what failed is sent again.")
 

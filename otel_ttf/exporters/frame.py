@@ -43,6 +43,7 @@ TRIES = (
 FRUITLESS = 24
 PARTS = 512
 SMALLEST = 16 * 1024  # bytes: no batch is made smaller than this because the destination found one too large
+REFUSED = "its destination"  # source of letters that were refused
 AGAIN = 1.0  # seconds, after the log could not be read or the cursor not be written
 TOLD = 60.0  # seconds
 
@@ -91,6 +92,7 @@ class Exporter:
     name     in the configuration, and as a consumer
     signals  what is sent; other rows are passed over
     ceiling  a position beyond which nothing is to be read yet; None: there is none
+    annotate what is added to a request; the number of its records stays
     count    told what was done to letters: set_aside, displaced
     """
 
@@ -106,6 +108,7 @@ class Exporter:
         clock: Clock,
         *,
         ceiling: Callable[[], int] | None = None,
+        annotate: Callable[[Row], Row] | None = None,
         count: Callable[[str, int], None] = lambda action, letters: None,
     ) -> None:
         self.name = name
@@ -117,6 +120,7 @@ class Exporter:
         self._metrics = metrics
         self._clock = clock
         self._ceiling = ceiling
+        self._annotate = annotate
         self._count = count
         retry, queue = config.retry_on_failure, config.sending_queue
         self._pace = Pace(retry.initial_interval / SECOND, retry.max_interval / SECOND)
@@ -227,8 +231,10 @@ class Exporter:
         """Sends what was set aside once more; why it was not taken, None if it was."""
         if not letter.payload:
             return "its records are gone"
-        row = Row(letter.position, letter.arrival, letter.signal, letter.payload, letter.ids, 0)
-        piece = self._leaving(replace(row, records=records_in(letter.signal, letter.payload)))
+        records = records_in(letter.signal, letter.payload)
+        row = Row(letter.position, letter.arrival, letter.signal, letter.payload, letter.ids, records)
+        # What its destination has refused was prepared before.
+        piece = Piece(row) if letter.source == REFUSED else self._leaving(row)
         if piece is None:
             return None
         outcome = await self._send([piece])
@@ -262,22 +268,30 @@ class Exporter:
                     log.error("an exporter cannot read the event log", exporter=self.name, reason=str(error))
                 await asyncio.sleep(AGAIN)
                 continue
-            for row in rows:
-                if row.position <= end:
-                    self._take(row)
+            try:
+                for row in rows:
+                    if row.position <= end:
+                        self._take(row)
+            except Unreachable as error:
+                if self._may_tell("prepare"):
+                    log.error("an exporter cannot prepare records", exporter=self.name, reason=str(error))
+                await asyncio.sleep(AGAIN)
             self._flush(aged=True)
 
     def _take(self, row: Row) -> None:
-        if row.position > self._at + 1:
-            self._skip(row)
-        self._at, self._records = row.position, row.before + row.records
+        """Raises Unreachable: what is needed for it cannot be read now; then nothing is taken."""
         piece = None
         if row.signal in self._signals and row.records:
             try:
                 piece = self._leaving(row)
+            except Unreachable:
+                raise
             except Exception as error:  # noqa: BLE001 - a request that makes us fail must not stop the others
                 told = failure(error)
                 self._letters += self._aside([Piece(row)], told["error"], source=told["place"])
+        if row.position > self._at + 1:
+            self._skip(row)
+        self._at, self._records = row.position, row.before + row.records
         if piece is None:
             self._dirty.set()
             return
@@ -297,7 +311,7 @@ class Exporter:
             self._go(row.signal)
 
     def _leaving(self, row: Row) -> Piece | None:
-        """What of a row may go; None: nothing. Raises Malformed."""
+        """What of a row may go; None: nothing. Raises Malformed, Unreachable."""
         if self.config.vendor:
             payload = for_vendor(row.signal, row.payload)
             if payload is not row.payload:
@@ -307,7 +321,7 @@ class Exporter:
                 row = replace(row, payload=payload, ids=b"", records=left)
                 if not left:
                     return None
-        return Piece(self.config.prepare(row))
+        return Piece(self.config.prepare(self._annotate(row) if self._annotate is not None else row))
 
     def _skip(self, row: Row) -> None:
         """Rows before this one went before they were sent: that is set aside, too."""
@@ -452,7 +466,7 @@ class Exporter:
         pieces: Sequence[Piece],
         why: str,
         records: int | None = None,
-        source: str = "its destination",
+        source: str = REFUSED,
     ) -> list[DeadLetter]:
         """records  how many of theirs were not taken, where that is not all"""
         if records is None:
