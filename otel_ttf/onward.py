@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from otel_ttf.clock import Clock
 from otel_ttf.config import CannotStart, Config
 from otel_ttf.exporters.annotate import Annotator
 from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.exporting import Exporting
-from otel_ttf.exporters.frame import Exporter
+from otel_ttf.exporters.frame import Exporter, Source
+from otel_ttf.exporters.journeys import Told, Traces, as_events
 from otel_ttf.exporters.metrics import ExportMetrics
 from otel_ttf.log.base import EventLog
 from otel_ttf.otlp.events import Rules
+from otel_ttf.otlp.wire import Signal
 from otel_ttf.store.base import Reader
 from otel_ttf.store.exports import FILE, ExportBook
+from otel_ttf.store.told import ToldTransitions
 from otel_ttf.telemetry import Telemetry
+
+# What an exporter gets beside the log's rows: setting -> signal. Each is a consumer of its own, NAME:SETTING.
+OF_JOURNEYS: Mapping[str, Signal] = {"journey_events": "logs", "journey_traces": "traces"}
 
 
 def configured(config: Config) -> list[str]:
-    """Names of the exporters that a pipeline names."""
+    """Names of the exporters that a pipeline names: these read the event log."""
     return [name for name in config.exporters if config.exported(name)]
 
 
@@ -29,7 +37,24 @@ def open_book(config: Config, data_dir: Path) -> ExportBook | None:
     """exporters.db; None: nobody needs it. Raises StoreRefused."""
     path = data_dir / FILE
     # Without any exporter an operator may still ask for what was set aside for one.
-    return ExportBook(path) if configured(config) or path.exists() else None
+    return ExportBook(path) if config.exporters or path.exists() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What exporters may know of journeys.
+
+    rules     how the tracker reads events
+    reader    of the store
+    position  how far the tracker is in the log
+    told      the transitions; None: there is no store. store_id: its id
+    """
+
+    rules: Rules
+    reader: Reader
+    position: Callable[[], int]
+    told: ToldTransitions | None
+    store_id: str
 
 
 def exporting(
@@ -38,41 +63,48 @@ def exporting(
     event_log: EventLog,
     telemetry: Telemetry,
     clock: Clock,
-    *,
-    rules: Rules,
-    reader: Reader,
-    followed: Callable[[], int],
+    followed: Followed,
 ) -> Exporting:
-    """All of them, not started. Raises CannotStart.
-
-    rules     how the tracker reads events; reader: of its store
-    followed  how far it is in the log
-    """
+    """All of them, not started. Raises CannotStart."""
     metrics = ExportMetrics(telemetry.registry)
     journeys = config.domain_journeys()
-    exporters = []
-    for name in configured(config):
+
+    def exporter(
+        consumer: str, name: str, signals: Sequence[Signal], source: Source, **more: Any
+    ) -> Exporter:
         settings = config.exporters[name]
         try:
             sender = settings.build(name)
         except CannotExport as error:
             raise CannotStart(str(error), 2) from None
-        exporters.append(
-            Exporter(
-                name,
-                settings,
-                config.exported(name),
-                sender,
-                event_log,
-                book,
-                metrics.of(name),
-                clock,
-                annotate=Annotator(journeys, rules, reader) if settings.annotate else None,
-                ceiling=followed if settings.annotate else None,
-                count=partial(_count, telemetry, name),
-            )
+        count = partial(_count, telemetry, consumer)
+        return Exporter(
+            consumer,
+            settings,
+            signals,
+            sender,
+            source,
+            book,
+            metrics.of(consumer),
+            clock,
+            count=count,
+            **more,
         )
-    return Exporting(exporters, book, telemetry, clock, retention=config.storage.retention.events)
+
+    made = []
+    for name, settings in config.exporters.items():
+        if signals := config.exported(name):
+            more: dict[str, Any] = {}
+            if settings.annotate:
+                annotator = Annotator(journeys, followed.rules, followed.reader)
+                more = {"annotate": annotator, "ceiling": followed.position}
+            made.append(exporter(name, name, signals, event_log, **more))
+        for setting, signal in OF_JOURNEYS.items():
+            if getattr(settings, setting) and followed.told is not None:
+                as_ = as_events if setting == "journey_events" else Traces(journeys, followed.reader)
+                source = Told(followed.told, followed.store_id, signal, as_, clock)
+                made.append(exporter(f"{name}:{setting}", name, (signal,), source))
+    return Exporting(made, book, telemetry, clock, retention=config.storage.retention.events)
 
 
 def _count(telemetry: Telemetry, consumer: str, action: str, records: int) -> None:

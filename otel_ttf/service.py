@@ -34,7 +34,7 @@ from otel_ttf.log.lock import DirectoryLocked, lock_directory
 from otel_ttf.log.rescue import Known, note
 from otel_ttf.log.sqlite import CLOCK, LogError, SqliteLog
 from otel_ttf.memory import limit_arenas
-from otel_ttf.onward import configured, exporting, open_book
+from otel_ttf.onward import Followed, configured, exporting, open_book
 from otel_ttf.pii.keys import fingerprint
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.processors import pipeline
@@ -65,6 +65,7 @@ from otel_ttf.store.losses import Loss
 from otel_ttf.store.losses import told as told_loss
 from otel_ttf.store.opening import saved_cursors
 from otel_ttf.store.sqlite_read import SqliteReader
+from otel_ttf.store.told import ToldTransitions
 from otel_ttf.swap import finish
 from otel_ttf.telemetry import Telemetry, configure_logs
 from otel_ttf.tracker import Tracker
@@ -252,6 +253,10 @@ class Service:
             reader = opened = SqliteReader(path, journeys, self.given)
             stack.callback(opened.close)
             self._damaged = lambda: opened.damaged
+        transitions = None
+        if store is not None and exported is not None:
+            transitions = ToldTransitions(path)
+            stack.callback(transitions.close)
         # At the end all at once: together they have so much time.
         drained: list[Callable[[float], None]] = []
         stack.push_async_callback(_drain, drained)
@@ -323,9 +328,13 @@ class Service:
                 event_log,
                 telemetry,
                 clock,
-                rules=rules,
-                reader=reader,
-                followed=lambda: tracker.position if tracker is not None else 0,
+                Followed(
+                    rules,
+                    reader,
+                    lambda: tracker.position if tracker is not None else 0,
+                    transitions,
+                    store.store_id if store is not None else "",
+                ),
             )
             exporters.start()
             drained.append(exporters.stop)

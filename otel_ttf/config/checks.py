@@ -212,8 +212,8 @@ def warnings(config: Config, env: Mapping[str, str]) -> Iterator[tuple[Path, str
                 ("service", "pipelines", signal, "processors"),
                 "consent is not in the list, so nobody's denial counts there",
             )
-    for exporter in config.exporters:
-        if not config.exported(exporter):
+    for exporter, settings in config.exporters.items():
+        if not (config.exported(exporter) or settings.journey_events or settings.journey_traces):
             yield ("exporters", exporter), "no pipeline names it in service.pipelines, so nothing goes there"
     if config.privacy.subject == "keep":
         yield ("privacy", "subject"), IDS_IN_PLAIN

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from otel_ttf.exporters.base import Sender
 from otel_ttf.log.base import OnLag, Row
@@ -36,7 +36,7 @@ class QueueConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     num_consumers: int = Field(
-        4, ge=1, le=64, description="Requests on their way at once; 1 where `ordered` is true."
+        2, ge=1, le=64, description="Requests on their way at once; 1 where `ordered` is true."
     )
     batch: BatchConfig = Field(BatchConfig(), description="How requests are put together.")
 
@@ -83,8 +83,26 @@ class ExporterConfig(BaseModel):
         description="true: records that reached a milestone say so: ttf.journey, ttf.milestone, ttf.stage.minutes, "
         "ttf.elapsed.minutes, as known when they are sent. It reads no further than the tracker.",
     )
+    journey_events: bool = Field(
+        False,
+        description="true: what journeys do is sent, too, each transition as an event: ttf.milestone.reached, "
+        "ttf.journey.completed ...",
+    )
+    journey_traces: bool = Field(
+        False,
+        description="true: each journey that has ended is sent as a trace, its stages as spans.",
+    )
     sending_queue: QueueConfig = Field(QueueConfig(), description="How the log is read.")
     retry_on_failure: RetryConfig = Field(RetryConfig(), description="How what failed is sent again.")
+
+    @model_validator(mode="after")
+    def _whose(self) -> Self:
+        if self.vendor and (self.journey_events or self.journey_traces):
+            raise ValueError(
+                "expected vendor: false beside journey_events and journey_traces: of a journey it is not known whether "
+                "it must not be sold"
+            )
+        return self
 
     def prepare(self, row: Row) -> Row:
         """A request as it leaves; the number of its records stays. Raises Malformed."""

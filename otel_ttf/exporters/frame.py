@@ -157,7 +157,10 @@ class Exporter:
 
     def lag(self) -> tuple[int, float]:
         """Records behind the log's end, and the age of the oldest of them in seconds."""
-        return self._source.lag(self._saved)
+        try:
+            return self._source.lag(self._saved)
+        except LogError:
+            return 0, 0.0  # whose file it is says so
 
     def note(self) -> str | None:
         """For operators: what is the matter with it."""
@@ -251,21 +254,23 @@ class Exporter:
                 self._flush()  # else nobody would make room
                 await asyncio.sleep(POLL)
                 continue
-            end = self._source.end()
-            if self._ceiling is not None:
-                end = min(end, self._ceiling())
-            self._read_all = end <= self._at and self._source.end() <= self._at
-            if end <= self._at:
-                self._flush(aged=not self._stopping)
-                await asyncio.sleep(POLL)
-                continue
             try:
+                last = end = self._source.end()
+                if self._ceiling is not None:
+                    end = min(end, self._ceiling())
+                self._read_all = last <= self._at
+                if end <= self._at:
+                    self._flush(aged=not self._stopping)
+                    await asyncio.sleep(POLL)
+                    continue
                 rows = await self._blocking(
                     lambda: self._source.read(self._at, rows=READ_ROWS, size=self._batch_bytes)
                 )
             except LogError as error:
                 if self._may_tell("log"):
-                    log.error("an exporter cannot read the event log", exporter=self.name, reason=str(error))
+                    log.error(
+                        "an exporter cannot read what it is to send", exporter=self.name, reason=str(error)
+                    )
                 await asyncio.sleep(AGAIN)
                 continue
             try:

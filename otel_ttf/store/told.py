@@ -1,0 +1,81 @@
+"""The transitions, read as a log of their own: consumers keep a cursor of (store's id, position)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from otel_ttf.journey.transitions import Transition
+from otel_ttf.log.base import LogError
+from otel_ttf.sqlite_disk import trouble
+from otel_ttf.store.sqlite_file import connect
+from otel_ttf.store.sqlite_rows import reading, unpack_key, unpack_texts
+
+_COLUMNS = (
+    "position, id, journey, version, key, subject, kind, milestone, level, at, recorded, segments, backfilled,"
+    " after_expiry, old, new, closed, changed"
+)
+
+
+class ToldTransitions:
+    """One read-only connection; threads wait for one another. Methods raise LogError: the store cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises sqlite3.Error."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._db = connect(path, writer=False)
+
+    def end(self) -> int:
+        """Position of the last one; 0 if none."""
+        (last,) = self._ask("SELECT max(position) FROM transition", ())[0]
+        return last or 0
+
+    def read(self, after: int, limit: int) -> list[tuple[int, Transition]]:
+        """(position, transition) after a position, in order."""
+        rows = self._ask(
+            f"SELECT {_COLUMNS} FROM transition WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
+        )
+        try:
+            return [(row[0], _from(row)) for row in rows]
+        except sqlite3.Error as error:
+            raise LogError(f"{self._path}: {trouble(error)}") from None
+
+    def recorded(self, after: int) -> int | None:
+        """When the first one after a position was recorded, unix ns."""
+        rows = self._ask(
+            "SELECT recorded FROM transition WHERE position > ? ORDER BY position LIMIT 1", (after,)
+        )
+        return rows[0][0] if rows else None
+
+    def _ask(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        try:
+            with self._lock:
+                return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise LogError(f"{self._path}: {trouble(error)}") from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+
+def _from(row: Sequence[Any]) -> Transition:
+    """Raises RowDamaged."""
+    position, id_, journey, version, key, subject, kind, milestone, level, at, recorded, segments, *rest = row
+    backfilled, after_expiry, old, new, closed, changed = rest
+    with reading("transition", position):
+        return Transition(
+            *(id_, journey, version, unpack_key(key), subject, kind, milestone, level, at, recorded),
+            segments={name: value for name, value in unpack_texts(segments).items() if value is not None},
+            backfilled=bool(backfilled),
+            after_expiry=bool(after_expiry),
+            old=old,
+            new=new,
+            closed=tuple((stage, took) for stage, took in json.loads(closed)),
+            changed=tuple((name, before, after) for name, before, after in json.loads(changed)),
+        )
