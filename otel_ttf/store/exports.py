@@ -171,8 +171,9 @@ class ExportBook:
         if not moved(self.path, self._nodes):
             return
         found = write_again(self._db, self.path, time.time_ns())
-        before = self._db
-        self._db = connect(self.path, writer=True)
+        before, made = self._db, connect(self.path, writer=True)
+        check_writable(made)  # makes the write-ahead log, too
+        self._db = made
         before.close()
         self._nodes = nodes(self.path)
         log.error(

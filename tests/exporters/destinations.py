@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import socket
+import ssl
 import threading
 import time
 from collections import Counter, deque
@@ -117,10 +118,11 @@ CODES = {
 STATUSES = {"later": 503, "bad": 400, "large": 413, "denied": 401}
 
 
+@dataclass
 class GrpcDestination(Destination):
     """OTLP/gRPC. Stopped and started again it has the same port."""
 
-    throttled = grpc.StatusCode.RESOURCE_EXHAUSTED
+    credentials: Any = None
 
     def start(self) -> None:
         self._server = grpc.server(
@@ -132,7 +134,11 @@ class GrpcDestination(Destination):
             self._server.add_generic_rpc_handlers(
                 [grpc.method_handlers_generic_handler(service, {"Export": handler})]
             )
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        address = f"127.0.0.1:{self.port}"
+        if self.credentials is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, self.credentials)
         self._server.start()
 
     def _handler(self, signal: Signal) -> Callable[[bytes, Any], bytes]:
@@ -148,7 +154,7 @@ class GrpcDestination(Destination):
             if answer.after is not None:
                 detail = any_pb2.Any()
                 detail.Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=answer.after)))
-                code = self.throttled
+                code = grpc.StatusCode.RESOURCE_EXHAUSTED
                 told = status_pb2.Status(code=code.value[0], details=[detail]).SerializeToString()
                 context.set_trailing_metadata([("grpc-status-details-bin", told)])
             context.abort(code, "secret words")
@@ -160,8 +166,11 @@ class GrpcDestination(Destination):
         self._server.stop(0).wait()
 
 
+@dataclass
 class HttpDestination(Destination):
     """OTLP/HTTP. Stopped and started again it has the same port."""
+
+    context: ssl.SSLContext | None = None
 
     def start(self) -> None:
         destination = self
@@ -211,6 +220,8 @@ class HttpDestination(Destination):
 
         self._server = Server(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_address[1]
+        if self.context is not None:
+            self._server.socket = self.context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:

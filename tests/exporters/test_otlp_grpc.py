@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import grpc
+import pytest
+from certificates import Certificates
 from destinations import Destination, GrpcDestination
-from exporter_contract import ExporterContract
+from exporter_contract import FAST, ExporterContract
+from world import NAME, World, until
 
-from otel_ttf.exporters.otlp_grpc import OtlpGrpcConfig
+from otel_ttf.exporters.config import CannotExport
+from otel_ttf.exporters.otlp_grpc import KINDS, OtlpGrpcConfig
 
 
 class TestOtlpGrpc(ExporterContract):
@@ -16,3 +23,65 @@ class TestOtlpGrpc(ExporterContract):
 
     def config(self, port: int, **given: Any) -> OtlpGrpcConfig:
         return OtlpGrpcConfig(endpoint=f"127.0.0.1:{port}", **{"tls": {"insecure": True}} | given)
+
+
+def test_statuses_are_those_of_the_specification() -> None:
+    retried = {code.name for code, kind in KINDS.items() if kind == "later"}
+    assert retried == {
+        *("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
+    }
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path)
+    await world.open()
+    yield world
+    await world.close()
+
+
+async def test_headers_and_compression_go_along(world: World) -> None:
+    destination = GrpcDestination()
+    destination.start()
+    given = FAST | {"headers": {"Authorization": "Bearer x"}, "tls": {"insecure": True}}
+    world.start({NAME: OtlpGrpcConfig(endpoint=f"http://127.0.0.1:{destination.port}", **given)})
+    await world.send("r0")
+    await until(lambda: destination.taken)
+    (came,) = destination.came
+    assert came.headers["authorization"] == "Bearer x"
+    assert came.headers["user-agent"].startswith("otel_ttf/")
+    destination.stop()
+
+
+@pytest.mark.parametrize("client", [True, False], ids=["with our certificate", "without"])
+async def test_both_sides_show_certificates(world: World, tmp_path: Path, client: bool) -> None:
+    made = Certificates(tmp_path)
+    destination = GrpcDestination(
+        credentials=grpc.ssl_server_credentials(
+            [(made.server.key.read_bytes(), made.server.certificate.read_bytes())],
+            made.ca.certificate.read_bytes(),
+            require_client_auth=True,
+        )
+    )
+    destination.start()
+    tls = {"ca_file": str(made.ca.certificate), "server_name_override": "next.example.com"}
+    if client:
+        tls |= {"cert_file": str(made.client.certificate), "key_file": str(made.client.key)}
+    config = OtlpGrpcConfig(endpoint=f"127.0.0.1:{destination.port}", **FAST | {"tls": tls})
+    world.start({NAME: config})
+    await world.send("r0")
+    exporting = world.exporting
+    assert exporting is not None
+    await until(lambda: destination.taken or exporting.notes())
+    assert destination.taken == (["r0"] if client else [])
+    destination.stop()
+
+
+def test_a_certificate_that_is_not_there_is_said(tmp_path: Path) -> None:
+    config = OtlpGrpcConfig(endpoint="a:1", tls={"ca_file": str(tmp_path / "ca.pem")})
+    with pytest.raises(CannotExport, match=r"exporters\.otlp/x\.tls\.ca_file: .*ca\.pem cannot be read"):
+        config.build("otlp/x")
+
+
+def test_nothing_secret_is_shown() -> None:
+    assert "hunter2" not in repr(OtlpGrpcConfig(endpoint="a:1", headers={"x-team": "hunter2"}))

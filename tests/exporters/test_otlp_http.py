@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import httpx2
+import pytest
+from certificates import Certificates
 from destinations import Destination, HttpDestination
-from exporter_contract import ExporterContract
+from exporter_contract import FAST, ExporterContract
+from world import NAME, World, until
 
-from otel_ttf.exporters.otlp_http import OtlpHttpConfig
+from otel_ttf.exporters.config import CannotExport
+from otel_ttf.exporters.otlp_http import KINDS, OtlpHttpConfig, _after
 
 
 class TestOtlpHttp(ExporterContract):
@@ -21,3 +29,93 @@ class TestOtlpHttp(ExporterContract):
 class TestOtlpHttpAsJson(TestOtlpHttp):
     def config(self, port: int, **given: Any) -> OtlpHttpConfig:
         return super().config(port, encoding="json", **given)
+
+
+def test_statuses_are_those_of_the_specification() -> None:
+    assert {status for status, kind in KINDS.items() if kind == "later"} == {429, 502, 503, 504}
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        pytest.param({"retry-after": "7"}, 7, id="seconds"),
+        pytest.param(
+            {
+                "retry-after": "Wed, 21 Oct 2015 07:28:30 GMT",
+                "date": "Wed, 21 Oct 2015 07:28:00 GMT",
+            },
+            30,
+            id="a date counts from the answer's own",
+        ),
+        pytest.param({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0, id="a date that has passed"),
+        pytest.param({"retry-after": "soon"}, None, id="a word"),
+        pytest.param({"retry-after": "-3"}, None, id="below 0"),
+        pytest.param({"retry-after": "9" * 500}, 999999999, id="for ever"),
+        pytest.param({}, None, id="nothing"),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert _after(httpx2.Headers(headers)) == seconds
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path)
+    await world.open()
+    yield world
+    await world.close()
+
+
+@pytest.mark.parametrize(
+    ("tls", "arrives"),
+    [
+        pytest.param({"ca": True, "client": True}, True, id="with certificates"),
+        pytest.param({"ca": True}, False, id="without ours"),
+        pytest.param({"client": True}, False, id="theirs is not trusted"),
+        pytest.param({"client": True, "insecure_skip_verify": True}, True, id="any will do"),
+    ],
+)
+async def test_both_sides_show_certificates(
+    world: World, tmp_path: Path, tls: dict[str, bool], arrives: bool
+) -> None:
+    made = Certificates(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(made.ca.certificate))
+    context.load_cert_chain(made.server.certificate, made.server.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    destination = HttpDestination(context=context)
+    destination.start()
+    given: dict[str, Any] = {"server_name_override": "next.example.com"}
+    if tls.pop("ca", False):
+        given["ca_file"] = str(made.ca.certificate)
+    if tls.pop("client", False):
+        given |= {"cert_file": str(made.client.certificate), "key_file": str(made.client.key)}
+    config = OtlpHttpConfig(endpoint=f"https://127.0.0.1:{destination.port}", **FAST | {"tls": given | tls})
+    world.start({NAME: config})
+    await world.send("r0")
+    exporting = world.exporting
+    assert exporting is not None
+    await until(lambda: destination.taken or exporting.notes())
+    assert destination.taken == (["r0"] if arrives else [])
+    destination.stop()
+
+
+async def test_headers_and_urls_are_as_configured(world: World) -> None:
+    destination = HttpDestination()
+    destination.start()
+    url = f"http://127.0.0.1:{destination.port}"
+    config = OtlpHttpConfig(
+        endpoint="http://127.0.0.1:1", logs_endpoint=f"{url}/v1/logs", headers={"X-Team": "a"}, **FAST
+    )
+    world.start({NAME: config})
+    await world.send("r0")
+    await until(lambda: destination.taken)
+    (came,) = destination.came
+    assert came.headers["x-team"] == "a"
+    assert came.headers["content-encoding"] == "gzip"
+    destination.stop()
+
+
+def test_a_certificate_that_is_not_there_is_said(tmp_path: Path) -> None:
+    tls = {"ca_file": str(tmp_path / "ca.pem")}
+    with pytest.raises(CannotExport, match=r"exporters\.otlphttp\.tls\.ca_file"):
+        OtlpHttpConfig(endpoint="https://a", tls=tls).build("otlphttp")

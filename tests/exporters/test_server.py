@@ -94,6 +94,8 @@ def test_a_lost_store_and_a_deleted_file_of_cursors_change_nothing(
         wait_for(lambda: destination.counts["a"] == 1, "a")
         (server.data_dir / "exporters.db").unlink()
         wait_for(lambda: (server.data_dir / "exporters.db").exists(), "the file to be written again")
+        send(server, request("then"))
+        wait_for(lambda: destination.counts["then"] == 1, "what comes then")
         assert server.terminate() == 0
         for file in server.data_dir.glob("store.db*"):
             file.unlink()
@@ -102,7 +104,8 @@ def test_a_lost_store_and_a_deleted_file_of_cursors_change_nothing(
         send(server, request("b"))
         wait_for(lambda: destination.counts["b"] == 1, "b")
         assert server.terminate() == 0
-    assert destination.counts == {"a": 1, "b": 1}
+    assert destination.counts == {"a": 1, "then": 1, "b": 1}
+    assert "cannot be written" not in server.printed()
 
 
 @pytest.mark.slow

@@ -71,6 +71,19 @@ class EventLogContract:
         assert (row.position, row.arrival, row.signal) == (position, given.arrival, given.signal)
         assert (row.payload, row.ids, row.records) == (given.payload, given.ids, given.records)
 
+    async def test_each_row_knows_how_many_records_came_before_it(self, logs: Logs) -> None:
+        log = await logs.open()
+        await append_all(log, [entry(records=records) for records in (3, 1, 5)])
+        assert [row.before for row in log.read(0)] == [0, 3, 4]
+        await log.close()
+        log = await logs.open()
+        assert [row.before for row in log.read(0)] == [0, 3, 4]
+
+    async def test_it_knows_how_far_its_consumers_are(self, logs: Logs) -> None:
+        await leave_two_rows_for_an_exporter(logs)
+        log = await logs.open()
+        assert (log.position("exporter"), log.position("nobody")) == (1, None)
+
     async def test_concurrent_appends_get_consecutive_positions_of_their_own(self, logs: Logs) -> None:
         log = await logs.open()
         positions = await append_all(log, [entry(b"%d" % i) for i in range(300)])

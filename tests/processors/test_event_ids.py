@@ -14,6 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otel_ttf.otlp import json as otlp_json
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules, TimeConfig, extract, unpack_ids
+from otel_ttf.otlp.identity import with_ids
 from otel_ttf.otlp.wire import SHAPES, Signal
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import SubjectConfig
@@ -253,3 +254,25 @@ def test_a_subject_that_enrich_puts_on_the_resource_makes_no_other_event():
     batch = pipeline(configs, KEYS, SubjectConfig())(Batch("logs", raw, NOW))
     assert batch.ids == run("logs", raw).ids
     assert b"everybody" not in batch.finish()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["without one", "with one of its sender's"])
+def test_what_goes_on_to_a_trusted_path_has_the_ids_that_it_takes_over(again):
+    of_sender = [pair("ttf.event.id", "ab" * 16)] if again else []
+    events = [Span.Event(name=name, time_unix_nano=NOW, attributes=of_sender) for name in ("a", "", "b")]
+    spans = [
+        Span(name="GET", trace_id=b"t" * 16, span_id=bytes([n]) * 8, end_time_unix_nano=NOW, events=events)
+        for n in (1, 2)
+    ]
+    cases: list[tuple[Signal, bytes]] = [
+        ("logs", request("logs", LogRecord(body=AnyValue(string_value="line")), log(), log(event_name="b"))),
+        ("traces", request("traces", *spans)),
+    ]
+    for signal, raw in cases:
+        first = run(signal, raw)
+        sent = with_ids(signal, first.finish(), first.ids)
+        other = Keys(event=b"o" * 32, subjects=(b"s" * 32,))
+        second = run(signal, sent, other, trusted=True)
+        assert second.ids == first.ids
+        assert len(unpack_ids(first.ids)) == {"logs": 2, "traces": 4}[signal]
+    assert with_ids("logs", raw, b"") == raw
