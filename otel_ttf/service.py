@@ -338,7 +338,7 @@ class Service:
             )
             exporters.start()
             drained.append(exporters.stop)
-            self._exporters = exporters.notes
+            self._exporters = partial(exporters.notes, self.given.command("dead-letters list"))
 
         otlp = config.receivers.otlp.protocols
         trusted = config.receivers.otlp.trusted_tokens

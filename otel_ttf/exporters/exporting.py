@@ -27,6 +27,7 @@ from otel_ttf.telemetry import Telemetry, failure
 from otel_ttf.units import DAY
 
 ASKED_EVERY = 0.25  # seconds
+COUNT_EVERY = 1.0  # seconds
 EXPIRE_EVERY = 3600.0  # seconds
 RESEND_SECONDS = 20.0  # for all letters of a task; who asks waits for 30
 AGAIN = 1.0  # seconds, after a defect of ours
@@ -72,11 +73,11 @@ class Exporting:
         self._stopping.set()
         self._thread.join()
 
-    def notes(self) -> list[str]:
-        """For operators: what is the matter."""
+    def notes(self, listing: str = "otel-ttf dead-letters list") -> list[str]:
+        """For operators: what is the matter. listing: the command that lists dead letters."""
         notes = [note for exporter in self._exporters.values() if (note := exporter.note()) is not None]
         return notes + [
-            f"exporter {name}: {count} dead letters: see `otel-ttf dead-letters list`"
+            f"exporter {name}: {count} dead letters: see `{listing}`"
             for name, count in sorted(self._counts.items())
         ]
 
@@ -116,7 +117,7 @@ class Exporting:
     # What was set aside.
 
     async def _tend(self) -> None:
-        expire_at = 0.0
+        expire_at = count_at = 0.0
         while True:
             try:
                 task = await asyncio.to_thread(self._book.task)
@@ -129,7 +130,9 @@ class Exporting:
                     gone = await asyncio.to_thread(self._book.expire, now - self._retention, now - TASKS_KEPT)
                     for consumer, count in gone.items():
                         self._telemetry.quarantined("expired", count, consumer)
-                await asyncio.to_thread(self._count)
+                if monotonic() >= count_at:
+                    count_at = monotonic() + COUNT_EVERY
+                    await asyncio.to_thread(self._count)
             except (sqlite3.Error, OSError) as error:
                 log.debug("exporters.db cannot be read", reason=trouble(error))
                 await asyncio.sleep(AGAIN)

@@ -33,6 +33,7 @@ from otel_ttf.store.quarantine import DeadLetter
 from otel_ttf.telemetry import failure
 from otel_ttf.units import SECOND
 
+SAVE_EVERY = 0.2  # seconds: each costs the disk a sync
 POLL = 0.05  # seconds between looks at the end of the log
 READ_ROWS = 256
 TRIES = (
@@ -202,7 +203,7 @@ class Exporter:
         """Sends until it is cancelled, from where it was saved. pool: for what blocks. Raises nothing but defects."""
         self._pool = pool
         self._ready: asyncio.Queue[tuple[list[Piece], list[int]]] = asyncio.Queue()
-        self._dirty = asyncio.Event()
+        self._dirty, self._ending = asyncio.Event(), asyncio.Event()
         self._at, self._records = self._saved, self._saved_records
         for waiting in (self._building, self._open, self._ahead, self._letters):
             waiting.clear()
@@ -216,6 +217,7 @@ class Exporter:
     async def drained(self, deadline: float) -> None:
         """Sends what is in the log until then (time.monotonic), as long as the destination takes it."""
         self._stopping = self._pace.stopping = True
+        self._ending.set()
         while monotonic() < deadline:
             idle = not self._busy and self._ready.empty()
             if idle and (self._read_all or self._pace.failures) and self._saved == self._cursor().position:
@@ -326,6 +328,8 @@ class Exporter:
                 row = replace(row, payload=payload, ids=b"", records=left)
                 if not left:
                     return None
+        if row.view is not None:  # the tracker's
+            row = replace(row, view=None)
         return Piece(self.config.prepare(self._annotate(row) if self._annotate is not None else row))
 
     def _skip(self, row: Row) -> None:
@@ -520,6 +524,7 @@ class Exporter:
                 self._writing = asyncio.create_task(self._write())
                 await asyncio.shield(self._writing)
                 self._unsaved = self._writing = None
+                await self._rest()
             except (sqlite3.Error, OSError) as error:
                 path = self._book.path
                 self._unsaved = f"{path}: {trouble(error)}: {remedy(error, 'mend it', path)}"
@@ -527,6 +532,12 @@ class Exporter:
                     log.error("exporters.db cannot be written", exporter=self.name, reason=self._unsaved)
                 await asyncio.sleep(AGAIN)
                 self._dirty.set()
+
+    async def _rest(self) -> None:
+        """Until the cursor may be saved again; at the end at once."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SAVE_EVERY):
+                await self._ending.wait()
 
     async def _write(self) -> None:
         """Raises sqlite3.Error, OSError."""

@@ -10,9 +10,8 @@ import ssl
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import httpx2
 from pydantic import AfterValidator, Field
 
 from otel_ttf.exporters.base import DONE, Outcome, Piece, Unreachable, merged
@@ -30,6 +29,9 @@ from otel_ttf.exporters.otlp import (
 from otel_ttf.otlp.json import as_json, camel
 from otel_ttf.otlp.wire import SHAPES, SIGNALS, Signal, decode
 from otel_ttf.units import SECOND
+
+if TYPE_CHECKING:
+    import httpx2  # who has no such exporter does not load it
 
 # The table of the OTLP specification, as in otlp_grpc. What is not here is of the kind `data`: 400, say.
 KINDS: Mapping[int, Kind] = {
@@ -71,6 +73,8 @@ class OtlpHttp:
 
     def __init__(self, config: OtlpHttpConfig, name: str) -> None:
         """Raises CannotExport."""
+        import httpx2
+
         self._urls: dict[Signal, str] = {
             signal: getattr(config, f"{signal}_endpoint") or f"{config.endpoint.rstrip('/')}/v1/{signal}"
             for signal in SIGNALS
@@ -86,6 +90,7 @@ class OtlpHttp:
         name_override = config.tls.server_name_override
         self._extensions = {"sni_hostname": name_override} if name_override else {}
         self._timeout = config.timeout / SECOND
+        self._unreachable = (httpx2.HTTPError, TimeoutError, OSError)
         self._http = httpx2.AsyncClient(verify=_context(config, name), timeout=httpx2.Timeout(self._timeout))
 
     async def send(self, batch: Sequence[Piece]) -> Outcome:
@@ -103,7 +108,7 @@ class OtlpHttp:
                 ) as answer,
             ):
                 told = await _told(answer)
-        except (httpx2.HTTPError, TimeoutError, OSError) as error:
+        except self._unreachable as error:
             raise Unreachable(type(error).__name__) from None
         status = answer.status_code
         if 200 <= status < 300:

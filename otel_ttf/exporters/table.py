@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Self
@@ -32,7 +33,8 @@ def types() -> Mapping[str, type[ExporterConfig]]:
     """Type -> its configuration: ours, and those of packages that are installed beside."""
     found: dict[str, type[ExporterConfig]] = {}
     for point in entry_points(group=GROUP):
-        found[point.name] = point.load()
+        with suppress(ImportError, AttributeError):  # a package that is broken brings no type
+            found[point.name] = point.load()
     return {**found, **EXPORTERS}
 
 

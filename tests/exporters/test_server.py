@@ -150,14 +150,23 @@ def test_dead_letters_of_an_exporter_on_the_command_line(
 
 @pytest.mark.slow
 def test_what_must_not_be_sold_stays_here(tmp_path: Path, destination: GrpcDestination) -> None:
-    settings = exporting(destination.port, vendor=True)
+    ours = "processors.mask.keys=[{key: plan.code, action: encrypt, vendors: drop}, {key: shared, action: encrypt}]"
+    settings = [*exporting(destination.port, vendor=True), ours]
     with ServerProcess(tmp_path / "data", settings=settings) as server:
         made = request("kept", user="eve")
         record = made.resource_logs[0].scope_logs[0].log_records[0]
         record.attributes.add(key="ttf.do_not_sell").value.bool_value = True
         send(server, made)
-        send(server, request("sold", user="jane"))
+        made = request("sold", user="jane")
+        for key in ("plan.code", "shared"):
+            record = made.resource_logs[0].scope_logs[0].log_records[0]
+            record.attributes.add(key=key).value.string_value = "p-4711"
+        send(server, made)
         wait_for(lambda: "sold" in destination.counts, "what may go")
+        (came,) = destination.came
+        (record,) = came.request.resource_logs[0].scope_logs[0].log_records
+        assert [pair.key for pair in record.attributes] == ["user.id", "shared"]
+        assert record.attributes[1].value.string_value.startswith("e1_")
         assert destination.taken == ["sold"]
         assert server.metrics().total("otel_ttf_exporter_withheld_records_total") == 1
         assert server.terminate() == 0

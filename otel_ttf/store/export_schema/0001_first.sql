@@ -24,6 +24,7 @@ CREATE TABLE quarantine (
     since    INTEGER NOT NULL,
     consumer TEXT NOT NULL
 ) STRICT;
+CREATE INDEX quarantine_consumer ON quarantine (consumer);  -- counted often, and the payloads stand before it
 -- Ids of letters tell which file they are in.
 INSERT INTO sqlite_sequence VALUES ('quarantine', 1000000000);
 
