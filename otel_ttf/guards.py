@@ -61,20 +61,21 @@ async def gate(
             f"{VARIABLE}: expected at least {SHORTEST} characters; `otel-ttf api-keys new` makes a key", 2
         )
     there = file.exists()
-    if not there and _were_there(book, file):
+    oidc = config.auth.oidc
+    others = own is not None or oidc is not None
+    if not there and not others and _were_there(book, file):
         raise CannotStart(
             f"{file} is gone, and with it who may send and ask: put it back from your copy, or make new keys with "
             f"`{given.command('api-keys new')}`; auth.required: false asks nobody",
             2,
         )
-    oidc = config.auth.oidc
-    if not there and own is None and oidc is None:
-        if config.auth.required or config.auth.keys_file is not None:
-            raise CannotStart(
-                f"auth: {file} is not there, so nobody could come in: make a key with "
-                f"`{given.command('api-keys new')}`",
-                2,
-            )
+    if not there and (config.auth.keys_file is not None or (config.auth.required and not others)):
+        raise CannotStart(
+            f"auth: {file} is not there, so nobody could come in with a key: make one with "
+            f"`{given.command('api-keys new')}`",
+            2,
+        )
+    if not there and not others:
         return None
     changed: list[Gate] = []
     try:
@@ -90,7 +91,7 @@ async def gate(
         raise CannotStart(f"auth: {error}", 2) from None
     if there:
         remember(book, _REMEMBERED, str(file.absolute()))
-    if there and not keys.value and own is None and oidc is None:
+    if there and not keys.value and not others:
         log.warning("there is no API key any more, so nobody can send or ask", file=str(file))
     issuer = await _issuer(oidc, telemetry, stack) if oidc is not None else None
     changed.append(Gate(telemetry, config.auth.limits, keys.value, own, issuer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -297,6 +298,28 @@ def test_only_a_key_that_is_trusted_writes_tokens(doors):
     wait_for(lambda: reached() == {"agent"}, "the milestone")
 
 
+def test_commands_ask_with_a_key_and_say_what_is_missing(doors):
+    def asked(**env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "otel_ttf", "ttf", "--summary"],
+            env={**os.environ, "TELEMETRY_API_URL": doors.server.api_url, **env},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert asked(TELEMETRY_API_KEY=doors.keys["read"] + "\n").returncode == 0
+    for env, said in (
+        ({}, "set TELEMETRY_API_KEY"),
+        ({"TELEMETRY_API_KEY": "wrong"}, "wants a good API key"),
+        ({"TELEMETRY_API_KEY": doors.keys["ingest"]}, "--scope read"),
+    ):
+        done = asked(**env)
+        assert (done.returncode, said in done.stderr) == (1, True)
+        assert not any(key in done.stderr for key in doors.keys.values())
+
+
 def test_limits_of_a_key_are_told_as_senders_understand_them(doors):
     key = make_key(doors.server.data_dir, "--requests-per-second", "0.2")
     wait_for(lambda: doors.otlp(doors.server.http_port, {"x-api-key": key}).status == 200, "the key")
@@ -342,7 +365,7 @@ def server_of(folder: Path, *settings: str, own: str | None = None) -> ServerPro
 @pytest.mark.parametrize(
     ("settings", "own", "said"),
     [
-        pytest.param(["auth.required=true"], None, "make a key with `otel-ttf api-keys new", id="no key"),
+        pytest.param(["auth.required=true"], None, "make one with `otel-ttf api-keys new", id="no key"),
         pytest.param(["auth.keys_file=/nowhere/keys"], None, "/nowhere/keys is not there", id="no file"),
         pytest.param([], "short", "TELEMETRY_API_KEY: expected at least 16", id="a short key"),
         pytest.param(
