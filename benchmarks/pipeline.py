@@ -2,6 +2,7 @@
 
     python benchmarks/pipeline.py
     python benchmarks/pipeline.py --mix events --sizes 1 1000 --engine re2
+    python benchmarks/pipeline.py --set 'processors.enrich.attributes={team: web}'
 
 Batch, processors, the finished bytes, event ids, and the events for the tracker; every event and user is new.
 The row is that of the median run; `whole` is the sum.
@@ -16,6 +17,7 @@ from itertools import islice
 
 from load import MIXES, Load, Mix
 
+from otel_ttf.config import load
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import Rules, TimeConfig
 from otel_ttf.pii.keys import Keys
@@ -23,19 +25,7 @@ from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.pii.scanner import ENGINES
 from otel_ttf.processors import pipeline
 from otel_ttf.processors.base import Processor
-from otel_ttf.processors.consent import ConsentConfig
-from otel_ttf.processors.enrich import EnrichConfig
-from otel_ttf.processors.mask import MaskConfig
-from otel_ttf.processors.pseudonymise import PseudonymiseConfig
-from otel_ttf.processors.validate import ValidateConfig
 
-CONFIGS = {
-    "validate": ValidateConfig(),
-    "enrich": EnrichConfig(),
-    "pseudonymise": PseudonymiseConfig(),
-    "consent": ConsentConfig(),
-    "mask": MaskConfig(),
-}
 KEYS = Keys(event=b"e" * 32, subjects=(b"s" * 32,))
 SUBJECT = SubjectConfig()
 RULES = Rules(
@@ -72,8 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--records", type=int, default=20_000, help="records a run")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--engine", choices=ENGINES)
+    parser.add_argument(
+        "--set", action="append", default=[], help="processors.NAME...=VALUE, as for `otel-ttf run`"
+    )
     chosen = parser.parse_args(argv)
-    process = pipeline(CONFIGS, KEYS, SUBJECT, engine=chosen.engine)
+    configs = load([], chosen.set).config.processor_configs("logs")
+    process = pipeline(configs, KEYS, SUBJECT, engine=chosen.engine)
     print(
         f"{'mix':8}{'a request':>10}{'processors':>12}{'finish':>8}{'ids':>8}{'extract':>9}{'whole':>8}  us a record"
     )

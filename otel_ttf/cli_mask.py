@@ -111,6 +111,7 @@ def _mask(config: Config, keys: Keys, *, vendor: bool) -> Mask:
     from otel_ttf.mask_file import Mask, Stand
     from otel_ttf.pii.consent import Book
     from otel_ttf.processors import pipeline
+    from otel_ttf.processors.base import ProcessorRefused
 
     consent = config.processors.consent
     book = Book(usual=consent.usual, limit=consent.max_subjects)
@@ -119,9 +120,21 @@ def _mask(config: Config, keys: Keys, *, vendor: bool) -> Mask:
     def make(signal: Signal, trace: Trace) -> Processor:
         configs = config.processor_configs(signal)
         return pipeline(
-            configs, keys, config.subject, plain=True, sealer=sealer, book=book, time=config.time, trace=trace
+            configs,
+            keys,
+            config.subject,
+            plain=True,
+            sealer=sealer,
+            book=book,
+            time=config.time,
+            trace=trace,
+            derivations=derivations,
         )
 
+    try:
+        derivations = config.processors.enrich.derivations()
+    except ProcessorRefused as error:
+        raise Stop(f"{error}.", 2) from None
     return Mask(make, time.time_ns(), vendor=vendor)
 
 

@@ -17,6 +17,7 @@ from otel_ttf.config.problems import dotted
 from otel_ttf.config.translate import place
 from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.otlp.events import Rules
+from otel_ttf.processors.base import ProcessorRefused
 from otel_ttf.receivers.intake import Intake
 from otel_ttf.receivers.prepare import Pipeline
 from otel_ttf.store.sqlite import SqliteStore
@@ -184,7 +185,10 @@ class Running:
             )
         before = self._config
         # Building patterns takes a while, in which requests go on.
-        old, new = self._pipeline, await asyncio.to_thread(self._way, config)
+        try:
+            old, new = self._pipeline, await asyncio.to_thread(self._way, config)
+        except ProcessorRefused as error:
+            raise CannotSwitch(str(error)) from None
         api = await asyncio.to_thread(self._answering, config)
         if self._tracker is not None:
             # What is read on its way in from here on serves the journeys of before and those that come.

@@ -38,6 +38,7 @@ from otel_ttf.onward import Followed, configured, exporting, open_book
 from otel_ttf.pii.keys import fingerprint
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.processors import pipeline
+from otel_ttf.processors.base import ProcessorRefused
 from otel_ttf.receivers.connections import open_files, shares
 from otel_ttf.receivers.endpoint import CannotListen
 from otel_ttf.receivers.http_server import HttpServer
@@ -125,7 +126,7 @@ async def _serve(
     async with AsyncExitStack() as stack:
         try:
             service = await Service.start(config, data_dir, stack, accepted, given, source)
-        except (StoreRefused, VaultRefused, CompanionLost) as error:
+        except (StoreRefused, VaultRefused, CompanionLost, ProcessorRefused) as error:
             raise CannotStart(str(error), 2) from None
         except (CannotListen, LogError, DirectoryLocked) as error:
             raise CannotStart(str(error), 1) from None
@@ -182,7 +183,7 @@ class Service:
     ) -> Service:
         """source: see main.
 
-        Raises CannotStart, StoreRefused, CompanionLost, CannotListen, LogError, DirectoryLocked.
+        Raises CannotStart, StoreRefused, CompanionLost, ProcessorRefused, CannotListen, LogError, DirectoryLocked.
         """
         service = cls(config, data_dir, given)
         await service._start(stack, accepted, source)
@@ -295,6 +296,7 @@ class Service:
             vault.may_grow = partial(_refuse_with, event_log)
 
         def way(config: Config) -> Pipeline:
+            derivations = config.processors.enrich.derivations()
             ways = {
                 name: pipeline(
                     config.processor_configs(name),
@@ -305,6 +307,7 @@ class Service:
                     book=consents,
                     time=config.time,
                     keep_ids=config.privacy.subject == "keep",
+                    derivations=derivations,
                 )
                 for name in ("logs", "traces", "metrics")
             }

@@ -17,6 +17,9 @@ from otel_ttf.config.model import Config
 from otel_ttf.config.problems import Path, did_you_mean, one_of
 from otel_ttf.journey.definition import LEVELS, Journey, Milestone, Segment, check
 from otel_ttf.journey.match import Match, parse
+from otel_ttf.otlp.events import NAME_ATTRIBUTES
+from otel_ttf.otlp.identity import EVENT_ID
+from otel_ttf.otlp.subject import BESIDE
 from otel_ttf.otlp.wire import SIGNALS
 from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.processors.mask import changes
@@ -29,6 +32,7 @@ PROTOCOLS: Path = ("receivers", "otlp", "protocols")
 GRPC: Path = (*PROTOCOLS, "grpc")
 HTTP: Path = (*PROTOCOLS, "http")
 API: Path = ("api",)
+ENRICH: Path = ("processors", "enrich")
 IDS_IN_PLAIN = (
     "user ids are not masked: they stand in the event log, the store, its backups and all answers as senders wrote "
     "them, for whoever can read these; destroying a key forgets nobody"
@@ -39,6 +43,7 @@ def findings(plain: object, env: Mapping[str, str]) -> Iterator[Finding]:
     """What is wrong across settings. env: the environment of the server."""
     yield from _endpoints(plain, env)
     yield from _ways_out(plain)
+    yield from _derived(plain)
     mask = _at(plain, masking.MASK)
     if isinstance(mask, dict):
         subject = _at(plain, ("subject", "from"))
@@ -48,6 +53,28 @@ def findings(plain: object, env: Mapping[str, str]) -> Iterator[Finding]:
         for name, journey in journeys.items():
             if isinstance(journey, dict):
                 yield from _journey(str(name), journey)
+
+
+def _derived(plain: object) -> Iterator[Finding]:
+    """What enrich derives must not tell whose or which event a record is: that is read from records as they came."""
+    subject = _at(plain, ("subject", "from"))
+    taken = {*_list(subject)} if isinstance(subject, list) else {*SubjectConfig().from_}
+    taken |= {*NAME_ATTRIBUTES, EVENT_ID, BESIDE}
+    lookups = _at(plain, (*ENRICH, "lookups"))
+    places: list[Path] = [
+        ("country", "to"),
+        ("user_agent", "browser"),
+        ("user_agent", "os"),
+        ("email_domain", "to"),
+    ]
+    for name in lookups if isinstance(lookups, dict) else ():
+        columns = _at(lookups, (name, "columns"))
+        places += [
+            ("lookups", name, "columns", one) for one in (columns if isinstance(columns, dict) else ())
+        ]
+    for place in places:
+        if _at(plain, (*ENRICH, *place)) in taken:
+            yield (*ENRICH, *place), "another attribute: users and events are what was sent", None
 
 
 def _at(plain: object, path: Path) -> object:

@@ -13,11 +13,27 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal
 
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
 from otel_ttf.otlp.events import Extract, Reading, Rules, Source, pack_ids
 from otel_ttf.otlp.leaving import keep
 from otel_ttf.otlp.mend import TOLD, mend
-from otel_ttf.otlp.wire import SHAPES, Malformed, Signal, Unread, contents, decode, decode_bounded
+from otel_ttf.otlp.wire import (
+    SHAPES,
+    SPAN_EVENT,
+    Malformed,
+    Signal,
+    Unread,
+    contents,
+    decode,
+    decode_bounded,
+    delimited,
+)
 from otel_ttf.pii.scanner import EVERYTHING, NAME, Scanner
+
+_HEADS: dict[str, type[Any]] = {"resource": Resource, "scope": InstrumentationScope}
+_EVENT_ATTRIBUTES: int = SPAN_EVENT.DESCRIPTOR.fields_by_name["attributes"].number
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +88,7 @@ class Batch:
     flagged    (slice, flags, see events.FLAG_NAMES) of each event that has any, in order; known when they are extracted
     said       what Book.join returned, if it is to be on the disk before the sender gets its OK
     counts     what processors count, by metric and labels (telemetry.counted): told once the batch is in the log
+    added      (slice, place of a span event or None) -> how many of its last attributes came with no sender
     """
 
     def __init__(
@@ -97,6 +114,7 @@ class Batch:
         self.flagged: list[tuple[int, int]] = []
         self.said: int | None = None
         self.counts: dict[tuple[str, ...], int] = {}
+        self.added: dict[tuple[int, int | None], int] = {}
         self.shape = SHAPES[signal]
         self._as_it_is = as_it_is
         self._decoded: _Decoded | None = None
@@ -109,6 +127,7 @@ class Batch:
         self._ids: dict[int, list[tuple[int, bytes]]] = {}
         self._hits: tuple[dict[int, int], list[tuple[Head, int]]] | None = None
         self._points: dict[int, int] | None = None  # metric -> place of its first data point
+        self._unscanned: list[tuple[int | Head, bytes]] = []  # what was added since the scan
         self._finished: bytes | None = None
 
     # Reading.
@@ -250,7 +269,43 @@ class Batch:
         assert self._hits is not None
         return [(head, found) for head, found in self._hits[1] if found & groups]
 
+    def scan_added(self, scanner: Scanner) -> None:
+        """Looks at what was added since the scan, which has hit all that something was added to."""
+        assert self._hits is not None
+        added, self._unscanned = self._unscanned, []
+        if not added or self.plain:
+            return
+        records, heads = self._hits
+        around = {head: place for place, (head, _) in enumerate(heads)}
+        for place, groups in scanner.hits([data for _, data in added]).items():
+            where = added[place][0]
+            if isinstance(where, int):
+                records[where] |= groups
+            else:
+                heads[around[where]] = where, heads[around[where]][1] | groups
+
     # Changing.
+
+    def add(self, number: int, pairs: Sequence[bytes], event: int | None = None) -> None:
+        """Encoded attributes are put behind those of a record, or of a span event. `scan_added` looks at them."""
+        view = self.view(number)
+        if event is None:
+            view.attributes.extend(pairs)
+            self._all.slices[number] += b"".join([delimited(self.shape.attributes, data) for data in pairs])
+        else:
+            view.events[event] += b"".join([delimited(_EVENT_ATTRIBUTES, data) for data in pairs])
+            self._all.slices[number] = view.SerializeToString()
+        self._changed.add(number)
+        self.added[number, event] = len(pairs)
+        self._unscanned.append((number, b"".join(pairs)))
+
+    def add_to(self, head: Head, pairs: Sequence[bytes]) -> None:
+        """The same for a resource or scope that was hit; what we don't know in it goes."""
+        message = _HEADS[head.kind].FromString(head.data)
+        message.DiscardUnknownFields()
+        message.attributes.extend([KeyValue.FromString(data) for data in pairs])
+        head.data, head.present, head.changed = message.SerializeToString(), True, True
+        self._unscanned.append((head, b"".join(pairs)))
 
     def touch(self, number: int, token: str | None = None, pairs: list[bytes] | None = None) -> None:
         """The view of a slice was changed. Fields of the record that we don't know go with it.

@@ -67,6 +67,12 @@ class Shape:
     shallow: type[Any]
     view: type[Any]
 
+    @property
+    def attributes(self) -> int:
+        """Number of the field of a slice that holds its attributes. Metrics have none."""
+        number: int = self.view.DESCRIPTOR.fields_by_name["attributes"].number
+        return number
+
 
 def _add_view(file: Any, official: Descriptor, name: str) -> None:
     """A message with all fields of the official one: messages are repeated bytes, strings bytes."""

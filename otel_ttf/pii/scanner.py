@@ -29,9 +29,10 @@ SUBJECT = 1  # the key of an attribute that names the subject
 NAME = 2  # the key of an attribute that names an event
 KEY = 4  # a key whose value is masked
 CONSENT = 8  # the key of an attribute, or the name of an event, that tells about consent
-ENCODED = 16  # something may be hidden by an encoding: what it hid is scanned, too
-FIRST_DETECTOR = 32  # every detector has a bit of its own from here on
-CONTENT = -16  # an encoding, or any detector
+SOURCE = 16  # the key of an attribute from which another one is derived
+ENCODED = 32  # something may be hidden by an encoding: what it hid is scanned, too
+FIRST_DETECTOR = 64  # every detector has a bit of its own from here on
+CONTENT = -32  # an encoding, or any detector
 EVERYTHING = -1
 
 # Bytes that are joined for one pass; a larger piece is looked at alone, without a copy.

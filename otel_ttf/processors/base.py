@@ -17,8 +17,29 @@ from otel_ttf.pii.masking import Trace
 from otel_ttf.pii.scanner import Pattern, Scanner
 from otel_ttf.pii.sealed import Sealer
 
+
+class ProcessorRefused(ValueError):
+    """What a processor needs is not there, or is not what it should be: setting, what was found, what to do."""
+
+
 Processor = Callable[[Batch], Batch]
 """Takes a batch and returns it; raises Malformed to refuse the whole request."""
+
+
+Pairs = Sequence[tuple[str, bytes]]
+"""Attributes: name, and the encoded KeyValue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """sources: attributes, of which the first that is there counts; of: its text -> what follows from it.
+
+    look  to be called for each request: a file may have changed
+    """
+
+    sources: tuple[str, ...]
+    of: Callable[[str], Pairs]
+    look: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +53,7 @@ class Setting:
     book          who has said what about consent; None: one of one's own, in memory
     key_rules     what the configuration masks by key
     time          which times are believed
+    derivations   of enrich, where several pipelines share them; None: each makes its own
     trace         told of each thing that was masked, see masking.Where; for `otel-ttf mask --explain`; user ids in
                   records are told of in plain batches only
     """
@@ -44,6 +66,7 @@ class Setting:
     book: Book | None = None
     key_rules: tuple[KeyRule, ...] = ()
     time: TimeConfig = field(default_factory=TimeConfig)
+    derivations: Sequence[Derivation] | None = None
     trace: Trace | None = None
 
 

@@ -1,45 +1,94 @@
-"""Puts static and environment attributes on every resource."""
+"""Adds attributes: fixed ones to every resource, and what follows from others where these stand.
+
+Fixed ones go on the resource, once a request. What is derived goes beside what it follows from: on the resource, the
+log record, the span or the span event. Only what the one scan has hit is looked at.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from otel_ttf.otlp.batch import Batch
-from otel_ttf.pii.scanner import Pattern, Scanner
-from otel_ttf.processors.base import Processor, Setting
+from otel_ttf.otlp.subject import SubjectKeys
+from otel_ttf.otlp.values import plain
+from otel_ttf.otlp.wire import SPAN_EVENT
+from otel_ttf.pii.pseudonym import subject_text
+from otel_ttf.pii.scanner import SOURCE, Pattern, Scanner, literal
+from otel_ttf.processors import derive
+from otel_ttf.processors.base import Derivation, Processor, Setting
+from otel_ttf.processors.derive import (
+    MAX_TEXT,
+    CountryConfig,
+    EmailDomainConfig,
+    LookupConfig,
+    UserAgentConfig,
+    pair,
+)
+from otel_ttf.processors.kubernetes import KubernetesConfig, attributes
+from otel_ttf.processors.lookup import Scalar
 
-Scalar = str | int | float | bool
+_On = BeforeValidator(lambda data: {} if data is None else data)  # `kubernetes:` is on, with its defaults
 
 
 class EnrichConfig(BaseModel):
-    """Attributes for the resource of everything that passes. They are masked like what was sent."""
+    """What is added to what passes, before it is masked. Only `overwrite` replaces what a sender has set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    attributes: dict[str, Scalar] = Field({}, description="Attribute: value.")
+    attributes: dict[str, Scalar] = Field({}, description="Attribute of every resource: value.")
     environment: dict[str, str] = Field(
         {},
         description="Attribute: name of the environment variable that holds its value; unset ones are left out.",
     )
-    overwrite: bool = Field(False, description="Whether they replace what the sender has set.")
+    kubernetes: Annotated[KubernetesConfig | None, _On] = Field(
+        None, description="The pod that this server runs in."
+    )
+    overwrite: bool = Field(False, description="Whether these three replace what the sender has set.")
+    country: CountryConfig | None = Field(None, description="The country of an IP address.")
+    user_agent: Annotated[UserAgentConfig | None, _On] = Field(
+        None, description="Families of browser and operating system."
+    )
+    email_domain: Annotated[EmailDomainConfig | None, _On] = Field(
+        None, description="The domain of an e-mail address."
+    )
+    lookups: dict[str, LookupConfig] = Field({}, description="Name: a table of attributes.")
+
+    def derivations(self) -> list[Derivation]:
+        """What is to be derived, made anew. Raises ProcessorRefused."""
+        configs = {name: one for name in derive.MAKERS if (one := getattr(self, name)) is not None}
+        return derive.made(configs, self.lookups)
 
 
 class _Enrich:
-    patterns: Sequence[Pattern] = ()
-
-    def __init__(self, pairs: Mapping[str, KeyValue], *, overwrite: bool) -> None:
-        self._pairs = pairs
+    def __init__(
+        self, pairs: Mapping[str, bytes], derivations: Sequence[Derivation], *, overwrite: bool
+    ) -> None:
+        self._pairs = {key: KeyValue.FromString(data) for key, data in pairs.items()}
         self._overwrite = overwrite
+        self._derivations = derivations
+        self._sources = SubjectKeys([name for one in derivations for name in one.sources])
+        self._ranked = [(one, [self._sources.rank(name) for name in one.sources]) for one in derivations]
+        self.patterns = [Pattern(SOURCE, literal(text.decode())) for text in self._sources.literals]
 
     def processor(self, scanner: Scanner) -> Processor:
-        return self._add if self._pairs else _nothing
+        def enrich(batch: Batch) -> Batch:
+            if self._pairs:
+                self._add(batch)
+            if self._derivations:
+                batch.scan(scanner)
+                self._derive(batch)
+                batch.scan_added(scanner)
+            return batch
 
-    def _add(self, batch: Batch) -> Batch:
+        return enrich
+
+    def _add(self, batch: Batch) -> None:
         for head in batch.resources:
             resource = Resource.FromString(head.data)
             present = {pair.key for pair in resource.attributes}
@@ -53,29 +102,69 @@ class _Enrich:
                 resource.attributes.extend(added)
                 head.data = resource.SerializeToString()
                 head.present = head.changed = True
-        return batch
+
+    def _derive(self, batch: Batch) -> None:
+        for one in self._derivations:
+            one.look()
+        for head, _ in batch.head_hits(SOURCE):
+            if head.kind == "resource":
+                pairs = [one.SerializeToString() for one in Resource.FromString(head.data).attributes]
+                if added := self._following(pairs):
+                    batch.add_to(head, added)
+        if batch.signal == "metrics":
+            return
+        for number, _ in batch.hits(SOURCE):
+            view = batch.view(number)
+            if added := self._following(view.attributes[:]):
+                batch.add(number, added)
+            if batch.signal == "traces":
+                for place, data in enumerate(view.events):
+                    if self._sources.in_(data):
+                        pairs = SPAN_EVENT.FromString(data).attributes[:]
+                        if added := self._following(pairs):
+                            batch.add(number, added, place)
+
+    def _following(self, pairs: Sequence[bytes]) -> list[bytes]:
+        """What follows from encoded attributes, and is not among them; of a key that comes twice the last counts."""
+        found: dict[int | None, str] = {}
+        for _, data in self._sources.likely(pairs):
+            one = KeyValue.FromString(data)
+            rank = self._sources.rank(one.key)
+            if rank is not None:
+                found[rank] = subject_text(plain(one.value)) or ""
+        added: dict[str, bytes] = {}
+        for derivation, ranks in self._ranked if found else ():
+            text = next((found[rank] for rank in ranks if rank in found), "")
+            if text and len(text) <= MAX_TEXT:
+                for key, data in derivation.of(text):
+                    if key not in added and not _holds(pairs, key):
+                        added[key] = data
+        return list(added.values())
 
 
-def _nothing(batch: Batch) -> Batch:
-    return batch
+def _holds(pairs: Sequence[bytes], key: str) -> bool:
+    """Whether an attribute of that name is among encoded ones."""
+    name = key.encode()
+    return key in [KeyValue.FromString(data).key for data in pairs if name in data]
 
 
-def build(config: EnrichConfig, setting: Setting) -> _Enrich:
-    """A processor that adds the configured attributes. A static one wins over one from the environment."""
-    told: dict[str, Scalar] = {
-        key: os.environ[name] for key, name in config.environment.items() if name in os.environ
-    }
+class _Nothing:
+    patterns: Sequence[Pattern] = ()
+
+    def processor(self, scanner: Scanner) -> Processor:
+        return lambda batch: batch
+
+
+def build(config: EnrichConfig, setting: Setting) -> _Enrich | _Nothing:
+    """A processor that adds what is configured. A static attribute wins over one from the environment, and that over
+    one of Kubernetes. Raises ProcessorRefused."""
+    told: dict[str, Scalar] = {}
+    if config.kubernetes is not None:
+        told |= attributes(config.kubernetes, os.environ)
+    told |= {key: os.environ[name] for key, name in config.environment.items() if name in os.environ}
     told |= config.attributes
-    return _Enrich({key: _pair(key, value) for key, value in told.items()}, overwrite=config.overwrite)
-
-
-def _pair(key: str, value: Scalar) -> KeyValue:
-    match value:
-        case bool():
-            return KeyValue(key=key, value=AnyValue(bool_value=value))
-        case int():
-            return KeyValue(key=key, value=AnyValue(int_value=value))
-        case float():
-            return KeyValue(key=key, value=AnyValue(double_value=value))
-        case _:
-            return KeyValue(key=key, value=AnyValue(string_value=value))
+    derivations = setting.derivations if setting.derivations is not None else config.derivations()
+    if not told and not derivations:
+        return _Nothing()
+    pairs = {key: pair(key, value) for key, value in told.items()}
+    return _Enrich(pairs, derivations, overwrite=config.overwrite)

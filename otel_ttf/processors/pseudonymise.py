@@ -206,6 +206,8 @@ class Pseudonymise:
         subject: str | None,
         services: dict[int, bytes],
     ) -> None:
+        if added := batch.added.get((number, None)):
+            pairs = pairs[:-added]
         name = view.event_name or event_name(view, pairs).encode()
         if not name:
             return
@@ -271,6 +273,8 @@ class Pseudonymise:
             new = replacer.pairs_of(pairs) if hit and self._keys.in_(data) else []
             if event.name:
                 who = replacer.subject or subject or head.subject
+                if added := batch.added.get((number, index)):
+                    pairs = pairs[:-added]
                 own = own_id(pairs) if batch.trusted else None
                 if own is None:
                     where = span if any(span) else _service(head, services)

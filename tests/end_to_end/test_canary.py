@@ -249,11 +249,15 @@ def sink() -> Iterator[GrpcDestination]:
 
 def test_no_text_of_otlp_is_forgotten(tmp_path: Path, sink: GrpcDestination) -> None:
     canaries = Canaries()
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps([{"who": "by-header", "note": canaries.text("lookup")}]))
+    lookup = {"file": str(table), "column": "who", "from": [HEADER], "columns": {"note": "zq.note"}}
     settings = [
         f"exporters.otlp={{endpoint: '127.0.0.1:{sink.port}', tls: {{insecure: true}}}}",
         *(f"service.pipelines.{signal}.exporters=[otlp]" for signal in REQUESTS),
         "service.telemetry.logs.level=debug",
         "storage.events=all",
+        f"processors.enrich.lookups.a={json.dumps(lookup)}",
         f"subject.from=[user.id, enduser.id, user_id, {HEADER}]",
     ]
     with ServerProcess(tmp_path / "data", settings=settings) as server:
@@ -284,6 +288,7 @@ def test_no_text_of_otlp_is_forgotten(tmp_path: Path, sink: GrpcDestination) -> 
     assert [found for one in sink.came if (found := canaries.found_in(one.request.SerializeToString()))] == []
     assert [found for text in letters if (found := canaries.found_in(NO_BYTES.sub("", text).encode()))] == []
     assert any(HARMLESS.encode() in data for _, data in after), "the search finds nothing at all"
+    assert any(b"zq.note" in data for _, data in after), "the table was not asked"
     assert canaries.found_in(canaries.text("here").encode()), "the search finds no secret"
 
 

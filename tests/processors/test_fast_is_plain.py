@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import random
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made import NOW, SECRETS, request
+from made import EMAIL, NOW, SECRETS, SUBJECTS, request
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
@@ -33,9 +34,25 @@ SUBJECT = SubjectConfig.model_validate(
     {"from": ["user.id", "http.request.header.x-user-id", "enduser.id", "user_id"]}
 )
 KEYS = Keys(event=b"e" * 32, subjects=(b"s" * 32,))
+TABLE = Path(__file__).with_name("table.json")
 CONFIGS = {
     "validate": ValidateConfig(),
-    "enrich": EnrichConfig(attributes={"deployment": "ops@example.com", "plan": "x"}),
+    "enrich": EnrichConfig.model_validate(
+        {
+            "attributes": {"deployment": "ops@example.com", "plan": "x"},
+            # From all that may be sent, the user id too; what it finds has to be masked, or names somebody.
+            "user_agent": {"from": ["plan", "url.path"], "browser": "ua"},
+            "email_domain": {"from": [EMAIL, "http.request.header.x_user_id", "id"]},
+            "lookups": {
+                "one": {
+                    "file": str(TABLE),
+                    "column": "k",
+                    "from": SUBJECTS,
+                    "columns": {"v": "x", "w": "password"},
+                }
+            },
+        }
+    ),
     "pseudonymise": PseudonymiseConfig(),
     "consent": ConsentConfig(),
     "mask": MaskConfig(keys=("tax id",)),
