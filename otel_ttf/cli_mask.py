@@ -110,7 +110,7 @@ def _own() -> Keys:
 def _mask(config: Config, keys: Keys, *, vendor: bool) -> Mask:
     from otel_ttf.mask_file import Mask, Stand
     from otel_ttf.pii.consent import Book
-    from otel_ttf.processors import pipeline
+    from otel_ttf.processors import JUDGING, pipeline
     from otel_ttf.processors.base import ProcessorRefused
 
     consent = config.processors.consent
@@ -118,7 +118,8 @@ def _mask(config: Config, keys: Keys, *, vendor: bool) -> Mask:
     sealer = Stand() if config.processors.mask.encrypts else None
 
     def make(signal: Signal, trace: Trace) -> Processor:
-        configs = config.processor_configs(signal)
+        # What is dropped is no matter of masking.
+        configs = {name: one for name, one in config.processor_configs(signal).items() if name not in JUDGING}
         return pipeline(
             configs,
             keys,

@@ -308,6 +308,8 @@ class Service:
                     time=config.time,
                     keep_ids=config.privacy.subject == "keep",
                     derivations=derivations,
+                    journeys=config.domain_journeys(),
+                    lines=config.storage.events == "all",
                 )
                 for name in ("logs", "traces", "metrics")
             }

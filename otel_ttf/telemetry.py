@@ -140,6 +140,12 @@ class Telemetry:
             "consent_dropped": self._consent_dropped,
             "mended": self._mended,
             "flagged": self._flagged,
+            "filtered": Counter(
+                "otel_ttf_filtered",
+                "Records and span events for which a rule of the filter held, by what became of them.",
+                ["rule", "action"],
+                registry=registry,
+            ),
         }
         self._dropped = Counter(
             "otel_ttf_events_dropped",
@@ -273,7 +279,8 @@ class Telemetry:
     def counted(self, counts: Mapping[tuple[str, ...], int]) -> None:
         """Counts what processors have counted in a request that is in the log: (what, its labels) -> how often.
 
-        masked: detector (or `key`) and place; consent: statement; consent_dropped: action; mended: what; flagged: flag
+        masked: detector (or `key`) and place; consent: statement; consent_dropped: action; mended: what; flagged: flag;
+        filtered: rule and action
         """
         for (what, *labels), count in counts.items():
             self._of_processors[what].labels(*labels).inc(count)

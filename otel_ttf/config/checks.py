@@ -13,7 +13,7 @@ from otel_ttf.access.keys import VARIABLE
 from otel_ttf.config import masking
 from otel_ttf.config.journeys import stage_of
 from otel_ttf.config.masking import Finding
-from otel_ttf.config.model import Config
+from otel_ttf.config.model import Config, Processors
 from otel_ttf.config.problems import Path, did_you_mean, one_of
 from otel_ttf.journey.definition import LEVELS, Journey, Milestone, Segment, check
 from otel_ttf.journey.match import Match, parse
@@ -244,6 +244,14 @@ def warnings(config: Config, env: Mapping[str, str]) -> Iterator[tuple[Path, str
             yield ("exporters", exporter), "no pipeline names it in service.pipelines, so nothing goes there"
     if config.privacy.subject == "keep":
         yield ("privacy", "subject"), IDS_IN_PLAIN
+    named = {name for signal in SIGNALS for name in config.processor_configs(signal)}
+    for name, field in Processors.model_fields.items():
+        if getattr(config.processors, name) != field.default and name.rstrip("_") not in named:
+            yield ("processors", name.rstrip("_")), "it is configured, and no pipeline names it"
+    for place, rule in enumerate(config.processors.filter.rules):
+        word = "keep" if rule.drop is None else "drop"
+        where: Path = ("processors", "filter", "rules", place, word)
+        yield from _asks(where, getattr(rule, word), config)
     for name, journey in config.journeys.items():
         path: Path = ("journeys", name)
         conditions = [
@@ -252,9 +260,7 @@ def warnings(config: Config, env: Mapping[str, str]) -> Iterator[tuple[Path, str
         if journey.only is not None:
             conditions.append(((*path, "only"), journey.only))
         for where, condition in conditions:
-            for attribute in sorted(_reads(parse(condition))):
-                if why := _changed(attribute, config):
-                    yield where, f"it asks for {attribute}, but {why}"
+            yield from _asks(where, condition, config)
         for place, part in enumerate(journey.key[1:], 1):
             if changes(config.processors.mask, part):
                 yield (
@@ -267,6 +273,13 @@ def warnings(config: Config, env: Mapping[str, str]) -> Iterator[tuple[Path, str
                     (*path, "segments", place),
                     f"{segment.attribute} will not tell users apart: {why}",
                 )
+
+
+def _asks(where: Path, condition: object, config: Config) -> Iterator[tuple[Path, str]]:
+    """About a condition on what is masked."""
+    for attribute in sorted(_reads(parse(condition))):
+        if why := _changed(attribute, config):
+            yield where, f"it asks for {attribute}, but {why}"
 
 
 def _reads(match: Match) -> frozenset[str]:

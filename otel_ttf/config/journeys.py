@@ -9,23 +9,14 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from otel_ttf.config.section import Section
 from otel_ttf.journey.definition import MAX_MILESTONES, Journey, Milestone, Segment, default_onboarding
 from otel_ttf.journey.match import parse
+from otel_ttf.otlp.conditions import Condition
 from otel_ttf.units import DAY, SECOND, Duration, duration_text
 
 DEFAULT_LIMIT = 200
-MATCH = "match"  # stands in the schema for that of the match language
-
-
-def _condition(data: object) -> object:
-    """The condition as it was written; raises all that the match language has against it."""
-    parse(data)
-    return data
 
 
 def _segment(value: object) -> object:
     return {"attribute": value} if isinstance(value, str) else value
-
-
-Condition = Annotated[Any, BeforeValidator(_condition), WithJsonSchema({"format": MATCH})]
 
 
 class MilestoneConfig(Section):

@@ -22,6 +22,7 @@ from otel_ttf.otlp.wire import SIGNALS, Signal
 from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.processors.consent import ConsentConfig
 from otel_ttf.processors.enrich import EnrichConfig
+from otel_ttf.processors.filter import FilterConfig
 from otel_ttf.processors.mask import MaskConfig
 from otel_ttf.processors.pseudonymise import PseudonymiseConfig
 from otel_ttf.processors.validate import ValidateConfig
@@ -31,9 +32,9 @@ from otel_ttf.receivers.otlp_http import HttpConfig
 from otel_ttf.units import Duration, Size, duration
 from otel_ttf.vault.config import MasterKeyConfig
 
-ProcessorName = Literal["validate", "enrich", "pseudonymise", "consent", "mask"]
+ProcessorName = Literal["validate", "enrich", "pseudonymise", "consent", "mask", "filter"]
 # The order of the way.
-PROCESSORS: tuple[ProcessorName, ...] = ("validate", "enrich", "pseudonymise", "consent", "mask")
+PROCESSORS: tuple[ProcessorName, ...] = ("validate", "enrich", "pseudonymise", "consent", "mask", "filter")
 SQLITE = "sqlite:///"
 INSECURE = "Whether other machines may reach it although nobody is asked who they are."
 TLS = "How it speaks TLS; without, it speaks in plain."
@@ -110,10 +111,11 @@ class Processors(Section):
     validate_: ValidateConfig = Field(
         ValidateConfig(), alias="validate", description="Refuses what breaks the rules."
     )
-    enrich: EnrichConfig = Field(EnrichConfig(), description="Adds attributes to the resource.")
+    enrich: EnrichConfig = Field(EnrichConfig(), description="Adds attributes.")
     pseudonymise: PseudonymiseConfig = Field(PseudonymiseConfig(), description="User ids become tokens.")
     consent: ConsentConfig = Field(ConsentConfig(), description="What people have said is done.")
     mask: MaskConfig = Field(MaskConfig(), description="Personal data is replaced.")
+    filter: FilterConfig = Field(FilterConfig(), description="Which records go on.")
 
 
 def _way(names: tuple[ProcessorName, ...]) -> tuple[ProcessorName, ...]:
@@ -299,5 +301,6 @@ class Config(Section):
             "pseudonymise": self.processors.pseudonymise,
             "consent": self.processors.consent,
             "mask": self.processors.mask,
+            "filter": self.processors.filter,
         }
         return {name: known[name] for name in pipeline.processors}

@@ -13,12 +13,12 @@ import yaml
 from pydantic import BaseModel, SecretStr
 
 from otel_ttf import units
-from otel_ttf.config.journeys import MATCH
 from otel_ttf.config.load import Loaded
 from otel_ttf.config.model import Config
 from otel_ttf.config.problems import Path
 from otel_ttf.config.sources import SCALARS, Tree
 from otel_ttf.journey.match import JSON_SCHEMA
+from otel_ttf.otlp.conditions import MATCH
 
 REDACTED = "[redacted]"
 _SECRET_NAME = re.compile(r"password|passwd|secret|token$|api_?key$|credential|authorization", re.IGNORECASE)

@@ -29,6 +29,7 @@ from otel_ttf.otlp.wire import (
     decode,
     decode_bounded,
     delimited,
+    points,
 )
 from otel_ttf.pii.scanner import EVERYTHING, NAME, Scanner
 
@@ -401,6 +402,19 @@ class Batch:
         if number not in self._dropped:
             self._dropped.add(number)
             self.left_out += records
+
+    def parts(self, number: int) -> int:
+        """Records that a slice is now: 1; of a metric, its data points that are left."""
+        return 1 if self.signal != "metrics" else points(self.shape.record.FromString(self.slice(number)))
+
+    def drop_events(self, number: int, places: Set[int]) -> None:
+        """Events of a span go, and their event ids."""
+        events = self.view(number).events
+        kept = [data for place, data in enumerate(events) if place not in places]
+        del events[:]
+        events.extend(kept)
+        self.touch(number)
+        self.forget(number, places, moved=True)
 
     def gone(self, number: int) -> bool:
         """Whether a slice was rejected or dropped."""

@@ -265,7 +265,7 @@ def contents(signal: Signal, request: Any) -> tuple[dict[int, str], dict[int, in
                     if count := len(span.events):
                         sizes[at] = count
             else:
-                sizes.update([(n, count) for n, r in enumerate(records, number) if (count := _points(r))])
+                sizes.update([(n, count) for n, r in enumerate(records, number) if (count := points(r))])
             number += len(records)
     return names, sizes
 
@@ -274,7 +274,7 @@ def records_in(signal: Signal, raw: bytes) -> int:
     """Log records, spans, or data points of a request. Raises Malformed."""
     shape = SHAPES[signal]
     return sum(
-        sum(map(_points, getattr(by_scope, shape.records)))
+        sum(map(points, getattr(by_scope, shape.records)))
         if signal == "metrics"
         else len(getattr(by_scope, shape.records))
         for by_resource in getattr(decode(signal, raw), shape.resources)
@@ -282,7 +282,8 @@ def records_in(signal: Signal, raw: bytes) -> int:
     )
 
 
-def _points(metric: Any) -> int:
+def points(metric: Any) -> int:
+    """Data points of an official Metric."""
     kind = metric.WhichOneof("data")
     return len(getattr(metric, kind).data_points) if kind in _POINTS else 0
 

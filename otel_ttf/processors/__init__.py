@@ -11,6 +11,7 @@ from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.pii.scanner import Engine, Scanner
 from otel_ttf.processors import consent, enrich, mask, validate
+from otel_ttf.processors import filter as filter_
 from otel_ttf.processors.base import Built, Processor, Setting
 from otel_ttf.processors.keep_ids import KeepIds
 from otel_ttf.processors.pseudonymise import Pseudonymise, PseudonymiseConfig
@@ -29,7 +30,10 @@ PROCESSORS: dict[str, Callable[[Any, Setting], Built]] = {
     "pseudonymise": _pseudonymise,
     "consent": consent.build,
     "mask": mask.build,
+    "filter": filter_.build,
 }
+
+JUDGING = ("filter",)  # they change nothing, and say what goes on
 
 
 def pipeline(
@@ -53,12 +57,15 @@ def pipeline(
     attributes = (KeptSubjects if keep_ids else SubjectKeys)(subject.from_)
     rules = configs["mask"].keys if "mask" in configs else ()
     setting = Setting(keys, attributes, subject.normalise, key_rules=rules, **told)
-    built = [build(configs[name], setting) for name, build in PROCESSORS.items() if name in configs]
-    scanner = Scanner([pattern for one in built for pattern in one.patterns] if not plain else [], engine)
-    steps = [one.processor(scanner) for one in built]
+    built = {name: build(configs[name], setting) for name, build in PROCESSORS.items() if name in configs}
+    patterns = [pattern for one in built.values() for pattern in one.patterns]
+    scanner = Scanner(patterns if not plain else [], engine)
+    steps = [one.processor(scanner) for name, one in built.items() if name not in JUDGING]
     if "validate" in configs:
         # What is cut in two could not be masked any more.
         steps.append(shortening(configs["validate"], attributes))
+    # They see what the tracker will see.
+    steps += [built[name].processor(scanner) for name in JUDGING if name in built]
 
     def process(batch: Batch) -> Batch:
         for step in steps:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from otel_ttf.journey.definition import Journey
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.events import TimeConfig
 from otel_ttf.otlp.subject import SubjectKeys
@@ -54,6 +55,7 @@ class Setting:
     key_rules     what the configuration masks by key
     time          which times are believed
     derivations   of enrich, where several pipelines share them; None: each makes its own
+    journeys      whose milestones and segments must be read; lines: whether storage.events is `all`
     trace         told of each thing that was masked, see masking.Where; for `otel-ttf mask --explain`; user ids in
                   records are told of in plain batches only
     """
@@ -67,6 +69,8 @@ class Setting:
     key_rules: tuple[KeyRule, ...] = ()
     time: TimeConfig = field(default_factory=TimeConfig)
     derivations: Sequence[Derivation] | None = None
+    journeys: tuple[Journey, ...] = ()
+    lines: bool = False
     trace: Trace | None = None
 
 

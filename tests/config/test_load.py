@@ -130,7 +130,7 @@ def test_the_names_of_processors_are_those_that_are_built_in_their_order():
 def test_a_processor_that_may_be_left_out_is(written):
     config = load(written("service: {pipelines: {metrics: {processors: [pseudonymise, mask]}}}")).config
     assert list(config.processor_configs("metrics")) == ["pseudonymise", "mask"]
-    assert list(config.processor_configs("logs")) == ["validate", "enrich", "pseudonymise", "consent", "mask"]
+    assert list(config.processor_configs("logs")) == list(model.PROCESSORS)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,18 @@ JOURNEY = "journeys: {a: {milestones: [{name: x, match: %s}, {name: y, match: {e
             id="a condition on what words mask",
         ),
         pytest.param(
+            "processors: {filter: {rules: [{name: a, drop: {attributes: {api_key: x}}}]}}",
+            "processors.filter.rules[0].drop: it asks for api_key, but the mask processor replaces it; "
+            "derive what is needed with the enrich processor",
+            id="a rule on what is masked",
+        ),
+        pytest.param(
+            "processors: {enrich: {attributes: {a: b}}}\nservice: {pipelines: {logs: &p {processors: [pseudonymise, "
+            "consent, mask]}, traces: *p, metrics: *p}}",
+            "processors.enrich: it is configured, and no pipeline names it",
+            id="a processor that is in no pipeline",
+        ),
+        pytest.param(
             JOURNEY % ("{event: x}", "user.id"),
             "journeys.a.segments[0]: user.id will not tell users apart: as a user id it becomes a token; "
             "derive what is needed with the enrich processor",

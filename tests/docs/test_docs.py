@@ -124,7 +124,7 @@ def exported() -> dict[str, tuple[str, frozenset[str]]]:
     telemetry = Telemetry()
     telemetry.milestone_without_subject("signup")
     telemetry.milestone_without_key("signup", "key")
-    telemetry.counted({("masked", "email", "log.body"): 1})
+    telemetry.counted({("masked", "email", "log.body"): 1, ("filtered", "health", "dropped"): 1})
     telemetry.key_used("environment")
     telemetry.files_read("api_keys", True)
     telemetry.handshakes_failed("api")
