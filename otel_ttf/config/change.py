@@ -27,6 +27,7 @@ SETTINGS: Mapping[str, str | None] = {
     "receivers.otlp.protocols": "doors are opened at the start, with their limits",
     "receivers.otlp.trusted_tokens": "doors are opened at the start",
     "api": "doors are opened at the start, with their limits",
+    "auth": "who may come in is read at the start; keys and certificates are read again by themselves",
     "subject.from": "what is in the log has its users there",
     "storage.url": "the store is opened at the start",
     "log": "the log is opened at the start",
