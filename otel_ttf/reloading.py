@@ -113,6 +113,7 @@ class Reload:
             except CannotSwitch as error:
                 return Reloaded((str(error),), names)
         self.current = loaded.config
+        self._telemetry.follow(loaded.config.followed_share)
         return Reloaded((), names, tuple(map(str, loaded.warnings)))
 
 

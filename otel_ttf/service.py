@@ -372,6 +372,7 @@ class Service:
                 ],
                 otlp=otlp_on_api,
                 normalise=config.subject.normalise,
+                sampled=config.followed_share,
                 gate=gate,
                 open_metrics=config.auth.metrics == "open",
                 hosts=hosts,
@@ -386,6 +387,7 @@ class Service:
             api: ASGIApp = parts.api
         else:
             api = answering(config)
+        telemetry.follow(config.followed_share)
         stack.push_async_callback(self._stop_listening)
         each, many = shares(open_files())
         most = config.api.max_connections or each

@@ -146,7 +146,19 @@ class Telemetry:
                 ["rule", "action"],
                 registry=registry,
             ),
+            "sampled_out": Counter(
+                "otel_ttf_sampled_out",
+                "Records and span events that the sampling has left out, by what decided.",
+                ["by"],
+                registry=registry,
+            ),
         }
+        self._followed = Gauge(
+            "otel_ttf_followed_subjects_ratio",
+            "The share of users that is followed; 1 where none is sampled out.",
+            registry=registry,
+        )
+        self._followed.set(1)
         self._dropped = Counter(
             "otel_ttf_events_dropped",
             "Stored events that went before their time because of storage.max_size.",
@@ -280,7 +292,7 @@ class Telemetry:
         """Counts what processors have counted in a request that is in the log: (what, its labels) -> how often.
 
         masked: detector (or `key`) and place; consent: statement; consent_dropped: action; mended: what; flagged: flag;
-        filtered: rule and action
+        filtered: rule and action; sampled_out: by
         """
         for (what, *labels), count in counts.items():
             self._of_processors[what].labels(*labels).inc(count)
@@ -304,6 +316,10 @@ class Telemetry:
     def certificate_ends(self, listener: str, ends: float) -> None:
         """Tells until when a listener's certificate is good: unix seconds."""
         self._certificate_ends.labels(listener).set(ends)
+
+    def follow(self, share: float | None) -> None:
+        """Shows the share of users that is followed; None: all."""
+        self._followed.set(1 if share is None else share)
 
     def watch_consumer(self, consumer: str, lag: Callable[[], tuple[int, float]]) -> None:
         """Shows a consumer's lag, asked for at every scrape: (records, seconds) behind the log's end."""

@@ -44,6 +44,7 @@ def build(
     gate: Gate | None = None,
     open_metrics: bool = False,
     hosts: Hosts | None = None,
+    sampled: float | None = None,
 ) -> FastAPI:
     """The application of the API port.
 
@@ -55,8 +56,9 @@ def build(
     otlp       takes every request below /v1/, with its path unchanged
     normalise  subject.normalise
     gate, open_metrics, hosts  see Front
+    sampled    the share of users that is followed; None: all
     """
-    context = Context(journeys, reader, pseudonyms, as_of, normalise)
+    context = Context(journeys, reader, pseudonyms, as_of, normalise, sampled)
     app = _Documented(
         title="otel_ttf",
         version=__version__,

@@ -24,15 +24,21 @@ LAG = "TTF-Lag-Seconds"
 class AsOf:
     """The instant an answer speaks of (unix ns), and how far it lies behind our clock (seconds).
 
+    sampled  the share of users that is followed; None: all
+
     Taken before the store is read: what is read then is never older than the answer says.
     """
 
     at: int
     lag: float
+    sampled: float | None = None
 
     def members(self) -> dict[str, object]:
-        """as_of and lag_seconds, as every answer carries them."""
-        return {"as_of": rfc3339(self.at), "lag_seconds": self.lag}
+        """as_of and lag_seconds, as every answer carries them; sampled, weight where only a share is followed."""
+        known: dict[str, object] = {"as_of": rfc3339(self.at), "lag_seconds": self.lag}
+        if self.sampled is not None:
+            known |= {"sampled": self.sampled, "weight": 1 / self.sampled}
+        return known
 
     def answer(self, content: object) -> Response:
         """JSON. A mapping gets as_of and lag_seconds as members; the headers tell them for every answer."""
@@ -48,6 +54,7 @@ class Context:
     journeys   as configured; the first one is meant where a question names none
     as_of      (unix ns, seconds behind our clock), tracker.as_of
     normalise  subject.normalise, for raw user ids in questions
+    sampled    the share of users that is followed; None: all
     """
 
     journeys: Mapping[str, Journey]
@@ -55,10 +62,11 @@ class Context:
     pseudonyms: Pseudonyms
     clock: Callable[[], tuple[int, float]]
     normalise: Literal["none", "lower"] = "none"
+    sampled: float | None = None
 
     def as_of(self) -> AsOf:
         """Now, for one answer."""
-        return AsOf(*self.clock())
+        return AsOf(*self.clock(), self.sampled)
 
     def journey(self, name: str | None) -> Journey:
         """The journey of that name, or the first one. Raises Problem 404."""

@@ -14,6 +14,12 @@ class Answer(BaseModel):
         description="Everything that arrived until then is in the answer (RFC 3339).", examples=[_TIME]
     )
     lag_seconds: float = Field(description="How far `as_of` lies behind our clock.", examples=[0.0])
+    sampled: float | None = Field(
+        None, description="Share of users that is followed; only there where not all are.", examples=[0.1]
+    )
+    weight: float | None = Field(
+        None, description="For how many users each counts: 1 / sampled; only beside it.", examples=[10.0]
+    )
 
 
 class EvidenceItem(BaseModel):

@@ -64,6 +64,8 @@ class ProblemDocument(BaseModel):
     detail: str = Field(description="What was expected, for people.")
     as_of: str | None = Field(None, description="What had arrived until then was known (RFC 3339).")
     lag_seconds: float | None = Field(None, description="How far `as_of` lies behind our clock.")
+    sampled: float | None = Field(None, description="Share of users that is followed, where not all are.")
+    weight: float | None = Field(None, description="For how many users each counts, where not all are.")
 
 
 class Problem(Exception):

@@ -248,6 +248,14 @@ def warnings(config: Config, env: Mapping[str, str]) -> Iterator[tuple[Path, str
     for name, field in Processors.model_fields.items():
         if getattr(config.processors, name) != field.default and name.rstrip("_") not in named:
             yield ("processors", name.rstrip("_")), "it is configured, and no pipeline names it"
+    pipelines = config.service.pipelines
+    if config.followed_share is not None:
+        for signal in ("logs", "traces"):
+            if "sample" not in getattr(pipelines, signal).processors:
+                yield (
+                    ("service", "pipelines", signal, "processors"),
+                    "sample is not in the list: of users who are sampled out this signal goes on",
+                )
     for place, rule in enumerate(config.processors.filter.rules):
         word = "keep" if rule.drop is None else "drop"
         where: Path = ("processors", "filter", "rules", place, word)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -25,6 +25,7 @@ from otel_ttf.processors.enrich import EnrichConfig
 from otel_ttf.processors.filter import FilterConfig
 from otel_ttf.processors.mask import MaskConfig
 from otel_ttf.processors.pseudonymise import PseudonymiseConfig
+from otel_ttf.processors.sample import SampleConfig
 from otel_ttf.processors.validate import ValidateConfig
 from otel_ttf.receivers.intake import IN_FLIGHT
 from otel_ttf.receivers.otlp_grpc import GrpcConfig
@@ -32,9 +33,9 @@ from otel_ttf.receivers.otlp_http import HttpConfig
 from otel_ttf.units import Duration, Size, duration
 from otel_ttf.vault.config import MasterKeyConfig
 
-ProcessorName = Literal["validate", "enrich", "pseudonymise", "consent", "mask", "filter"]
+ProcessorName = Literal["validate", "enrich", "pseudonymise", "consent", "mask", "filter", "sample"]
 # The order of the way.
-PROCESSORS: tuple[ProcessorName, ...] = ("validate", "enrich", "pseudonymise", "consent", "mask", "filter")
+PROCESSORS: tuple[ProcessorName, ...] = get_args(ProcessorName)
 SQLITE = "sqlite:///"
 INSECURE = "Whether other machines may reach it although nobody is asked who they are."
 TLS = "How it speaks TLS; without, it speaks in plain."
@@ -116,6 +117,7 @@ class Processors(Section):
     consent: ConsentConfig = Field(ConsentConfig(), description="What people have said is done.")
     mask: MaskConfig = Field(MaskConfig(), description="Personal data is replaced.")
     filter: FilterConfig = Field(FilterConfig(), description="Which records go on.")
+    sample: SampleConfig = Field(SampleConfig(), description="Which share goes on.")
 
 
 def _way(names: tuple[ProcessorName, ...]) -> tuple[ProcessorName, ...]:
@@ -283,6 +285,13 @@ class Config(Section):
         """Attributes of masked records that may hold the subject's token, in order."""
         return (BESIDE,) if self.privacy.subject == "keep" else tuple(self.subject.from_)
 
+    @property
+    def followed_share(self) -> float | None:
+        """The share of users that is followed; None: all."""
+        pipelines = self.service.pipelines
+        named = any("sample" in one.processors for one in (pipelines.logs, pipelines.traces))
+        return self.processors.sample.subjects if named else None
+
     def domain_journeys(self) -> tuple[Journey, ...]:
         """The journeys as the domain knows them."""
         return tuple(journey.journey(name) for name, journey in self.journeys.items())
@@ -302,5 +311,6 @@ class Config(Section):
             "consent": self.processors.consent,
             "mask": self.processors.mask,
             "filter": self.processors.filter,
+            "sample": self.processors.sample,
         }
         return {name: known[name] for name in pipeline.processors}

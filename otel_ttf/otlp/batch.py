@@ -89,6 +89,7 @@ class Batch:
     flagged    (slice, flags, see events.FLAG_NAMES) of each event that has any, in order; known when they are extracted
     said       what Book.join returned, if it is to be on the disk before the sender gets its OK
     counts     what processors count, by metric and labels (telemetry.counted): told once the batch is in the log
+    whom       (slice, place of a span event or None) -> the subject that it names itself, as it came; noted on request
     added      (slice, place of a span event or None) -> how many of its last attributes came with no sender
     """
 
@@ -116,6 +117,7 @@ class Batch:
         self.said: int | None = None
         self.counts: dict[tuple[str, ...], int] = {}
         self.added: dict[tuple[int, int | None], int] = {}
+        self.whom: dict[tuple[int, int | None], str] = {}
         self.shape = SHAPES[signal]
         self._as_it_is = as_it_is
         self._decoded: _Decoded | None = None
@@ -435,7 +437,18 @@ class Batch:
             self._all.sizes[number] -= len(gone)
             if not self._all.sizes[number]:
                 del self._all.sizes[number]
+            if self.whom:
+                self._move(number, gone)
         self._ids[number] = ids
+
+    def _move(self, number: int, gone: Sequence[int]) -> None:
+        """`whom` follows events that move up."""
+        own = sorted((at, who) for (n, at), who in self.whom.items() if n == number and at is not None)
+        for at, _ in own:
+            del self.whom[number, at]
+        for at, who in own:
+            if at not in gone:
+                self.whom[number, at - bisect_left(gone, at)] = who
 
     # Results.
 

@@ -10,7 +10,7 @@ from otel_ttf.otlp.subject import KeptSubjects, SubjectKeys
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.pii.scanner import Engine, Scanner
-from otel_ttf.processors import consent, enrich, mask, validate
+from otel_ttf.processors import consent, enrich, mask, sample, validate
 from otel_ttf.processors import filter as filter_
 from otel_ttf.processors.base import Built, Processor, Setting
 from otel_ttf.processors.keep_ids import KeepIds
@@ -31,9 +31,10 @@ PROCESSORS: dict[str, Callable[[Any, Setting], Built]] = {
     "consent": consent.build,
     "mask": mask.build,
     "filter": filter_.build,
+    "sample": sample.build,
 }
 
-JUDGING = ("filter",)  # they change nothing, and say what goes on
+JUDGING = ("filter", "sample")  # they change nothing, and say what goes on
 
 
 def pipeline(
@@ -56,7 +57,8 @@ def pipeline(
     """
     attributes = (KeptSubjects if keep_ids else SubjectKeys)(subject.from_)
     rules = configs["mask"].keys if "mask" in configs else ()
-    setting = Setting(keys, attributes, subject.normalise, key_rules=rules, **told)
+    notes = "sample" in configs and configs["sample"].subjects is not None
+    setting = Setting(keys, attributes, subject.normalise, key_rules=rules, notes=notes, **told)
     built = {name: build(configs[name], setting) for name, build in PROCESSORS.items() if name in configs}
     patterns = [pattern for one in built.values() for pattern in one.patterns]
     scanner = Scanner(patterns if not plain else [], engine)

@@ -56,6 +56,7 @@ class Setting:
     time          which times are believed
     derivations   of enrich, where several pipelines share them; None: each makes its own
     journeys      whose milestones and segments must be read; lines: whether storage.events is `all`
+    notes         whether it is noted whom records name, see Batch.whom
     trace         told of each thing that was masked, see masking.Where; for `otel-ttf mask --explain`; user ids in
                   records are told of in plain batches only
     """
@@ -71,6 +72,7 @@ class Setting:
     derivations: Sequence[Derivation] | None = None
     journeys: tuple[Journey, ...] = ()
     lines: bool = False
+    notes: bool = False
     trace: Trace | None = None
 
 

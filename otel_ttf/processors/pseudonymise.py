@@ -44,6 +44,7 @@ class Pseudonymise:
         self._pseudonyms: Pseudonyms | Noting = self._plain
         self._kept = setting.ids
         self._trace = setting.trace
+        self._notes = setting.notes
         self._ids = EventIds(setting.keys.event)
         self.patterns = [
             *(Pattern(SUBJECT, literal(text.decode())) for text in self._keys.literals),
@@ -126,6 +127,8 @@ class Pseudonymise:
             if groups & SUBJECT:
                 all_of_it = self._keys.all_in(pairs, batch.slice(number))
                 new = replacer.pairs_of(pairs, all_of_it)
+                if self._notes and replacer.subject is not None:
+                    batch.whom[number, None] = replacer.subject
             if named:
                 self._identify(batch, number, view, pairs, replacer.subject, services)
             if new is not None:
@@ -159,6 +162,8 @@ class Pseudonymise:
         for number, view, pairs, place, start, subject in found:
             if number in names or hits[number] & NAME:
                 self._identify(batch, number, view, pairs, subject, services)
+            if self._notes:
+                batch.whom[number, None] = subject
             token = tokens[subject]
             view.attributes[place] = pairs[place] = with_text(start, token.encode())
             batch.touch(number, token, pairs)
@@ -235,6 +240,8 @@ class Pseudonymise:
             hit = number in hits
             new = replacer.pairs_of(view.attributes[:]) if hit else []
             subject = replacer.subject
+            if self._notes and subject is not None:
+                batch.whom[number, None] = subject
             changed = self._span_events(batch, number, view, subject, replacer, services, hit=hit)
             if hit:
                 if batch.plain or self.whole:
@@ -271,6 +278,8 @@ class Pseudonymise:
             pairs = event.attributes[:]
             replacer.subject, replacer.rank = None, NOBODY
             new = replacer.pairs_of(pairs) if hit and self._keys.in_(data) else []
+            if self._notes and replacer.subject is not None:
+                batch.whom[number, index] = replacer.subject
             if event.name:
                 who = replacer.subject or subject or head.subject
                 if added := batch.added.get((number, index)):

@@ -30,6 +30,17 @@ def test_every_answer_tells_as_of_and_lag(api, url):
         assert (response.json()["as_of"], response.json()["lag_seconds"]) == (told[0], 0.25)
 
 
+@pytest.mark.parametrize("url", [*ANSWERS, "/api/v1/ttf/nobody"])
+def test_where_a_share_of_the_users_is_followed_every_answer_says_so(
+    serve_memory, onboarding, state, token, url
+):
+    states = {token("u"): state(onboarding, 0, 4)}
+    whole = serve_memory(onboarding, states).client.get(url).json()
+    told = serve_memory(onboarding, states, options={"sampled": 0.25}).client.get(url).json()
+    if isinstance(told, dict):
+        assert told == whole | {"sampled": 0.25, "weight": 4.0}
+
+
 @pytest.mark.parametrize(
     ("url", "present"),
     [

@@ -60,6 +60,13 @@ JOURNEY = "journeys: {a: {milestones: [{name: x, match: %s}, {name: y, match: {e
             id="a processor that is in no pipeline",
         ),
         pytest.param(
+            "{processors: {sample: {by: subject, ratio: 0.5}}, "
+            "service: {pipelines: {traces: {processors: [pseudonymise, consent, mask]}}}}",
+            "service.pipelines.traces.processors: sample is not in the list: of users who are sampled out this signal "
+            "goes on",
+            id="users who are sampled in one signal only",
+        ),
+        pytest.param(
             JOURNEY % ("{event: x}", "user.id"),
             "journeys.a.segments[0]: user.id will not tell users apart: as a user id it becomes a token; "
             "derive what is needed with the enrich processor",

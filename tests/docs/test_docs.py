@@ -124,11 +124,17 @@ def exported() -> dict[str, tuple[str, frozenset[str]]]:
     telemetry = Telemetry()
     telemetry.milestone_without_subject("signup")
     telemetry.milestone_without_key("signup", "key")
-    telemetry.counted({("masked", "email", "log.body"): 1, ("filtered", "health", "dropped"): 1})
     telemetry.key_used("environment")
     telemetry.files_read("api_keys", True)
     telemetry.handshakes_failed("api")
     telemetry.certificate_ends("api", 0.0)
+    telemetry.counted(
+        {
+            ("masked", "email", "log.body"): 1,
+            ("filtered", "health", "dropped"): 1,
+            ("sampled_out", "event"): 1,
+        }
+    )
     telemetry.watch_consumer("tracker", lambda: (0, 0.0))
     ExportMetrics(telemetry.registry).of("otlp_grpc")
     found = {}

@@ -59,7 +59,7 @@ def run(config: Any, signal: Signal, raw: bytes, **options: Any) -> Batch:
         "filter": FilterConfig.model_validate(config),
     }
     told = {"journeys": (JOURNEY,), "lines": False}
-    return pipeline(configs, KEYS, SubjectConfig(), engine="re", **told)(Batch(signal, raw, NOW, **options))
+    return pipeline(configs, KEYS, SubjectConfig(), **told)(Batch(signal, raw, NOW, **options))
 
 
 def left(batch: Batch) -> list[str]:
@@ -209,7 +209,7 @@ def test_the_tracker_gets_all_that_it_would_read(signal, seed, condition, lines)
     raw = request(signal, random.Random(seed), odd=seed % 2 == 0)
     configs = {"pseudonymise": PseudonymiseConfig(), "mask": MaskConfig()}
     rules = Rules(TimeConfig(), SubjectConfig().from_, wants_span=Dispatch((ODD,)).wants_span, lines=lines)
-    told = {"engine": "re", "journeys": (ODD,), "lines": lines}
+    told = {"journeys": (ODD,), "lines": lines}
 
     def facts(batch: Batch) -> list[Any]:
         read = [
