@@ -57,6 +57,8 @@ def opened(store: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
             raise StoreUnanswered(
                 f"{store} was written by an older otel_ttf: start this version's server on it once."
             ) from None
+        if is_damage(error) and store.name == EXPORTS:
+            raise _damaged_exports(store, trouble(error)) from None
         if is_damage(error):
             raise Damaged(f"{store} is damaged ({trouble(error)})") from None
         raise StoreUnanswered(f"{store} cannot be read or written: {trouble(error)}") from None
@@ -72,7 +74,16 @@ def _check(store: Path) -> None:
             return
         if left:
             time.sleep(LOOK_SECONDS)
+    if store.name == EXPORTS:
+        raise _damaged_exports(store, harm)
     raise Damaged(f"{store} is damaged ({harm})")
+
+
+def _damaged_exports(file: Path, why: str | None) -> StoreUnanswered:
+    return StoreUnanswered(
+        f"{file} is damaged ({why}): the next start of the server keeps it aside and begins a new one; what was set "
+        "aside for exporters is lost"
+    )
 
 
 def asked(data_dir: Path, store: Path, kind: Kind, whats: Sequence[dict[str, Any]]) -> list[Any] | None:

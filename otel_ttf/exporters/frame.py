@@ -43,6 +43,10 @@ TRIES = (
 # in a million is found with the first; the second bounds what a destination costs that refuses every other one.
 FRUITLESS = 24
 PARTS = 512
+# So many batches in a row may be refused as a whole; then it is the destination that is wrong, not the records, and
+# further ones are only set aside when they were refused so many times, max_interval apart.
+CREDIT = 3
+HELD = 10
 SMALLEST = 16 * 1024  # bytes: no batch is made smaller than this because the destination found one too large
 REFUSED = "its destination"  # source of letters that were refused
 AGAIN = 1.0  # seconds, after the log could not be read or the cursor not be written
@@ -79,12 +83,20 @@ class _Building:
 
 @dataclass(slots=True)
 class _Spent:
-    """What looking for bad records in a batch has cost. defects: times that sending failed by a defect of ours."""
+    """What a batch has cost so far.
+
+    in_a_row, parts  parts of it that were refused: since something was taken, and in all
+    defects          times that sending failed by a defect of ours
+    held             times that it was refused while everything is
+    taken            whether any of it was taken
+    """
 
     began: float
     in_a_row: int = 0
     parts: int = 0
     defects: int = 0
+    held: int = 0
+    taken: bool = False
 
 
 class Exporter:
@@ -141,11 +153,11 @@ class Exporter:
         self._ahead_bytes = 0
         self._letters: list[DeadLetter] = []
         self._busy = 0
+        self._refused = 0  # batches of which nothing was taken, in a row
         self._writing: asyncio.Task[None] | None = None
         self._stopping = False
         self._read_all = False
         self._why: str | None = None
-        self._since = 0
         self._unsaved: str | None = None
         self._told: dict[str, float] = {}
 
@@ -403,13 +415,20 @@ class Exporter:
             elif again:
                 stack.append(again)
             if taken:
-                spent.in_a_row = 0
+                spent.in_a_row = self._refused = 0
+                spent.taken = True
             if outcome.rejected:
                 bad = [batch[at] for at in sorted(outcome.rejected)]
+                if self._refused >= CREDIT and not spent.taken and spent.held < HELD:
+                    spent.held += 1
+                    self._fails(replace(outcome, barred=True))
+                    stack.append(bad)
+                    continue
                 parts = self._parts(bad, outcome, spent)
                 stack += reversed(parts)
                 if not parts:
                     letters += self._aside(bad, outcome.why)
+        self._refused += bool(letters) and not spent.taken
         return letters
 
     def _given_up(self, spent: _Spent) -> bool:
@@ -439,18 +458,20 @@ class Exporter:
                     log.info("an exporter's destination takes records again", exporter=self.name)
                     self._why = None
                 return outcome
-            self._metrics.retries.inc()
-            self._pace.failed(outcome.after, barred=outcome.barred)
-            if self._why is None:
-                self._since = self._clock.now()
-            if self._may_tell("failing"):
-                log.warning(
-                    "an exporter's destination takes nothing; it is tried again, and records wait in the log",
-                    exporter=self.name,
-                    reason=outcome.why,
-                )
-            self._why = outcome.why
+            self._fails(outcome)
             return outcome
+
+    def _fails(self, outcome: Outcome) -> None:
+        """Nothing was taken; what there is to send is sent again later."""
+        self._metrics.retries.inc()
+        self._pace.failed(outcome.after, barred=outcome.barred)
+        self._why = outcome.why
+        if self._may_tell("failing"):
+            log.warning(
+                "an exporter's destination takes nothing; it is tried again, and records wait in the log",
+                exporter=self.name,
+                reason=outcome.why,
+            )
 
     async def _send(self, batch: list[Piece], spent: _Spent | None = None) -> Outcome:
         """What became of it, whatever happens."""

@@ -194,6 +194,23 @@ class ExporterContract:
         ]
         assert sorted(told) == sorted(some(3000))
 
+    async def test_who_refuses_everything_for_long_is_taken_for_the_one_that_is_wrong(
+        self, world: World, destination: Destination
+    ) -> None:
+        destination.judge = lambda _: BAD
+        retry = {"initial_interval": "20ms", "max_interval": "1s"}
+        world.start(self.one(destination, retry_on_failure=retry))
+        for number in range(4):
+            await world.send(f"r{number}")
+            await until(lambda number=number: len(destination.came) > number)  # type: ignore[misc]
+        exporter = world.exporters[NAME]
+        await until(lambda: exporter.note() and len(world.letters()) == 3)
+        destination.judge = lambda _: OK
+        await world.send("r4")
+        await until(lambda: exporter.position == 5)
+        assert destination.counts == {"r3": 1, "r4": 1}
+        assert len(world.letters()) == 3
+
     async def test_a_request_that_is_too_large_is_halved(
         self, world: World, destination: Destination
     ) -> None:

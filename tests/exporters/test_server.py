@@ -109,6 +109,18 @@ def test_a_lost_store_and_a_deleted_file_of_cursors_change_nothing(
 
 
 @pytest.mark.slow
+def test_without_exporters_nothing_of_them_is_there(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data") as server:
+        send(server, request("a"))
+        assert not (server.data_dir / "exporters.db").exists()
+        assert b"exporter" not in server.get("/metrics").body
+        maps = Path(f"/proc/{server.running.pid}/task")
+        names = {(task / "comm").read_text().strip() for task in maps.iterdir()}
+        assert "exporters" not in names
+        assert server.terminate() == 0
+
+
+@pytest.mark.slow
 def test_a_dead_destination_fails_no_probe_and_delays_no_stop(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     with ServerProcess(tmp_path / "data", settings=exporting(port)) as server:
