@@ -16,12 +16,12 @@ from otel_ttf.exporters.exporting import Exporting
 from otel_ttf.exporters.frame import Exporter, Source
 from otel_ttf.exporters.journeys import Told, Traces, as_events
 from otel_ttf.exporters.metrics import ExportMetrics
+from otel_ttf.exporters.told import ToldTransitions
 from otel_ttf.log.base import EventLog
 from otel_ttf.otlp.events import Rules
 from otel_ttf.otlp.wire import Signal
 from otel_ttf.store.base import Reader
 from otel_ttf.store.exports import FILE, ExportBook
-from otel_ttf.store.told import ToldTransitions
 from otel_ttf.telemetry import Telemetry
 
 # What an exporter gets beside the log's rows: setting -> signal. Each is a consumer of its own, NAME:SETTING.

@@ -28,6 +28,7 @@ from otel_ttf.config import CannotStart, Config, Loaded
 from otel_ttf.config.checks import IDS_IN_PLAIN
 from otel_ttf.config.model import ApiListener, HttpListener
 from otel_ttf.demo import Background, DemoOptions, what_to_try
+from otel_ttf.exporters.told import ToldTransitions
 from otel_ttf.key_files import keys_of_start
 from otel_ttf.log.base import LogRefused
 from otel_ttf.log.lock import DirectoryLocked, lock_directory
@@ -66,7 +67,6 @@ from otel_ttf.store.losses import Loss
 from otel_ttf.store.losses import told as told_loss
 from otel_ttf.store.opening import saved_cursors
 from otel_ttf.store.sqlite_read import SqliteReader
-from otel_ttf.store.told import ToldTransitions
 from otel_ttf.swap import finish
 from otel_ttf.telemetry import Telemetry, configure_logs
 from otel_ttf.tracker import Tracker

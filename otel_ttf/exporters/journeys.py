@@ -19,13 +19,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from otel_ttf import __version__
 from otel_ttf.clock import Clock
 from otel_ttf.exporters.annotate import ELAPSED_MINUTES, JOURNEY, MILESTONE, STAGE_MINUTES
+from otel_ttf.exporters.told import ToldTransitions
 from otel_ttf.journey.definition import Journey
 from otel_ttf.journey.state import State, timeline
 from otel_ttf.journey.transitions import Transition
 from otel_ttf.log.base import Gap, LogError, OnLag, Row
 from otel_ttf.otlp.wire import Signal
 from otel_ttf.store.base import Reader, StoreUnreadable
-from otel_ttf.store.told import ToldTransitions
 from otel_ttf.units import MINUTE, SECOND
 
 SERVICE = "otel_ttf"

@@ -15,9 +15,9 @@ from otel_ttf.sqlite_disk import trouble
 from otel_ttf.store.sqlite_file import connect
 from otel_ttf.store.sqlite_rows import reading, unpack_key, unpack_texts
 
-_COLUMNS = (
-    "position, id, journey, version, key, subject, kind, milestone, level, at, recorded, segments, backfilled,"
-    " after_expiry, old, new, closed, changed"
+_AFTER = (
+    "SELECT position, id, journey, version, key, subject, kind, milestone, level, at, recorded, segments, backfilled,"
+    " after_expiry, old, new, closed, changed FROM transition WHERE position > ? ORDER BY position LIMIT ?"
 )
 
 
@@ -37,9 +37,7 @@ class ToldTransitions:
 
     def read(self, after: int, limit: int) -> list[tuple[int, Transition]]:
         """(position, transition) after a position, in order."""
-        rows = self._ask(
-            f"SELECT {_COLUMNS} FROM transition WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
-        )
+        rows = self._ask(_AFTER, (after, limit))
         try:
             return [(row[0], _from(row)) for row in rows]
         except sqlite3.Error as error:
