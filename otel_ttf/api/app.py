@@ -15,7 +15,7 @@ from otel_ttf.access.gate import Gate
 from otel_ttf.access.hosts import Hosts
 from otel_ttf.api import docs, health, metrics, names, population, problems, resolve, stuck, ttf
 from otel_ttf.api.context import Context
-from otel_ttf.api.front import Front
+from otel_ttf.api.front import Front, needed
 from otel_ttf.api.health import Readiness
 from otel_ttf.journey.definition import Journey
 from otel_ttf.pii.pseudonym import Pseudonyms
@@ -115,9 +115,14 @@ class _Documented(FastAPI):
             # Where there are no keys, nobody needs one.
             schema["security"] = [{"apiKey": []}, {"bearer": []}, {}]
             schemas["ProblemDocument"] = problems.ProblemDocument.model_json_schema()
-            for operations in schema["paths"].values():
-                for operation in operations.values():
+            refusals = problems.responses(401, 403, 429)
+            for path, operations in schema["paths"].items():
+                for method, operation in operations.items():
                     answers = operation.get("responses", {})
+                    if needed(method.upper(), path) is None:
+                        operation["security"] = []
+                    else:
+                        answers |= {str(status): told for status, told in refusals.items() if status != 500}
                     # FastAPI's own shape of errors, which nobody gets.
                     if "HTTPValidationError" in str(answers.get("422")):
                         del answers["422"]

@@ -24,6 +24,7 @@ from otel_ttf.receivers.connections import HTTP_CONNECTIONS, Connections
 from otel_ttf.receivers.endpoint import listen
 
 HANDSHAKE_SECONDS = 10
+GOODBYE_SECONDS = 1
 HEADER_SECONDS = 10.0
 HEADER_BYTES = 64 << 10
 LINGER_SECONDS = 1.0  # what comes behind a refusal is thrown away so long,
@@ -376,7 +377,14 @@ class _Secured(SSLProtocol):
         waiter: asyncio.Future[None] = loop.create_future()
         waiter.add_done_callback(self._shaken)
         super().__init__(
-            loop, protocol, tls.context(), waiter, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            loop,
+            protocol,
+            tls.context(),
+            waiter,
+            server_side=True,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            # A peer that waits for its next request does not read our good-bye.
+            ssl_shutdown_timeout=GOODBYE_SECONDS,
         )
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

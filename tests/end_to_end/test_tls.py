@@ -18,8 +18,13 @@ from pathlib import Path
 import grpc
 import pytest
 from certs import Authority, Pair, serial_of
+from opentelemetry._logs import LogRecord
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as ByGrpc
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as ByHttp
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from server_process import ROOT, ServerProcess, wait_for
-from test_access import EVENT, EXPORT, PROTOBUF, one
+from test_access import EVENT, EXPORT, OWN, PROTOBUF, one
 
 DOORS = ("receivers.otlp.protocols.grpc", "receivers.otlp.protocols.http", "api")
 CA = Authority()
@@ -356,6 +361,47 @@ def comes_in(mutual: Secured) -> bool:
         return mutual.server.get("/health").status == 200
     except (OSError, http.client.HTTPException):
         return False
+
+
+def test_connections_that_wait_hold_up_no_stop(tmp_path):
+    running = Secured(tmp_path)
+    with running.server, contextlib.ExitStack() as held:
+        connections = [held.enter_context(kept(running)) for _ in range(3)]
+        assert [asked(connection) for connection in connections] == [200, 200, 200]
+        silent = [socket.create_connection(("127.0.0.1", port), 10) for port in running.ports()]
+        assert running.server.terminate() == 0
+        for peer in silent:
+            peer.close()
+    printed = running.server.printed()
+    assert "timeout graceful shutdown exceeded" not in printed
+    assert " [error " not in printed
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_sdk_sends_by_tls_with_a_key(tmp_path, monkeypatch):
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(variable, raising=False)
+    running = Secured(tmp_path)
+    running.server.environment = {"TELEMETRY_API_KEY": OWN}
+    running.server.headers = {"x-api-key": OWN}
+    (tmp_path / "ca.pem").write_bytes(CA.pem)
+    credentials = grpc.ssl_channel_credentials(CA.pem)
+    shown = {"x-api-key": OWN}
+    with running.server as server:
+        for exporter in (
+            ByGrpc(f"localhost:{server.grpc_port}", credentials=credentials, headers=shown),
+            ByHttp(
+                f"https://localhost:{server.http_port}/v1/logs",
+                certificate_file=str(tmp_path / "ca.pem"),
+                headers=shown,
+            ),
+        ):
+            provider = LoggerProvider()
+            provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+            provider.get_logger("shop").emit(LogRecord(event_name="signup", attributes={"user.id": "ada"}))
+            provider.shutdown()
+        taken = 'telemetry_events_total{signal="logs"}'
+        wait_for(lambda: running.metric(taken) == 2, "both records", 15, 0.2)
 
 
 # Starts, and our own commands.
