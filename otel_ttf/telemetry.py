@@ -212,7 +212,7 @@ class Telemetry:
             registry=registry,
         )
         for door in ("grpc", "http", "api"):
-            for reason in ("unauthenticated", "forbidden", "limited", "unavailable", "host"):
+            for reason in ("unauthenticated", "forbidden", "limited", "unavailable", "host", "cross_site"):
                 self._access_refused.labels(door, reason)
         self._key_used = Counter(
             "otel_ttf_api_key_requests",

@@ -94,7 +94,7 @@ def build(
         gate=gate,
         open_metrics=open_metrics,
         hosts=hosts,
-        misdirected=partial(telemetry.access_refused, "api", "host"),
+        refused=partial(telemetry.access_refused, "api"),
     )
     return app
 

@@ -18,6 +18,8 @@ _RAW = ("/api/v1/ttf/", "/api/v1/subjects/")
 # What is said to whoever asks: that we are alive, and what is in the package.
 _OPEN = frozenset({"/health", "/ready", "/openapi.json", "/docs", "/favicon.svg", "/favicon.ico"})
 _OPEN_BELOW = "/docs/"
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_CROSS_SITE = "expected no request from a page of another site, or one that shows an API key"
 BRIEF = "otel_ttf.brief"  # in a scope: whoever asks gets no details
 
 
@@ -39,7 +41,7 @@ class Front:
     gate          who may ask; None: everybody. OTLP asks by itself
     open_metrics  whether everybody may read /metrics all the same
     hosts         by which names the server may be called; None: by any
-    misdirected   is called for each request by another name
+    refused       is called for each request by another name (host), or from another site (cross_site)
     """
 
     def __init__(
@@ -50,14 +52,14 @@ class Front:
         gate: Gate | None = None,
         open_metrics: bool = False,
         hosts: Hosts | None = None,
-        misdirected: Callable[[], object] = lambda: None,
+        refused: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._app = app
         self._otlp = otlp
         self._gate = gate
         self._open_metrics = open_metrics
         self._hosts = hosts
-        self._misdirected = misdirected
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,8 +91,11 @@ class Front:
         """What is answered in the place of the routes; None: they answer. scope: with the path to route by."""
         headers = scope["headers"]
         if self._hosts is not None and not self._hosts.allow(_host(headers)):
-            self._misdirected()
+            self._refused("host")
             return document(Problem(421, "misdirected", MISDIRECTED, headers=_unread(headers)))
+        if scope["method"] not in _READING and _from_elsewhere(headers):
+            self._refused("cross_site")
+            return document(Problem(403, "cross-site", _CROSS_SITE, headers=_unread(headers)))
         path: str = scope["path"]
         gate = self._gate
         if gate is None or (self._open_metrics and path == "/metrics"):
@@ -113,6 +118,21 @@ _KINDS = {
     "limited": "too-many-requests",
     "unavailable": "unavailable",
 }
+
+
+def _from_elsewhere(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a browser sends it for a page that is none of ours, without what only our own callers can send.
+
+    A form of a stranger's needs nobody's leave to be sent here. Browsers say from where, all of today's at least to
+    addresses of this machine and over TLS.
+    """
+    found = dict(headers)
+    if b"authorization" in found or b"x-api-key" in found:
+        return False
+    if (site := found.get(b"sec-fetch-site")) is not None:
+        return site not in (b"same-origin", b"none")
+    origin = found.get(b"origin")
+    return origin is not None and origin.partition(b"://")[2] != found.get(b"host")
 
 
 def _host(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

@@ -480,6 +480,44 @@ def test_while_an_issuer_cannot_be_asked_nobody_is_sent_away_for_good(tmp_path):
             assert server.printed().count("keys of the issuer cannot be fetched") == 1
 
 
+# Pages of others.
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param({}, 200, id="no browser"),
+        pytest.param({"sec-fetch-site": "same-origin", "origin": "http://OWN"}, 200, id="a page of ours"),
+        pytest.param({"sec-fetch-site": "none"}, 200, id="what somebody has typed"),
+        pytest.param({"origin": "http://OWN"}, 200, id="a page of ours in an old browser"),
+        pytest.param(
+            {"sec-fetch-site": "cross-site", "origin": "https://evil.example"}, 403, id="a stranger's"
+        ),
+        pytest.param({"sec-fetch-site": "same-site", "origin": "http://127.0.0.1:1"}, 403, id="another port"),
+        pytest.param({"origin": "https://evil.example"}, 403, id="a stranger's in an old browser"),
+        pytest.param({"origin": "null"}, 403, id="a file, or a frame without an origin"),
+        pytest.param(
+            {"sec-fetch-site": "cross-site", "x-api-key": "any"}, 200, id="with a key, which no form has"
+        ),
+    ],
+)
+def test_pages_of_others_change_nothing(keyless, headers, status):
+    own = f"127.0.0.1:{keyless.api_port}"
+    told = {name: value.replace("OWN", own) for name, value in headers.items()}
+    sent = json.dumps(EVENT).encode()
+    answer = keyless.request(
+        "POST", "/api/v1/events", sent, headers={"content-type": "application/json", **told}
+    )
+    assert answer.status == status
+    assert keyless.request("GET", "/api/v1/ttf", headers=told).status == 200
+
+
+@pytest.fixture(scope="module")
+def keyless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with server_of(tmp_path_factory.mktemp("keyless")) as server:
+        yield server
+
+
 # Names.
 
 
