@@ -11,7 +11,7 @@ import pytest
 from certificates import Certificates
 from destinations import Destination, GrpcDestination
 from exporter_contract import FAST, ExporterContract
-from world import NAME, World, until
+from export_world import NAME, World, until
 
 from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.otlp_grpc import KINDS, OtlpGrpcConfig
