@@ -44,67 +44,79 @@ def open_book(config: Config, data_dir: Path) -> ExportBook | None:
 class Followed:
     """What exporters may know of journeys.
 
-    rules     how the tracker reads events
-    reader    of the store
+    rules     how events are read with a configuration
+    reader    of the store, for the journeys of a configuration
     position  how far the tracker is in the log
     told      the transitions; None: there is no store. store_id: its id
     """
 
-    rules: Rules
-    reader: Reader
+    rules: Callable[[Config], Rules]
+    reader: Callable[[Config], Reader]
     position: Callable[[], int]
     told: ToldTransitions | None
     store_id: str
 
 
-def exporting(
-    config: Config,
-    book: ExportBook,
-    event_log: EventLog,
-    telemetry: Telemetry,
-    clock: Clock,
-    followed: Followed,
-) -> Exporting:
-    """All of them, not started. Raises CannotStart."""
-    metrics = ExportMetrics(telemetry.registry)
-    journeys = config.domain_journeys()
+class Onward:
+    """All exporters of a configuration, not started."""
 
-    def exporter(
-        consumer: str, name: str, signals: Sequence[Signal], source: Source, **more: Any
-    ) -> Exporter:
-        settings = config.exporters[name]
-        try:
-            sender = settings.build(name)
-        except CannotExport as error:
-            raise CannotStart(str(error), 2) from None
-        count = partial(_count, telemetry, consumer)
-        return Exporter(
-            consumer,
-            settings,
-            signals,
-            sender,
-            source,
-            book,
-            metrics.of(consumer),
-            clock,
-            count=count,
-            **more,
-        )
+    def __init__(
+        self,
+        config: Config,
+        book: ExportBook,
+        event_log: EventLog,
+        telemetry: Telemetry,
+        clock: Clock,
+        followed: Followed,
+    ) -> None:
+        """Raises CannotStart."""
+        self._followed = followed
+        journeys, reader = config.domain_journeys(), followed.reader(config)
+        self._annotator = Annotator(journeys, followed.rules(config), reader)
+        self._traces = Traces(journeys, reader)
+        metrics = ExportMetrics(telemetry.registry)
 
-    made = []
-    for name, settings in config.exporters.items():
-        if signals := config.exported(name):
-            more: dict[str, Any] = {}
-            if settings.annotate:
-                annotator = Annotator(journeys, followed.rules, followed.reader)
-                more = {"annotate": annotator, "ceiling": followed.position}
-            made.append(exporter(name, name, signals, event_log, **more))
-        for setting, signal in OF_JOURNEYS.items():
-            if getattr(settings, setting) and followed.told is not None:
-                as_ = as_events if setting == "journey_events" else Traces(journeys, followed.reader)
-                source = Told(followed.told, followed.store_id, signal, as_, clock)
-                made.append(exporter(f"{name}:{setting}", name, (signal,), source))
-    return Exporting(made, book, telemetry, clock, retention=config.storage.retention.events)
+        def exporter(
+            consumer: str, name: str, signals: Sequence[Signal], source: Source, **more: Any
+        ) -> Exporter:
+            settings = config.exporters[name]
+            try:
+                sender = settings.build(name)
+            except CannotExport as error:
+                raise CannotStart(str(error), 2) from None
+            count = partial(_count, telemetry, consumer)
+            return Exporter(
+                consumer,
+                settings,
+                signals,
+                sender,
+                source,
+                book,
+                metrics.of(consumer),
+                clock,
+                count=count,
+                **more,
+            )
+
+        made = []
+        for name, settings in config.exporters.items():
+            if signals := config.exported(name):
+                more = (
+                    {"annotate": self._annotator, "ceiling": followed.position} if settings.annotate else {}
+                )
+                made.append(exporter(name, name, signals, event_log, **more))
+            for setting, signal in OF_JOURNEYS.items():
+                if getattr(settings, setting) and followed.told is not None:
+                    as_ = as_events if setting == "journey_events" else self._traces
+                    source = Told(followed.told, followed.store_id, signal, as_, clock)
+                    made.append(exporter(f"{name}:{setting}", name, (signal,), source))
+        self.exporting = Exporting(made, book, telemetry, clock, retention=config.storage.retention.events)
+
+    def follow(self, config: Config) -> None:
+        """Takes the journeys of another configuration over."""
+        journeys, reader = config.domain_journeys(), self._followed.reader(config)
+        self._annotator.follow(journeys, self._followed.rules(config), reader)
+        self._traces.follow(journeys, reader)
 
 
 def _count(telemetry: Telemetry, consumer: str, action: str, records: int) -> None:

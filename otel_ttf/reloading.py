@@ -155,6 +155,7 @@ class Running:
     sealed     whether values can be encrypted
     way        the processors of a configuration
     answering  the API of a configuration
+    also       told of the configuration that was taken over; None: nobody
     """
 
     def __init__(
@@ -167,6 +168,7 @@ class Running:
         sealed: bool,
         way: Callable[[Config], Pipeline],
         answering: Callable[[Config], ASGIApp],
+        also: Callable[[Config], None] | None = None,
     ) -> None:
         self.api = Switched()
         self._config = config
@@ -176,6 +178,7 @@ class Running:
         self._sealed = sealed
         self._way = way
         self._answering = answering
+        self._also = also
 
     async def switch(self, config: Config) -> None:
         """All at once for requests that come from now on. Raises CannotSwitch: all is as it was."""
@@ -213,4 +216,6 @@ class Running:
         self.api.app = api
         logs = config.service.telemetry.logs
         configure_logs(logs.level, json=logs.format == "json")
+        if self._also is not None:
+            self._also(config)
         self._config = config

@@ -35,7 +35,7 @@ from otel_ttf.log.lock import DirectoryLocked, lock_directory
 from otel_ttf.log.rescue import Known, note
 from otel_ttf.log.sqlite import CLOCK, LogError, SqliteLog
 from otel_ttf.memory import limit_arenas
-from otel_ttf.onward import Followed, configured, exporting, open_book
+from otel_ttf.onward import Followed, Onward, configured, open_book
 from otel_ttf.pii.keys import fingerprint
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.processors import pipeline
@@ -326,24 +326,24 @@ class Service:
             book=consents,
         )
         stack.callback(intake.close)
+
+        def reading(config: Config) -> Reader:
+            known = {journey.name: journey for journey in config.domain_journeys()}
+            return reader.of(known) if isinstance(reader, SqliteReader) else reader
+
+        onward = None
         if exported is not None:
-            exporters = exporting(
-                config,
-                exported,
-                event_log,
-                telemetry,
-                clock,
-                Followed(
-                    rules,
-                    reader,
-                    lambda: tracker.position if tracker is not None else 0,
-                    transitions,
-                    store.store_id if store is not None else "",
-                ),
+            followed_by = Followed(
+                rules_of,
+                reading,
+                lambda: tracker.position if tracker is not None else 0,
+                transitions,
+                store.store_id if store is not None else "",
             )
-            exporters.start()
-            drained.append(exporters.stop)
-            self._exporters = partial(exporters.notes, self.given.command("dead-letters list"))
+            onward = Onward(config, exported, event_log, telemetry, clock, followed_by)
+            onward.exporting.start()
+            drained.append(onward.exporting.stop)
+            self._exporters = partial(onward.exporting.notes, self.given.command("dead-letters list"))
 
         otlp = config.receivers.otlp.protocols
         trusted = config.receivers.otlp.trusted_tokens
@@ -357,7 +357,7 @@ class Service:
             journeys = {journey.name: journey for journey in config.domain_journeys()}
             return build(
                 journeys,
-                reader.of(journeys) if isinstance(reader, SqliteReader) else reader,
+                reading(config),
                 pseudonyms,
                 tracker.as_of if tracker is not None else partial(_as_of, event_log, clock),
                 partial(self._readiness, event_log, tracker, clock),
@@ -380,7 +380,14 @@ class Service:
 
         if source is not None:
             parts = Running(
-                config, tracker, intake, taking, sealed=vault is not None, way=way, answering=answering
+                config,
+                tracker,
+                intake,
+                taking,
+                sealed=vault is not None,
+                way=way,
+                answering=answering,
+                also=onward.follow if onward is not None else None,
             )
             self.reload = Reload(config, source, parts.switch, telemetry)
             parts.api.app = answering(config)

@@ -38,7 +38,22 @@ class _Found:
 
 
 class Annotator:
-    """Reads the store, and never writes. For one thread."""
+    """Reads the store, and never writes. Called by one thread; `follow` is for any."""
+
+    def __init__(self, journeys: Sequence[Journey], rules: Rules, reader: Reader) -> None:
+        self.follow(journeys, rules, reader)
+
+    def follow(self, journeys: Sequence[Journey], rules: Rules, reader: Reader) -> None:
+        """From now on it is these journeys, which the reader knows."""
+        self._now = _Now(journeys, rules, reader)
+
+    def __call__(self, row: Row) -> Row:
+        """Raises Malformed; Unreachable: the store cannot be read now."""
+        return row if row.signal == "metrics" else self._now.annotated(row)
+
+
+class _Now:
+    """Journeys as they are followed now."""
 
     def __init__(self, journeys: Sequence[Journey], rules: Rules, reader: Reader) -> None:
         self._journeys = journeys
@@ -46,10 +61,7 @@ class Annotator:
         self._reader = reader
         self._dispatch = Dispatch(journeys)
 
-    def __call__(self, row: Row) -> Row:
-        """Raises Malformed; Unreachable: the store cannot be read now."""
-        if row.signal == "metrics":
-            return row
+    def annotated(self, row: Row) -> Row:
         try:
             request = SHAPES[row.signal].shallow.FromString(row.payload)
             found = [one for one in self._events(row, request) if one.hits and one.event.subject is not None]
@@ -108,8 +120,10 @@ class Annotator:
         lines = {}
         with self._reader.snapshot():
             for j, whose in subjects.items():
-                for row in self._reader.find(self._journeys[j].name, sorted(whose)):
-                    lines[j, row.subject] = row.state, timeline(self._journeys[j], row.state)
+                journey = self._journeys[j]
+                # By its version: the tracker may follow another one for a moment.
+                for row in self._reader.find(journey.name, sorted(whose), journey.version):
+                    lines[j, row.subject] = row.state, timeline(journey, row.state)
         return lines
 
     def _pairs(self, one: _Found, lines: Mapping[tuple[int, str], tuple[State, Timeline]]) -> list[bytes]:

@@ -37,7 +37,10 @@ log = structlog.get_logger()
 
 
 class Exporting:
-    """Owns its thread. retention: how long letters are kept, ns."""
+    """Owns its thread.
+
+    retention  how long letters are kept, ns
+    """
 
     def __init__(
         self,

@@ -147,77 +147,81 @@ class Traces:
     """Journeys that have ended, as traces: the journey is the root span, each stage one below it."""
 
     def __init__(self, journeys: Sequence[Journey], reader: Reader) -> None:
-        self._journeys = {journey.name: journey for journey in journeys}
-        self._reader = reader
+        self.follow(journeys, reader)
+
+    def follow(self, journeys: Sequence[Journey], reader: Reader) -> None:
+        """From now on it is these journeys, which the reader knows. Any thread may call."""
+        self._now = {journey.name: journey for journey in journeys}, reader
 
     def __call__(self, transitions: Sequence[Transition]) -> list[bytes | None]:
         """Raises LogError: the store cannot be read."""
+        journeys, reader = self._now
         ended = [one for one in transitions if one.kind in ENDS and not one.backfilled]
         states: dict[tuple[str, str, tuple[str, ...]], State] = {}
         try:
-            for name, journey in self._journeys.items():
+            for name, journey in journeys.items():
                 subjects = sorted({one.subject for one in ended if one.journey == name})
-                for row in self._reader.find(name, subjects, journey.version) if subjects else ():
+                for row in reader.find(name, subjects, journey.version) if subjects else ():
                     states[name, row.subject, row.key] = row.state
         except StoreUnreadable as error:
             raise LogError(str(error)) from None
         return [
-            self._trace(one, states.get((one.journey, one.subject, one.key)))
+            _trace(one, journeys.get(one.journey), states.get((one.journey, one.subject, one.key)))
             if one.kind in ENDS and not one.backfilled
             else None
             for one in transitions
         ]
 
-    def _trace(self, one: Transition, state: State | None) -> bytes | None:
-        journey = self._journeys.get(one.journey)
-        if journey is None or state is None:
-            return None  # it was another version's, or is erased
-        line = timeline(journey, state)
-        if line.started_at is None:
-            return None
-        request = ExportTraceServiceRequest()
-        by_resource = request.resource_spans.add()
-        _place(by_resource, by_resource.scope_spans.add().scope)
-        spans = by_resource.scope_spans[0].spans
-        trace = trace_id(one.journey, one.subject, one.key)
-        root = _digest("span", trace.hex())[:8]
-        done = one.kind == "completed"
-        spans.append(
-            Span(
-                trace_id=trace,
-                span_id=root,
-                name=journey.name,
-                kind=Span.SPAN_KIND_INTERNAL,
-                start_time_unix_nano=line.started_at,
-                end_time_unix_nano=line.completed_at or line.touched or line.started_at,
-                status=Status(code=Status.STATUS_CODE_OK if done else Status.STATUS_CODE_ERROR),
-                attributes=_pairs(
-                    {
-                        **_whose(one),
-                        "ttf.state": one.kind,
-                        ELAPSED_MINUTES: None if line.total is None else line.total / MINUTE,
-                    }
-                ),
-            )
+
+def _trace(one: Transition, journey: Journey | None, state: State | None) -> bytes | None:
+    if journey is None or state is None:
+        return None  # it was another version's, or is erased
+    line = timeline(journey, state)
+    if line.started_at is None:
+        return None
+    request = ExportTraceServiceRequest()
+    by_resource = request.resource_spans.add()
+    _place(by_resource, by_resource.scope_spans.add().scope)
+    spans = by_resource.scope_spans[0].spans
+    trace = trace_id(one.journey, one.subject, one.key)
+    root = _digest("span", trace.hex())[:8]
+    done = one.kind == "completed"
+    spans.append(
+        Span(
+            trace_id=trace,
+            span_id=root,
+            name=journey.name,
+            kind=Span.SPAN_KIND_INTERNAL,
+            start_time_unix_nano=line.started_at,
+            end_time_unix_nano=line.completed_at or line.touched or line.started_at,
+            status=Status(code=Status.STATUS_CODE_OK if done else Status.STATUS_CODE_ERROR),
+            attributes=_pairs(
+                {
+                    **_whose(one),
+                    "ttf.state": one.kind,
+                    ELAPSED_MINUTES: None if line.total is None else line.total / MINUTE,
+                }
+            ),
         )
-        for place, took in enumerate(line.durations, 1):
-            end, milestone = line.known[place], journey.milestones[place]
-            if took is not None and end is not None:
-                spans.append(
-                    Span(
-                        trace_id=trace,
-                        span_id=_digest("span", trace.hex(), milestone.name)[:8],
-                        parent_span_id=root,
-                        name=milestone.stage,
-                        kind=Span.SPAN_KIND_INTERNAL,
-                        start_time_unix_nano=end - took,
-                        end_time_unix_nano=end,
-                        attributes=_pairs(
-                            {JOURNEY: journey.name, MILESTONE: milestone.name, STAGE_MINUTES: took / MINUTE}
-                        ),
-                    )
+    )
+    for place, took in enumerate(line.durations, 1):
+        end, milestone = line.known[place], journey.milestones[place]
+        if took is not None and end is not None:
+            spans.append(
+                Span(
+                    trace_id=trace,
+                    span_id=_digest("span", trace.hex(), milestone.name)[:8],
+                    parent_span_id=root,
+                    name=milestone.stage,
+                    kind=Span.SPAN_KIND_INTERNAL,
+                    start_time_unix_nano=end - took,
+                    end_time_unix_nano=end,
+                    attributes=_pairs(
+                        {JOURNEY: journey.name, MILESTONE: milestone.name, STAGE_MINUTES: took / MINUTE}
+                    ),
                 )
-        return request.SerializeToString()
+            )
+    return request.SerializeToString()
 
 
 def _place(by_resource: Any, scope: Any) -> None:

@@ -125,6 +125,14 @@ def test_values_of_the_environment_and_secrets_are_not_printed(tmp_path):
     assert data["subject"]["from"] == ["${env:FROM}", "b"]
 
 
+def test_headers_of_exporters_are_not_printed():
+    given = "exporters={otlp/x: {endpoint: 'a:4317', headers: {x-team: hunter5}, timeout: 2500ms}}"
+    printed = show.as_yaml(load([], [given]))
+    assert "hunter" not in printed
+    shown = yaml.safe_load(printed)["exporters"]["otlp/x"]
+    assert (shown["headers"], shown["timeout"]) == ({"x-team": "[redacted]"}, "2500ms")
+
+
 def test_the_committed_schema_is_that_of_the_code():
     """If not: otel-ttf print-config --schema > docs/config.schema.json"""
     assert (ROOT / "docs" / "config.schema.json").read_text() == show.schema_text()

@@ -73,15 +73,12 @@ def test_a_record_says_which_milestone_it_reached_and_after_how_long(
     }
     config = tmp_path / "config.yaml"
     pipelines = {signal: {"exporters": ["otlp"]} for signal in ("logs", "traces")}
-    config.write_text(
-        json.dumps(
-            {
-                "journeys": {"way": JOURNEY},
-                "exporters": {"otlp": exporter},
-                "service": {"pipelines": pipelines},
-            }
-        )
-    )
+
+    def configure(journey: str) -> None:
+        given = {"exporters": {"otlp": exporter}, "service": {"pipelines": pipelines}}
+        config.write_text(json.dumps({"journeys": {journey: JOURNEY}, **given}))
+
+    configure("way")
     with ServerProcess(tmp_path / "data", config=config) as server:
         export(server, "logs", log("signup", 0))
         export(server, "logs", log("nothing", 1))
@@ -101,6 +98,10 @@ def test_a_record_says_which_milestone_it_reached_and_after_how_long(
         span.events.add(name="done", time_unix_nano=START + 30 * MINUTE)
         export(server, "traces", traces)
         wait_for(lambda: len(destination.taken) == 5, "all of them")
+        configure("path")
+        assert server.request("POST", "/-/reload").status == 200
+        export(server, "logs", log("signup", 2, "john"))
+        wait_for(lambda: len(destination.taken) == 6, "what came after a reload")
         assert server.terminate() == 0
     records = [
         record
@@ -120,6 +121,7 @@ def test_a_record_says_which_milestone_it_reached_and_after_how_long(
             {**way, "ttf.milestone": "project", "ttf.stage.minutes": 4, "ttf.elapsed.minutes": 4},
         ),
         ("project_created", {}),  # a later one reaches nothing
+        ("signup", {"ttf.journey": "path", "ttf.milestone": "signup", "ttf.elapsed.minutes": 0}),
     ]
     (sent,) = [one.request for one in destination.came if one.signal == "traces"]
     span = sent.resource_spans[0].scope_spans[0].spans[0]
