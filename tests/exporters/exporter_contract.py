@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from destinations import OK, Answer, Came, Cutting, Destination
+from export_world import NAME, World, logs, until
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from export_world import NAME, World, logs, until
 
 from otel_ttf.exporters.config import ExporterConfig
 from otel_ttf.log.base import LogRefused

@@ -10,8 +10,8 @@ import grpc
 import pytest
 from certificates import Certificates
 from destinations import Destination, GrpcDestination
-from exporter_contract import FAST, ExporterContract
 from export_world import NAME, World, until
+from exporter_contract import FAST, ExporterContract
 
 from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.otlp_grpc import KINDS, OtlpGrpcConfig

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 from certificates import Certificates
 from destinations import Destination, HttpDestination
-from exporter_contract import FAST, ExporterContract
 from export_world import NAME, World, until
+from exporter_contract import FAST, ExporterContract
 
 from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.otlp_http import KINDS, OtlpHttpConfig, _after
