@@ -18,6 +18,8 @@ _RAW = ("/api/v1/ttf/", "/api/v1/subjects/")
 # What is said to whoever asks: that we are alive, and what is in the package.
 _OPEN = frozenset({"/health", "/ready", "/openapi.json", "/docs", "/favicon.svg", "/favicon.ico"})
 _OPEN_BELOW = "/docs/"
+# What is told for an id is told to whoever asks for a user, too.
+_POSTED: dict[str, Needed] = {"/api/v1/events": "ingest", "/api/v1/subjects/resolve": "read"}
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _CROSS_SITE = "expected no request from a page of another site, or one that shows an API key"
 BRIEF = "otel_ttf.brief"  # in a scope: whoever asks gets no details
@@ -27,8 +29,8 @@ def needed(method: str, path: str) -> Needed | None:
     """The scope of a key that a request needs; None: it needs no key. What is not known here needs the most."""
     if path in _OPEN or path.startswith(_OPEN_BELOW):
         return None
-    if (method, path) == ("POST", "/api/v1/events"):
-        return "ingest"
+    if method == "POST" and path in _POSTED:
+        return _POSTED[path]
     if method in ("GET", "HEAD") and (path == "/metrics" or path.startswith("/api/")):
         return "read"
     return "admin"
