@@ -15,7 +15,12 @@ import grpc
 import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from issuer import AUDIENCE, LocalIssuer
+from opentelemetry._logs import LogRecord
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as ByGrpc
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as ByHttp
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from server_process import ROOT, Answer, ServerProcess, command_on, wait_for
 
 from otel_ttf.api.front import needed
@@ -338,6 +343,32 @@ def test_limits_of_a_key_are_told_as_senders_understand_them(doors):
     rest = doors.ask("POST", "/api/v1/events", {"x-api-key": key}, json.dumps(EVENT).encode())
     assert (rest.status, rest.json["type"]) == (429, "urn:otel-ttf:problem:too-many-requests")
     assert "retry-after" in rest.headers
+
+
+@pytest.mark.parametrize("door", ["grpc", "http"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_sdk_comes_again_when_a_limit_has_held_it_up_and_loses_nothing(doors, door):
+    key = make_key(doors.server.data_dir, "--requests-per-second", "1")
+    wait_for(lambda: doors.otlp(doors.server.http_port, {"x-api-key": key}).status == 200, "the key")
+    shown = {"x-api-key": key}
+    exporter = (
+        ByGrpc(doors.server.grpc, insecure=True, headers=shown)
+        if door == "grpc"
+        else ByHttp(f"{doors.server.http_url}/v1/logs", headers=shown)
+    )
+    provider = LoggerProvider()
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    limited = doors.refused(door, "limited")
+    for number in range(8):  # five may come at once
+        provider.get_logger("shop").emit(
+            LogRecord(event_name="signup", attributes={"user.id": f"by-{door}-{number}"})
+        )
+    provider.shutdown()
+    assert doors.refused(door, "limited") > limited
+    users = [f"/api/v1/ttf/by-{door}-{number}" for number in range(8)]
+    wait_for(
+        lambda: {doors.ask("GET", user, doors.key("read")).status for user in users} == {200}, "all users"
+    )
 
 
 def test_no_key_stands_anywhere_in_plain(doors):
