@@ -72,11 +72,11 @@ class Sender:
                 self._deliver(events)
             except ImportError as error:
                 self._tell.once("no SDK", error.name)
-                self._lose(events)
+                self._lose(self.on_its_way)
             except Exception as error:  # noqa: BLE001  the thread has to go on, and the application must not hear
                 self._tell.once("defect", type(error).__name__)
                 self._tell.print(traceback.format_exc())
-                self._lose(events)
+                self._lose(self.on_its_way)
             finally:
                 self.on_its_way = 0
                 self._waiting.gone(events)
@@ -94,7 +94,7 @@ class Sender:
             match outcome.next:
                 case Next.AGAIN:
                     if not self._pause(tries, outcome.after):
-                        self._lose([event for rest in parts for event in rest])
+                        self._lose(self.on_its_way)
                         return
                     tries += 1
                     continue
@@ -108,7 +108,7 @@ class Sender:
                     self._tell.count("sent", len(part) - rejected)
                     self._tell.count("rejected", rejected)
                 case _:
-                    self._lose(part)
+                    self._lose(len(part))
             tries = 0
             parts.popleft()
             self.on_its_way -= len(part)
@@ -175,6 +175,6 @@ class Sender:
                 until = min(until, earliest)
         return True
 
-    def _lose(self, events: list[Event]) -> None:
-        self.lost += len(events)
-        self._tell.count("dropped", len(events))
+    def _lose(self, events: int) -> None:
+        self.lost += events
+        self._tell.count("dropped", events)

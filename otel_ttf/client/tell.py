@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, fields
 
 from otel_ttf.client.native import RLock
@@ -102,4 +103,5 @@ class Tell:
     def print(self, text: str) -> None:
         """A line of debug=True."""
         if self.debug:
-            print(f"otel_ttf client: {text}", file=sys.stderr, flush=True)
+            with suppress(OSError, ValueError, AttributeError):  # no stderr, or none any more
+                print(f"otel_ttf client: {text}", file=sys.stderr, flush=True)

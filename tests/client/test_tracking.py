@@ -292,11 +292,12 @@ def test_who_tracks_waits_for_no_answer(fake: FakeServer, client_of: ClientOf) -
 def test_a_server_that_does_not_answer_in_time_is_asked_again(fake: FakeServer, client_of: ClientOf) -> None:
     answers = threading.Event()
     fake.next.append(Answering(hold=answers))
-    client = client_of(fake.url, timeout=0.1)
+    client = client_of(fake.url, timeout=0.3)
     client.track_event("slow")
-    assert client.flush_events(20)
+    assert client.flush_events(30)
     answers.set()
-    assert [came.records for came in fake.came] == [fake.came[0].records] * 2
+    assert len(fake.came) >= 2
+    assert {record.SerializeToString() for record in fake.records} == {fake.records[0].SerializeToString()}
 
 
 def test_what_is_no_unicode_goes_as_the_server_would_write_it(fake: FakeServer, client_of: ClientOf) -> None:
