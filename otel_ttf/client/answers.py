@@ -46,6 +46,7 @@ class TtfMetrics:
 
     ttf_complete_minutes  from the first milestone until complete; None: not yet
     ttf_efficiency_score  0 to 100; None: nothing counts yet
+    key                   parts of the journey's key beyond the user; keys: how many such journeys the user has
     state                 not_started, in_progress, completed, expired
     as_of                 everything that had arrived until then is in it
     """
@@ -54,6 +55,8 @@ class TtfMetrics:
     ttf_complete_minutes: float | None
     ttf_efficiency_score: float | None
     subject: str
+    key: tuple[str, ...]
+    keys: int
     journey: str
     version: str
     state: str
@@ -78,9 +81,13 @@ class TtfMetrics:
 
 @dataclass(frozen=True, slots=True)
 class TtfAlert:
-    """A threshold that a user's journey has passed. since: when; minutes: how long ago the journey started."""
+    """A threshold that a user's journey has passed.
+
+    key  parts of the journey's key beyond the user; since: when; minutes: how long ago the journey started
+    """
 
     journey: str
+    key: tuple[str, ...]
     level: str
     stage: str | None
     since: datetime
@@ -96,6 +103,8 @@ def metrics(answer: Any) -> TtfMetrics:
         ttf_complete_minutes=answer["ttf_complete_minutes"],
         ttf_efficiency_score=answer["ttf_efficiency_score"],
         subject=answer["subject"],
+        key=tuple(answer["key"]),
+        keys=answer["keys"],
         journey=answer["journey"],
         version=answer["version"],
         state=answer["state"],
@@ -123,6 +132,7 @@ def alerts(answer: Any) -> list[TtfAlert]:
     return [
         TtfAlert(
             journey=alert["journey"],
+            key=tuple(alert["key"]),
             level=alert["level"],
             stage=alert["stage"],
             since=datetime.fromisoformat(alert["since"]),

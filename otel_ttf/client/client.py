@@ -217,13 +217,20 @@ class TelemetryClient:
     # Asking.
 
     def get_ttf_metrics(
-        self, user_id: UserId, *, journey: str | None = None, version: str | None = None
+        self,
+        user_id: UserId,
+        *,
+        journey: str | None = None,
+        version: str | None = None,
+        key: Mapping[str, str] | None = None,
     ) -> TtfMetrics:
         """How far a user is, and how long it took. Raises UserUnknown, TelemetryError.
 
         journey  default: the server's first one; version: default: its current one
+        key      of a user's journeys the one with these parts of its key, as {"project.id": "7"}; default: the first
         """
-        asked = {"journey": journey, "version": version}
+        parts = {f"key.{name}": str(part) for name, part in (key or {}).items()}
+        asked = {"journey": journey, "version": version, **parts}
         return query.get(self._options, self._tell, answers.metrics, user_id, query=asked)
 
     def check_ttf_alerts(self, user_id: UserId, *, journey: str | None = None) -> list[TtfAlert]:
@@ -235,12 +242,19 @@ class TelemetryClient:
         return query.get(self._options, self._tell, answers.alerts, user_id, "alerts", query=asked)
 
     async def aget_ttf_metrics(
-        self, user_id: UserId, *, journey: str | None = None, version: str | None = None
+        self,
+        user_id: UserId,
+        *,
+        journey: str | None = None,
+        version: str | None = None,
+        key: Mapping[str, str] | None = None,
     ) -> TtfMetrics:
         """get_ttf_metrics, in a thread of the running loop's."""
         import asyncio
 
-        return await asyncio.to_thread(self.get_ttf_metrics, user_id, journey=journey, version=version)
+        return await asyncio.to_thread(
+            self.get_ttf_metrics, user_id, journey=journey, version=version, key=key
+        )
 
     async def acheck_ttf_alerts(self, user_id: UserId, *, journey: str | None = None) -> list[TtfAlert]:
         """check_ttf_alerts, in a thread of the running loop's."""
