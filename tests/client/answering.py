@@ -73,12 +73,22 @@ class FakeServer:
         class Quiet(ThreadingHTTPServer):
             daemon_threads = True
 
+            def get_request(self) -> tuple[Any, Any]:
+                connection, address = super().get_request()
+                if tls is None:
+                    return connection, address
+                try:
+                    # Of one who is gone already wrap_socket would leave a socket behind that nobody can close.
+                    connection.getpeername()
+                    return tls.wrap_socket(connection, server_side=True), address
+                except OSError:
+                    connection.close()
+                    raise
+
             def handle_error(self, *_: Any) -> None:
                 pass  # clients that give up
 
         self._server = Quiet(("127.0.0.1", 0), Handler)
-        if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_address[1]}"
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:

@@ -71,7 +71,7 @@ def test_a_wrong_argument_is_named_and_never_shown(arguments: tuple[Any, ...], r
         ("text", "text"),
         (b"bytes", b"bytes"),
         ([1, ("a", None)], [1, ["a", None]]),
-        ({"b", "a"}, ["a", "b"]),
+        pytest.param({"b", "a"}, ["a", "b"], id="a set"),
         (MappingProxyType({1: {"x": []}}), {"1": {"x": []}}),
         (Plan.PRO, "pro"),
         (Place.FIRST, 1),
