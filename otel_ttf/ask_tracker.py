@@ -121,6 +121,30 @@ def recomputed(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+def rebuilding(store: Path) -> dict[str, float]:
+    """Journeys that are computed anew -> how much of it is done, 0 to 1. Raises StoreUnanswered."""
+    with opened(store) as db:
+        (last,) = db.execute("SELECT max(1, coalesce(max(id), 1)) FROM journey").fetchone()
+        rows = db.execute(
+            "SELECT journey, phase, place FROM rebuild JOIN definition ON definition.id = rebuild.definition"
+        ).fetchall()
+    # To tell what is new takes about as long as to find it.
+    return {
+        name: (_share_of_hashes(place) if phase == "walking" else 1 + place / last) / 2
+        for name, phase, place in rows
+    }
+
+
+def _share_of_hashes(hash_: int) -> float:
+    """How many of all hashes of tokens lie before one: of the 36 digits they have 32."""
+    share, weight = 0.0, 1.0
+    for place in (11, 10):
+        digit = max(0, hash_) // 36**place % 36
+        weight /= 32
+        share += weight * (max(0, digit - 2) if digit < 10 else digit - 4)
+    return min(share, 1.0)
+
+
 def beside(store: Path, data_dir: Path) -> list[Path]:
     """The files that hold what was set aside: the store, and the one of exporters if there is one."""
     exports = data_dir / EXPORTS

@@ -57,16 +57,18 @@ EVERY = 1000  # rows between reports of progress
 Progress = Callable[[int, int | None], object]  # rows done, and of how many, if that is known
 Said = Iterator[str]
 
+# Those that are computed anew stand beside their version for a while.
+_DEFINITIONS = "SELECT id FROM definition UNION SELECT beside FROM rebuild"
 # Rows that must be where others point at: what is told, how to find it.
 REFERENCES = {
     "events whose resource is not there": "FROM event WHERE resource NOT IN (SELECT id FROM resource)",
-    "journeys whose version is not there": "FROM journey WHERE definition NOT IN (SELECT id FROM definition)",
+    "journeys whose version is not there": f"FROM journey WHERE definition NOT IN ({_DEFINITIONS})",
     "journeys whose segments' values are not there": (
         # Those of a version whose figures are being counted anew get their place with that.
         "FROM journey WHERE combo IS NOT NULL AND combo NOT IN (SELECT id FROM combo)"
         " AND definition NOT IN (SELECT id FROM definition WHERE recounting IS NOT NULL)"
     ),
-    "figures whose version is not there": "FROM rollup WHERE definition NOT IN (SELECT id FROM definition)",
+    "figures whose version is not there": f"FROM rollup WHERE definition NOT IN ({_DEFINITIONS})",
     "transitions that stand there twice": "FROM (SELECT 1 FROM transition GROUP BY id HAVING count(*) > 1)",
 }
 

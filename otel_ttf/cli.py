@@ -20,7 +20,7 @@ from otel_ttf.cli_mask import mask
 from otel_ttf.cli_options import Sources, Stop, configured, load_config, with_data_dir
 from otel_ttf.cli_replay import replay
 from otel_ttf.cli_subject import subject
-from otel_ttf.cli_tracker import dead_letters, recompute
+from otel_ttf.cli_tracker import dead_letters, rebuild, recompute
 from otel_ttf.files import barred
 
 if TYPE_CHECKING:
@@ -341,6 +341,7 @@ main.add_command(keys)
 main.add_command(mask)
 main.add_command(check_data)
 main.add_command(dead_letters)
+main.add_command(rebuild)
 main.add_command(recompute)
 main.add_command(replay)
 main.add_command(restore)

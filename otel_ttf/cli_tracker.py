@@ -280,6 +280,67 @@ def recompute(
         raise Stop(f"{told['refused']}.")
 
 
+@click.command(short_help="Compute journeys anew from stored events.")
+@click.argument("journeys", metavar="[JOURNEY]...", nargs=-1)
+@click.option("--no-wait", is_flag=True, help="Only begin it; the server goes on by itself.")
+@on_a_directory
+def rebuild(journeys: tuple[str, ...], no_wait: bool, sources: Sources, data_dir: Path) -> None:
+    """Compute journeys anew from stored events, all or those named, after a definition changed.
+
+    The server does it beside its work; figures are those of before until all of it takes over at once. No known time is
+    given up, and no counter moves. Whatever ends it, the server goes on where it was.
+
+    \b
+    Examples:
+      otel-ttf rebuild
+      otel-ttf rebuild onboarding --data-dir /var/lib/otel-ttf
+    """
+    from otel_ttf import ask_tracker
+
+    config, directory, given = load_config(sources).config, existing(data_dir), sources.given(data_dir)
+    store = config.storage.file(directory)
+    with _sentences(given):
+        answers = ask_tracker.asked(directory, store, "rebuild", [{"journeys": list(journeys)}])
+        if answers is None:
+            click.echo(later(directory, "Its log says when it has taken over."))
+            return
+        (told,) = answers
+        if told["refused"]:
+            raise Stop(f"{told['refused']}.")
+        names = [*told["begun"], *told["under_way"]]
+        if no_wait:
+            click.echo(f"Begun: {', '.join(names)}.")
+            return
+        if not _watched(directory, store, names):
+            raise Stop("the server has ended; the rebuild goes on where it was when it starts again.")
+    click.echo(f"Computed anew: {', '.join(names)}.")
+
+
+def _watched(directory: Path, store: Path, names: Sequence[str]) -> bool:
+    """Waits, with a bar on a screen; False: the server ended before that."""
+    import time
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from otel_ttf import ask_tracker
+    from otel_ttf.log.lock import in_use
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        tasks = {name: bar.add_task(name, total=1.0) for name in names}
+        while True:
+            running = in_use(directory)
+            left = {name: done for name, done in ask_tracker.rebuilding(store).items() if name in tasks}
+            for name, task in tasks.items():
+                bar.update(task, completed=left.get(name, 1.0))
+            if not left:
+                return True
+            if not running:
+                return False
+            time.sleep(0.5)
+
+
 def _tasks(ids: Sequence[int]) -> list[dict[str, Any]]:
     from otel_ttf.ask_tracker import TOGETHER
 

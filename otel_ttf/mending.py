@@ -249,7 +249,13 @@ def _mend_cursor(store: SqliteStore, book: Path) -> None:
 
 
 def _forget_unknown(store: SqliteStore) -> int:
-    """Deletes journeys whose definition is lost, or that have not as many times as it has milestones."""
+    """Deletes journeys whose definition is lost, or that have not as many times as it has milestones.
+
+    A rebuild begins anew, where somebody asks for it: its rows go by that, too.
+    """
+    store.db.execute("DELETE FROM rebuild")
+    for table in ("rollup", "combo"):
+        store.db.execute(f"DELETE FROM {table} WHERE definition NOT IN (SELECT id FROM definition)")
     gone = store.db.execute(
         "DELETE FROM journey WHERE definition NOT IN (SELECT id FROM definition)"
     ).rowcount

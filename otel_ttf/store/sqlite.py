@@ -23,6 +23,7 @@ from otel_ttf.store.sqlite_file import CHECKPOINT_PAGES, connect
 from otel_ttf.store.sqlite_rows import (
     Definition,
     Kept,
+    Rebuild,
     definition_from,
     kept_from,
     pack_key,
@@ -45,6 +46,11 @@ ROWS_TOGETHER = 50
 EVENT_BLOCK = 4096  # events; resources are marked by them
 EVENT_BYTES = 150  # that an event takes beside its attributes, in its row and in indexes
 
+# Of a definition, or of rows beside one: never one that was in use and may have rows left.
+_NEW_ID = (
+    "SELECT 1 + max(coalesce((SELECT max(id) FROM definition), 0),"
+    " coalesce((SELECT max(max(definition, beside)) FROM rebuild), 0))"
+)
 _LINE = "kind, name, span_kind, status, at, arrival, flags, attributes, resource"
 _EVENT = f"event_id, subject_hash, subject, {_LINE}"
 _STORED = (
@@ -224,8 +230,8 @@ class SqliteStore:
 
     def add_definition(self, journey: Journey, now: int, complete_since: int | None) -> None:
         self.db.execute(
-            "INSERT INTO definition (journey, version, canonical, derived, first_started, complete_since,"
-            " current, epoch) VALUES (?, ?, ?, ?, ?, ?, 0, 0)",
+            "INSERT INTO definition (id, journey, version, canonical, derived, first_started, complete_since,"
+            f" current, epoch) VALUES (({_NEW_ID}), ?, ?, ?, ?, ?, ?, 0, 0)",
             (
                 journey.name,
                 journey.version,
@@ -250,6 +256,96 @@ class SqliteStore:
                 definition.id,
             ),
         )
+
+    # Rebuilds.
+
+    def rebuilds(self) -> list[Rebuild]:
+        """All that are under way."""
+        rows = self.db.execute("SELECT definition, beside, phase, place, since FROM rebuild ORDER BY since")
+        return [Rebuild(*row) for row in rows]
+
+    def begin_rebuild(self, definition: int, now: int) -> None:
+        """Rows of a definition are to be made a second time, under another id."""
+        self.db.execute(f"INSERT INTO rebuild VALUES (?, ({_NEW_ID}), 'walking', -1, ?)", (definition, now))
+
+    def save_rebuild(self, rebuild: Rebuild) -> None:
+        """How far it has come."""
+        self.db.execute(
+            "UPDATE rebuild SET phase = ?, place = ? WHERE definition = ?",
+            (rebuild.phase, rebuild.place, rebuild.definition),
+        )
+
+    def take_over(self, rebuild: Rebuild) -> None:
+        """The definition's rows are those that were made beside, from now on."""
+        old, new = rebuild.definition, rebuild.beside
+        self.db.execute("UPDATE definition SET id = ? WHERE id = ?", (new, old))
+        self.db.execute(
+            "UPDATE rebuild SET definition = ?, beside = ?, phase = 'telling', place = 0 WHERE definition = ?",
+            (new, old, old),
+        )
+
+    def drop_rebuild(self, rebuild: Rebuild) -> None:
+        """What stands beside is wanted no more."""
+        self.db.execute(
+            "UPDATE rebuild SET definition = beside, phase = 'dropping', place = 0 WHERE definition = ?",
+            (rebuild.definition,),
+        )
+
+    def drop_some(self, rebuild: Rebuild, ids: int) -> bool:
+        """Deletes some of what is wanted no more, at the end the rebuild itself; whether that was the end."""
+        gone = rebuild.beside
+        (last,) = self.db.execute("SELECT coalesce(max(id), 0) FROM journey").fetchone()
+        if rebuild.place < last:
+            self.db.execute(
+                "DELETE FROM journey WHERE id > ? AND id <= ? AND definition = ?",
+                (rebuild.place, rebuild.place + ids, gone),
+            )
+            rebuild.place += ids
+            self.save_rebuild(rebuild)
+            return False
+        (day,) = self.db.execute("SELECT min(day) FROM rollup WHERE definition = ?", (gone,)).fetchone()
+        if day is not None:
+            self.db.execute("DELETE FROM rollup WHERE definition = ? AND day = ?", (gone, day))
+            return False
+        self.db.execute("DELETE FROM combo WHERE definition = ?", (gone,))
+        self.db.execute("DELETE FROM rebuild WHERE definition = ?", (gone,))
+        return True
+
+    def next_hashes(self, after: int, limit: int) -> list[int]:
+        """Hashes beyond one, ascending, of subjects that have a journey or an event."""
+        rows = self.db.execute(
+            "SELECT * FROM (SELECT DISTINCT subject_hash FROM journey WHERE subject_hash > ?1"
+            " ORDER BY subject_hash LIMIT ?2) UNION"
+            " SELECT * FROM (SELECT DISTINCT subject_hash FROM event WHERE subject_hash > ?1"
+            " ORDER BY subject_hash LIMIT ?2) ORDER BY 1 LIMIT ?2",
+            (after, limit),
+        )
+        return [hash_ for (hash_,) in rows]
+
+    def subjects_with(self, hash_: int) -> list[str]:
+        """Subjects of that hash: one, but for chance."""
+        rows = self.db.execute(
+            "SELECT subject FROM journey WHERE subject_hash = ?1 UNION"
+            " SELECT subject FROM event WHERE subject_hash = ?1",
+            (hash_,),
+        )
+        return [subject for (subject,) in rows]
+
+    def count_events(self, subject: str, most: int) -> int:
+        """How many events of a subject are stored, up to a limit."""
+        (count,) = self.db.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM event WHERE subject_hash = ? LIMIT ?)",
+            (subject_hash(subject), most),
+        ).fetchone()
+        return int(count)
+
+    def count_journeys(self, definitions: Sequence[int]) -> int:
+        """How many rows these definitions have. Looks at all."""
+        (count,) = self.db.execute(
+            "SELECT count(*) FROM journey WHERE definition IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(definitions)),),
+        ).fetchone()
+        return int(count)
 
     # Journeys.
 

@@ -43,6 +43,17 @@ class Definition:
 
 
 @dataclass(slots=True)
+class Rebuild:
+    """A row of the `rebuild` table."""
+
+    definition: int
+    beside: int
+    phase: str
+    place: int
+    since: int
+
+
+@dataclass(slots=True)
 class Kept:
     """A journey row in memory. `stage` is the code of STATES; day and combo tell its place in the rollup.
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from otel_ttf.migrate import transaction
 from otel_ttf.store.sqlite_rows import reading, to_json
 
-Kind = Literal["retry", "drop", "recompute"]
+Kind = Literal["retry", "drop", "recompute", "rebuild"]
 
 
 @dataclass(frozen=True, slots=True)

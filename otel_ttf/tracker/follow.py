@@ -16,12 +16,13 @@ from otel_ttf.pii.pseudonym import TOKEN_LENGTH
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_rows import Definition, Kept, subject_hash
 from otel_ttf.tracker.counts import Counts
+from otel_ttf.tracker.covered import joined as joined_keys
 from otel_ttf.tracker.firsts import Firsts
 from otel_ttf.tracker.followed import Followed
 from otel_ttf.tracker.keyed import by_subject, subjects_of
 from otel_ttf.tracker.keyed import join as join_keyed
-from otel_ttf.tracker.keyed import joined as joined_keys
 from otel_ttf.tracker.left_out import LeftOut, left_out
+from otel_ttf.tracker.telling import tell
 from otel_ttf.tracker.touches import Texts, Touch, Touches
 from otel_ttf.tracker.writes import Writes, fresh
 
@@ -54,6 +55,7 @@ class Follower:
         self.dispatch = Dispatch(journeys)
         self.counts = Counts(store)
         self.followed: list[Followed] = []
+        self.rebuilding = False
         self._journeys = journeys
         self._events = events
         self._texts = Texts(segment.attribute for journey in journeys for segment in journey.segments)
@@ -76,11 +78,13 @@ class Follower:
         for event, subject, at in excluded:
             self._excluded_of.setdefault(subject, {})[event] = at
         self.followed = []
+        self.rebuilding = bool(self.store.rebuilds())
         for journey in self._journeys:
             stored = self.store.definitions(journey.name)
             mine = next(d for d in stored if d.version == journey.version)
             followed = Followed(journey, mine, tuple(segment.attribute for segment in journey.segments))
             followed.retold.update(self._excluded_of)
+            self._rebuilds(followed)
             for other in stored:
                 indices = carried(other.canonical, canonical(journey)) if other.id != mine.id else None
                 if indices is not None:
@@ -88,6 +92,19 @@ class Follower:
                 elif other.id != mine.id and _same_key(other, mine):
                     followed.strangers.append(other)
             self.followed.append(followed)
+
+    def _rebuilds(self, followed: Followed) -> None:
+        """What is under way of a journey, see rebuild.py."""
+        mine = followed.definition
+        followed.rebuild = next((one for one in self.store.rebuilds() if one.definition == mine.id), None)
+        if followed.rebuild is not None and followed.rebuild.phase == "walking":
+            beside = replace(mine, id=followed.rebuild.beside)
+            followed.beside = Followed(followed.journey, beside, followed.segments)
+
+    @property
+    def keeps_nothing(self) -> bool:
+        """Whether no event is stored."""
+        return self._events == "none"
 
     def _prepare(self, journey: Journey, now: int) -> None:
         stored = self.store.definitions(journey.name)
@@ -107,9 +124,11 @@ class Follower:
             # Another target, segment or zone: the same states, other figures.
             mine.derived = journey.derived
             mine.recounting = 0
+            self._give_up(mine, "walking")
             self.store.clear_rollup(mine.id)
         if not mine.current:
             if before is not None:
+                self._give_up(before, "walking", "telling")
                 before.current = False
                 self.store.save_definition(before)
             mine.current = True
@@ -117,6 +136,13 @@ class Follower:
             if any(carried(d.canonical, canonical(journey)) is not None for d in stored if d.id != mine.id):
                 mine.carrying = 0
         self.store.save_definition(mine)
+
+    def _give_up(self, definition: Definition, *phases: str) -> None:
+        """A rebuild that is under way is of a journey that was another. What it has not told yet is told as it is
+        joined into the next version."""
+        for rebuild in self.store.rebuilds():
+            if rebuild.definition == definition.id and rebuild.phase in phases:
+                self.store.drop_rebuild(rebuild)
 
     # Events.
 
@@ -183,6 +209,8 @@ class Follower:
 
     def rows(self, followed: Followed, subjects: list[str], now: int) -> dict[str, Kept]:
         """Stored rows of these subjects by Kept.whose, with what other versions know of them joined in."""
+        if followed.rebuild is not None and followed.rebuild.phase == "telling":
+            tell(self.store, self.counts, followed, subjects, now)
         kept = self.store.load(followed.definition.id, followed.segments, subjects)
         if followed.definition.carrying is not None or followed.strangers:
             kept = self._carry_in(followed, subjects, kept, now)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from otel_ttf.journey.definition import Journey
 from otel_ttf.journey.transitions import carry_told
-from otel_ttf.store.sqlite_rows import Definition
+from otel_ttf.store.sqlite_rows import Definition, Rebuild, subject_hash
 from otel_ttf.tracker.patterns import Pattern, patterns
 
 
@@ -26,6 +26,9 @@ class Followed:
     others: list[tuple[Definition, tuple[int | None, ...]]] = field(default_factory=list)
     # Those with another `only`: their states count nothing here, but what they told is not told again.
     strangers: list[Definition] = field(default_factory=list)
+    # Under way, and the same journey over the rows that are made beside.
+    rebuild: Rebuild | None = None
+    beside: Followed | None = None
     # Subjects of whom events are left out: what was told of them may have been taken back.
     retold: set[str] = field(default_factory=set)
 
@@ -42,7 +45,15 @@ class Followed:
         """Whether a subject without a row is one of whom nothing is known, and a new row counts at once."""
         definition = self.definition
         unsettled = definition.carrying is not None or definition.recounting is not None
-        return not (unsettled or self.strangers or self.keyed)
+        return not (unsettled or self.strangers or self.keyed or self.rebuild)
+
+    def walked(self, subject: str) -> bool:
+        """Whether what is known of a subject stands beside, too."""
+        return (
+            self.beside is not None
+            and self.rebuild is not None
+            and subject_hash(subject) <= self.rebuild.place
+        )
 
     def places(self) -> dict[tuple[str, str], int]:
         """(version, its milestone's name) -> the milestone of ours with the same match."""

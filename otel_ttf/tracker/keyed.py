@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from otel_ttf.journey.keys import MAX_KEYS, covering
+from otel_ttf.journey.keys import MAX_KEYS
 from otel_ttf.journey.state import UNSET, State
 from otel_ttf.pii.pseudonym import TOKEN_LENGTH
 from otel_ttf.store.sqlite_rows import Kept, parts
+from otel_ttf.tracker.covered import joined
 from otel_ttf.tracker.followed import Followed
 from otel_ttf.tracker.touches import Touch
 from otel_ttf.tracker.writes import Writes, fresh
@@ -27,22 +28,6 @@ def by_subject(rows: Mapping[str, Kept]) -> dict[str, dict[str, Kept]]:
     found: dict[str, dict[str, Kept]] = {}
     for whose, row in rows.items():
         found.setdefault(row.subject, {})[whose] = row
-    return found
-
-
-def joined(states: Mapping[str, State]) -> dict[str, State]:
-    """States of one subject, whose -> state, with what covers each joined in."""
-    shared = {key: state for whose, state in states.items() if "" in (key := parts(whose[TOKEN_LENGTH:]))}
-    if not shared:
-        return dict(states)
-    found = {}
-    for whose, state in states.items():
-        key = parts(whose[TOKEN_LENGTH:])
-        if key not in shared:
-            for some in covering(key):
-                if some in shared:
-                    state = state.join(shared[some])
-        found[whose] = state
     return found
 
 

@@ -22,6 +22,7 @@ from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.store.opening import StoreLost, lost
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.telemetry import failure
+from otel_ttf.tracker import rebuild
 from otel_ttf.tracker.follow import Follower, Missing
 from otel_ttf.tracker.isolate import EverythingFails, Isolation, Stopped, Taken, of_the_machine, read
 from otel_ttf.tracker.tasks import Errands
@@ -97,7 +98,7 @@ class Tracker:
         self.failing: str | None = None
         self.set_aside = 0
         self._isolation = Isolation(follower, rules, event_log.log_id, self._out_of_time)
-        self._errands = Errands(follower, rules)
+        self._errands = Errands(follower, rules, max_size)
         self._failures = 0
         # Whether the step has come to what is beside rows; when that is tried again after it failed (time.monotonic).
         self._beside = False
@@ -206,7 +207,7 @@ class Tracker:
     def _take_over(self, wanted: _Switch, follower: Follower) -> None:
         self._follower, self._rules = follower, wanted.rules
         self._isolation = Isolation(self._follower, self._rules, self._log.log_id, self._out_of_time)
-        self._errands = Errands(self._follower, self._rules)
+        self._errands = Errands(self._follower, self._rules, wanted.max_size)
         self._retention = wanted.retention
         self.upkeep.limit(wanted.retention, wanted.max_size)
         self._failures = 0
@@ -455,7 +456,7 @@ class Tracker:
         return True
 
     def _jobs(self) -> bool:
-        """A step of counting anew or of joining versions in, if either is under way."""
+        """A step of counting anew, of joining versions in, or of a rebuild, if one is under way."""
         for followed in self._follower.followed:
             if followed.definition.recounting is not None:
                 self._transact(lambda now, f=followed: self._follower.recount(f, JOB_ROWS, now))  # type: ignore[misc]
@@ -463,7 +464,7 @@ class Tracker:
             if followed.definition.carrying is not None:
                 self._transact(lambda now, f=followed: self._follower.carry(f, JOB_ROWS, now))  # type: ignore[misc]
                 return True
-        return False
+        return self._follower.rebuilding and self._transact(lambda now: rebuild.step(self._follower, now))
 
     def _sweep(self) -> bool:
         """A step of the sweep for overdue and expired, once all that was in the log at an instant has been read."""

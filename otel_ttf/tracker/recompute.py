@@ -16,10 +16,11 @@ from otel_ttf.journey.state import State, empty
 from otel_ttf.pii.pseudonym import TOKEN_LENGTH
 from otel_ttf.store.sqlite_rows import Kept, pack_key, parts
 from otel_ttf.store.stored import stored
+from otel_ttf.tracker.covered import joined
 from otel_ttf.tracker.follow import Follower
 from otel_ttf.tracker.followed import Followed
-from otel_ttf.tracker.keyed import joined
 from otel_ttf.tracker.left_out import LeftOut
+from otel_ttf.tracker.rebuild import again
 from otel_ttf.tracker.writes import Writes, fresh
 
 Place = tuple[int, int, str]  # journey, milestone, whose row: see Kept.whose
@@ -136,6 +137,7 @@ def recompute(
             batch.write()
         follower.counts.flush()
         follower.reload()
+        again(follower, subjects, now)
     return done
 
 

@@ -14,6 +14,7 @@ from otel_ttf.store.tasks import Kind, Task
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower, Missing
 from otel_ttf.tracker.isolate import of_the_machine
+from otel_ttf.tracker.rebuild import begin
 from otel_ttf.tracker.recompute import Recomputed, Refused, recompute
 
 AT_MOST = 20  # records that are named in our log
@@ -47,7 +48,9 @@ class Done:
 class Errands:
     """Carries tasks out. The caller opens and ends the transaction."""
 
-    def __init__(self, follower: Follower, rules: Rules) -> None:
+    def __init__(self, follower: Follower, rules: Rules, max_size: int) -> None:
+        """max_size: storage.max_size"""
+        self._max_size = max_size
         self._follower = follower
         self._store = follower.store
         self._rules = rules
@@ -55,6 +58,7 @@ class Errands:
             "retry": self._retry,
             "drop": self._drop,
             "recompute": self._recompute,
+            "rebuild": self._rebuild,
         }
 
     def do(self, task: Task, now: int) -> Done:
@@ -133,6 +137,12 @@ class Errands:
         except Refused as refused:
             return Done({"refused": refused.reason, "journeys": _all_described(refused.known)})
         return Done({"refused": None, "journeys": _all_described(done)})
+
+    def _rebuild(self, what: dict[str, Any], now: int) -> Done:
+        """what: journeys, names; none: all. answer: refused, why, or None; begun, under_way: names"""
+        done = begin(self._follower, what["journeys"], now, max_size=self._max_size)
+        told = {"refused": done.refused, "begun": list(done.begun), "under_way": list(done.under_way)}
+        return Done(told)
 
 
 def _all_described(done: Sequence[Recomputed]) -> list[dict[str, Any]]:

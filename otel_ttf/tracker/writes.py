@@ -11,9 +11,11 @@ from otel_ttf.journey.state import State, Timeline, empty, named_segments, timel
 from otel_ttf.journey.thresholds import due
 from otel_ttf.journey.times import pack_times
 from otel_ttf.journey.transitions import Transition, advance, told_bit
+from otel_ttf.pii.pseudonym import TOKEN_LENGTH
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_rows import Kept, pack_touches, parts, subject_hash
 from otel_ttf.tracker.counts import Counts, Place
+from otel_ttf.tracker.covered import joined
 from otel_ttf.tracker.derived import (
     EXPIRED_STATE,
     IN_PROGRESS,
@@ -41,6 +43,7 @@ class Writes:
         self._inserts: list[tuple[object, ...]] = []
         self._updates: list[tuple[object, ...]] = []
         self._deletes: list[int] = []
+        self._subjects: set[str] = set()
 
     def change(self, kept: Kept, state: State, *, told: int | None = None) -> None:
         """The state of a row becomes `state`, which joins the old one, or was recomputed.
@@ -74,6 +77,30 @@ class Writes:
         """Counts a row anew whose share is gone, and tells what other settings have made of it."""
         if not kept.shared:
             self.change(replace(kept, day=None, combo=None), kept.state)
+
+    def copy(self, kept: Kept, live: Kept | None, state: State) -> None:
+        """A row that stands beside another becomes `state`; what was told, and when, is the other's."""
+        told, recorded = (live.told, live.recorded) if live is not None else (0, None)
+        if (
+            kept.id is not None
+            and (kept.state, kept.told) == (state, told)
+            and recorded in (None, kept.recorded)
+        ):
+            return
+        if kept.shared:
+            self._share(kept, state)
+            return
+        line = timeline(self.journey, state)
+        if recorded is not None:
+            kept.recorded = recorded
+        elif kept.recorded is None and line.started_at is not None:
+            kept.recorded = self.now
+        self.settle(kept, line, state=state, told=told)
+
+    def news(self, kept: Kept, transitions: list[Transition], line: Timeline, told: int) -> None:
+        """Tells of a row whose state stays as it is."""
+        self._tell(transitions, line)
+        self.settle(kept, line, told=told)
 
     def look(self, kept: Kept, *, needed: bool = False) -> None:
         """A row is due: it is overdue, has expired, or is to be forgotten.
@@ -123,6 +150,7 @@ class Writes:
     ) -> None:
         """Works out the derived columns, moves the row's share in the rollup, and puts the row in the queue."""
         journey, definition = self.journey, self.followed.definition
+        self._subjects.add(kept.subject)
         new_state = kept.state if state is None else state
         new_told = kept.told if told is None else told
         stage = stage_of(journey, line, new_told, self.now)
@@ -165,6 +193,7 @@ class Writes:
 
     def _share(self, kept: Kept, state: State, *, needed: bool = False) -> None:
         """A shared row becomes `state`: it is counted nowhere."""
+        self._subjects.add(kept.subject)
         due = self.now + self.journey.give_up_after if unreached(state) and not needed else None
         columns = (
             pack_times(state.reached),
@@ -204,6 +233,26 @@ class Writes:
             self.store.delete(self._deletes)
         if self._transitions:
             self.store.add_transitions(self._transitions)
+        if self.followed.beside is not None:
+            self._mirror(self.followed.beside)
+
+    def _mirror(self, beside: Followed) -> None:
+        """What was written goes into the rows beside, too, where they are made already."""
+        subjects = [subject for subject in self._subjects if self.followed.walked(subject)]
+        if not subjects:
+            return
+        live = self.store.load(self.followed.definition.id, self.followed.segments, subjects)
+        kept = self.store.load(beside.definition.id, self.followed.segments, subjects)
+        batch = Writes(self.store, self.counts, beside, self.now)
+        by_subject: dict[str, dict[str, State]] = {}
+        for row in [*kept.values(), *live.values()]:
+            states = by_subject.setdefault(row.subject, {})
+            states[row.whose] = states[row.whose].join(row.state) if row.whose in states else row.state
+        for states in by_subject.values():
+            for whose, state in joined(states).items():
+                row = kept.get(whose) or fresh(beside, whose[:TOKEN_LENGTH], whose[TOKEN_LENGTH:])
+                batch.copy(row, live.get(whose) or row, state)
+        batch.write()
 
 
 def fresh(followed: Followed, subject: str, key: str = "") -> Kept:

@@ -1,0 +1,165 @@
+"""A journey is computed anew while the server runs, is killed, and goes on."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from server_process import ROOT, ServerProcess, wait_for
+
+SECOND = 10**9
+JOURNEY = """\
+journeys:
+  trip:
+    milestones:
+      - {name: start, match: {event: start}}
+      - {name: end, match: {event: [%s]}, target: 5m}
+"""
+USERS = 3000
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    file = tmp_path / "config.yaml"
+    file.write_text(JOURNEY % "end")
+    with ServerProcess(tmp_path / "data", config=file) as running:
+        now = time.time_ns()
+        for first in range(0, USERS, 500):
+            send(
+                running,
+                [
+                    (f"u{n}", name, now - (600 - place * 60) * SECOND)
+                    for n in range(first, first + 500)
+                    for place, name in enumerate(("start", "arrive"))
+                ],
+            )
+        running.wait_caught_up()
+        file.write_text(JOURNEY % "end, arrive")
+        assert running.request("POST", "/-/reload").status == 200
+        wait_for(lambda: running.get("/api/v1/ttf").status == 200, "the figures of the new version")
+        yield running
+
+
+def send(server: ServerProcess, events: list[tuple[str, str, int]]) -> None:
+    told = [
+        {"event_type": "t", "event_name": name, "user_id": user, "timestamp": at, "event_id": f"{user}{name}"}
+        for user, name, at in events
+    ]
+    assert server.post_json("/api/v1/events", {"events": told}).status == 200
+
+
+def rebuild(server: ServerProcess, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "otel_ttf", "rebuild", *more, "--data-dir", str(server.data_dir)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def completed(server: ServerProcess) -> int:
+    answer = server.get("/api/v1/ttf")
+    assert answer.status == 200, "figures were not answered"
+    count: int = answer.json["journeys"][0]["completed"]
+    return count
+
+
+def whole(server: ServerProcess) -> None:
+    """All are complete, told once, and no counter has moved."""
+    assert completed(server) == USERS
+    metrics = server.metrics()
+    assert metrics.total("ttf_started_total") == USERS
+    assert metrics.total("ttf_completion_total") == 0
+    wait_for(lambda: _rows(server, "SELECT count(*) FROM rebuild") == 0, "what was to go")
+    assert (
+        _rows(server, "SELECT count(*) FROM journey WHERE definition NOT IN (SELECT id FROM definition)") == 0
+    )
+    assert _rows(server, "SELECT count(*) - count(DISTINCT id) FROM transition") == 0
+    assert _rows(server, "SELECT count(*) FROM transition WHERE kind = 'completed' AND backfilled") == USERS
+    assert _rows(server, "SELECT count(*) FROM transition WHERE kind = 'completed' AND NOT backfilled") == 0
+
+
+def _rows(server: ServerProcess, sql: str) -> int:
+    with server.store() as db:
+        (count,) = db.execute(sql).fetchone()
+    return int(count)
+
+
+@pytest.mark.slow
+def test_figures_are_those_of_before_until_it_takes_over_while_events_come_in(server: ServerProcess) -> None:
+    seen: set[int] = set()
+    stop = threading.Event()
+    failed: list[object] = []
+
+    def ask() -> None:
+        number = 0
+        try:
+            while not stop.is_set():
+                seen.add(completed(server))
+                number += 1
+                send(server, [(f"u{number}", "other", time.time_ns())])
+        except BaseException as error:  # noqa: BLE001 - told below
+            failed.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        done = rebuild(server)
+    finally:
+        stop.set()
+        asking.join()
+    assert (done.returncode, done.stdout) == (0, "Computed anew: trip.\n"), done.stderr
+    assert failed == []
+    assert seen <= {0, USERS}
+    whole(server)
+    assert server.get("/api/v1/ttf/u7").json["ttf_end_minutes"] == 1.0
+    # Of the same definition it changes nothing.
+    assert rebuild(server, "trip").returncode == 0
+    whole(server)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_goes_on_where_it_was(server: ServerProcess) -> None:
+    assert rebuild(server, "--no-wait").stdout == "Begun: trip.\n"
+    for _ in range(4):
+        time.sleep(0.05)
+        server.kill()
+        server.start()
+        assert completed(server) in (0, USERS)
+    wait_for(lambda: completed(server) == USERS, "the rebuild", timeout=60)
+    whole(server)
+
+
+@pytest.mark.slow
+def test_a_store_that_cannot_be_written_keeps_the_figures_and_goes_on(server: ServerProcess) -> None:
+    """Another process holds the store for longer than SQLite waits: as on a full disk, nothing can be written."""
+    with sqlite3.connect(server.data_dir / "store.db", isolation_level=None, timeout=30) as other:
+        rebuild(server, "--no-wait")
+        other.execute("BEGIN IMMEDIATE")
+        assert completed(server) in (0, USERS)
+        time.sleep(1)
+        other.execute("ROLLBACK")
+    other.close()
+    wait_for(lambda: completed(server) == USERS, "the rebuild", timeout=60)
+    whole(server)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_is_said(server: ServerProcess) -> None:
+    done = rebuild(server, "nowhere")
+    assert (done.returncode, done.stderr) == (1, "otel-ttf: no such journey: nowhere; followed are trip.\n")
+    server.terminate()
+    later = rebuild(server)
+    assert later.returncode == 0
+    assert later.stdout.startswith("Noted: no server runs on ")
+    server.start()
+    wait_for(lambda: completed(server) == USERS, "the rebuild", timeout=60)
+    whole(server)
