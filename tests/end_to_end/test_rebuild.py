@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server_process import ROOT, ServerProcess, wait_for
+from server_process import ROOT, ServerProcess, command_on, wait_for
 
 SECOND = 10**9
 JOURNEY = """\
@@ -94,6 +94,7 @@ def _rows(server: ServerProcess, sql: str) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_figures_are_those_of_before_until_it_takes_over_while_events_come_in(server: ServerProcess) -> None:
     seen: set[int] = set()
     stop = threading.Event()
@@ -127,11 +128,15 @@ def test_figures_are_those_of_before_until_it_takes_over_while_events_come_in(se
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_killed_again_and_again_it_goes_on_where_it_was(server: ServerProcess) -> None:
     assert rebuild(server, "--no-wait").stdout == "Begun: trip.\n"
-    for _ in range(4):
+    for kill in range(3):
         time.sleep(0.05)
         server.kill()
+        if not kill:
+            checked = command_on(server.data_dir, "check-data", "--config", str(server.config))
+            assert checked.returncode == 0, checked.stdout
         server.start()
         assert completed(server) in (0, USERS)
     wait_for(lambda: completed(server) == USERS, "the rebuild", timeout=60)
@@ -139,6 +144,23 @@ def test_killed_again_and_again_it_goes_on_where_it_was(server: ServerProcess) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_salvage_in_the_middle_loses_nothing_but_the_rebuild(server: ServerProcess) -> None:
+    rebuild(server, "--no-wait")
+    server.kill()
+    salvaged = command_on(server.data_dir, "salvage", "--config", str(server.config))
+    assert salvaged.returncode == 0, salvaged.stderr
+    assert _rows(server, "SELECT count(*) FROM rebuild") == 0
+    checked = command_on(server.data_dir, "check-data", "--config", str(server.config))
+    assert checked.returncode == 0, checked.stdout
+    server.start()
+    wait_for(lambda: server.get("/api/v1/ttf").status == 200, "the figures")
+    assert rebuild(server).returncode == 0
+    whole(server)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_store_that_cannot_be_written_keeps_the_figures_and_goes_on(server: ServerProcess) -> None:
     """Another process holds the store for longer than SQLite waits: as on a full disk, nothing can be written."""
     with sqlite3.connect(server.data_dir / "store.db", isolation_level=None, timeout=30) as other:
@@ -153,6 +175,7 @@ def test_a_store_that_cannot_be_written_keeps_the_figures_and_goes_on(server: Se
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_what_cannot_be_is_said(server: ServerProcess) -> None:
     done = rebuild(server, "nowhere")
     assert (done.returncode, done.stderr) == (1, "otel-ttf: no such journey: nowhere; followed are trip.\n")
