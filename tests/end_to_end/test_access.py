@@ -164,6 +164,7 @@ def test_keys_open_the_doors_that_they_are_for(doors):
     bearer = {"authorization": f"Bearer {OWN}"}
     assert doors.otlp(server.http_port, bearer).status == 200
     assert doors.ask("GET", "/api/v1/ttf/ada", bearer).status == 200
+    assert doors.ask("POST", "/api/v1/subjects/resolve", doors.key("read"), b'{"ids": ["ada"]}').status == 200
     assert doors.call(("authorization", f"Bearer {OWN}")) == b""
 
 
