@@ -21,6 +21,7 @@ from otel_ttf.journey.match import MatchErrors
 SECRET = re.compile(
     r"password|passwd|secret|token$|api_?key|credential|authorization|subject_keys|^headers$|^url$", re.I
 )
+_LOGIN = re.compile(r":.*@", re.S)  # https://user:password@host, and what was to be one
 SHOWN = 60  # characters of a text that was found
 
 LATER: Mapping[tuple[str, ...], str] = {
@@ -173,6 +174,8 @@ def describe(tree: Tree, path: Path, found: str | None = None) -> str:
             return "nothing"
         case bool(flag):
             return "true" if flag else "false"
+        case str(text) if _LOGIN.search(text):
+            return "another value (not shown: it may hold a password)"
         case str(text):
             return f'"{text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."}"'
         case dict(entries):

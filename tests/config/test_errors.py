@@ -169,6 +169,16 @@ SECRETS = {"TOKEN": "hunter2"}
         pytest.param("journeys: {a: {only: {event: {glob: ['${env:TOKEN}']}}}}", id="in a condition"),
         pytest.param("journeys: {a: {only: {span: {kind: '${env:TOKEN}'}}}}", id="a word of a condition"),
         pytest.param("storage: {url: 'mysql://u:hunter2@host/db'}", id="in a URL"),
+        pytest.param(
+            "exporters: {otlp: {endpoint: 'http://u:hunter2@host:1'}}", id="in the address of a collector"
+        ),
+        pytest.param(
+            "exporters: {otlp: {endpoint: 'u:hunter2@host:1'}}", id="in an address without a scheme"
+        ),
+        pytest.param(
+            f"auth: {{oidc: {{audience: [a], issuer_url: 'https://u:{'hunter2' * 20}@host'}}}}",
+            id="in a URL that is too long to be shown whole",
+        ),
         pytest.param("privacy: {subject_keys: [hunter2]}", id="a key where its name belongs"),
         pytest.param(
             "processors: {mask: {custom: {a: {pattern: '(${env:TOKEN}'}}}}",
