@@ -72,7 +72,11 @@ def read(config: GrpcTlsConfig, chain: bytes, key: bytes, clients: bytes | None 
     except (ValueError, UnsupportedAlgorithm):
         raise Unusable(f"{config.key_file}: expected a key in PEM, found something else") from None
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    if private.public_key().public_bytes(*form) != first.public_key().public_bytes(*form):
+    try:
+        same = private.public_key().public_bytes(*form) == first.public_key().public_bytes(*form)
+    except (ValueError, UnsupportedAlgorithm):
+        raise Unusable(f"{config.cert_file}: expected the certificate of an RSA or EC key") from None
+    if not same:
         raise Unusable(
             f"{config.key_file}: expected the key of {config.cert_file}, found that of another certificate"
         )
@@ -91,12 +95,13 @@ def _context(config: GrpcTlsConfig, clients: bytes | None) -> ssl.SSLContext:
     try:
         context.load_cert_chain(config.cert_file, config.key_file, password=lambda: b"")
         if clients is not None:
-            context.load_verify_locations(cadata=clients.decode("ascii", "replace"))
+            # Around certificates there may be names in any language.
+            context.load_verify_locations(cadata=clients.decode("ascii", "ignore"))
             context.verify_mode = ssl.CERT_REQUIRED
             # Else a client that was let in once would be for hours, whatever is signed or not meanwhile.
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
-    except ssl.SSLError:
+    except (ssl.SSLError, ValueError):  # the latter: nothing at all
         file = config.client_ca_file if clients is not None else config.cert_file
         raise Unusable(f"{file}: expected certificates in PEM that OpenSSL takes") from None
     except OSError as error:

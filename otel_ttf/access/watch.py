@@ -70,22 +70,22 @@ class Watched(Generic[T]):
             if isinstance(found, OSError):
                 raise Unusable(_why(found))
             value = self._read(*found)
-        except Unusable as error:
-            self._unusable(found, error)
+            self._change(value)
+        except Exception as error:  # noqa: BLE001 - if it ended the watch, nobody would hear that nothing is read any more
+            self._unusable(found, str(error) if isinstance(error, Unusable) else type(error).__name__)
             return
         self._contents, self._absent, self._bad, self.value = found, False, b"", value
-        self._change(value)
         self._told(True)
         _log.info("read changed files", what=self.what)
 
-    def _unusable(self, found: tuple[bytes, ...] | OSError, error: Unusable) -> None:
+    def _unusable(self, found: tuple[bytes, ...] | OSError, reason: str) -> None:
         mark = sha256(repr(found).encode()).digest()
         self._looks = self._looks + 1 if mark == self._bad else 1
         self._bad = mark
         if self._looks == 2:
             self._told(False)
             _log.error(
-                "changed files cannot be used: what was read before stays", what=self.what, reason=str(error)
+                "changed files cannot be used: what was read before stays", what=self.what, reason=reason
             )
 
     def _looked(self) -> tuple[bytes, ...] | OSError:

@@ -86,6 +86,23 @@ def test_files_that_are_written_one_after_the_other_are_no_trouble(files):
     assert all(files.good)
 
 
+def test_a_defect_in_reading_is_told_and_ends_no_watch(files):
+    def change(word: str) -> None:
+        if word == "two":
+            raise KeyError(word)
+        files.changes.append(word)
+
+    files.options["change"] = change
+    watched = files.watched()
+    files.write("two")
+    watched.look()
+    watched.look()
+    assert (watched.value, files.good) == ("one", [True, False])
+    files.write("three")
+    watched.look()
+    assert (watched.value, files.changes, files.good[-1]) == ("three", ["three"], True)
+
+
 @pytest.mark.parametrize("there", [0, 1])
 def test_what_is_not_there_at_first_is_refused(tmp_path, there):
     files = Files(tmp_path)
