@@ -6,14 +6,14 @@ waits would stop all others; those below go together, whichever they are.
 
 from __future__ import annotations
 
-from _thread import RLock, allocate_lock, start_new_thread
+from _thread import TIMEOUT_MAX, RLock, allocate_lock, start_new_thread
 from queue import SimpleQueue
 
 __all__ = ["Mark", "RLock", "SimpleQueue", "allocate_lock", "start_new_thread"]
 
 
 class Mark:
-    """Is set once, by anybody; one waits for it."""
+    """Is set once, by anybody; any number wait for it."""
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
@@ -25,4 +25,7 @@ class Mark:
 
     def wait(self, seconds: float) -> bool:
         """Whether it was set within so many seconds."""
-        return self._lock.acquire(timeout=seconds)
+        came = self._lock.acquire(timeout=min(seconds, TIMEOUT_MAX))
+        if came:
+            self._lock.release()  # for the next one who waits
+        return came

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from queue import Empty
 
 from otel_ttf.client.event import Event
@@ -58,6 +59,11 @@ class Waiting:
 
     def mark(self) -> Mark:
         """Is set when nothing that was put before waits any more."""
+        with suppress(IndexError):
+            # While the server is away there may be many who ask: one mark for all behind the last event.
+            if isinstance(last := self._items[-1], Mark):
+                self.ring()
+                return last
         mark = Mark()
         self._items.append(mark)
         self.ring()
@@ -71,9 +77,12 @@ class Waiting:
     def wait(self, seconds: float | None) -> bool:
         """Waits for the bell; whether it is urgent. None: for ever."""
         try:
-            return self._bell.get(timeout=seconds)
+            urgent = self._bell.get(timeout=seconds)
+            while not self._bell.empty():  # many at once are one: else each of them would have it try again
+                urgent |= self._bell.get_nowait()
         except Empty:
             return False
+        return urgent
 
     def take(self, most: int, most_bytes: int) -> list[Event]:
         """The next events, at least one if there is one; they count until they are `gone`. Sets marks before them."""

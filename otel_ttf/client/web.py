@@ -67,7 +67,10 @@ def ask(
     data: bytes | None = None,
     headers: Mapping[str, str | bytes] | None = None,
 ) -> Answer:
-    """The answer, whatever its status. timeout: seconds, until the whole of it is there. Raises Unanswered."""
+    """The answer, whatever its status. Raises Unanswered.
+
+    timeout  seconds for a connection and for each next part of the answer; beyond, none that is still to come is read
+    """
     deadline = time.monotonic() + timeout
     # Instrumentation of this application would trace our own requests, whose paths hold user ids.
     token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))

@@ -71,3 +71,15 @@ def test_who_flushes_ends_a_pause_but_not_what_the_server_has_asked_for(
     monkeypatch: pytest.MonkeyPatch, after: float, least: float
 ) -> None:
     assert waited(monkeypatch, Clock(urgent=True), 50, after, 1) == pytest.approx(least, abs=0.01)
+
+
+def test_however_many_flush_while_the_server_is_away_it_is_one_mark_and_one_call() -> None:
+    waiting = Waiting(1, 1)
+    marks = [waiting.mark() for _ in range(1000)]
+    assert len(set(map(id, marks))) == 1
+    assert waiting.wait(0)
+    assert not waiting.wait(0)
+    assert not marks[0].wait(0)
+    assert waiting.take(1, 1) == []
+    assert all(mark.wait(float("inf")) for mark in marks)
+    assert waiting.mark() is not marks[0]
