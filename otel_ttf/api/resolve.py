@@ -25,6 +25,7 @@ MAX_IDS = 10_000
 # So many ids of the greatest length, quoted.
 MAX_BODY = MAX_IDS * (MAX_SUBJECT_BYTES + 8)
 BODY_SECONDS = 30.0
+MOST_AT_ONCE = 16  # requests whose ids are in memory
 
 _REQUEST = {
     "required": True,
@@ -52,6 +53,7 @@ _REQUEST = {
 def routes(context: Context) -> APIRouter:
     """Raw ids in, tokens out."""
     router = APIRouter(prefix="/api/v1", tags=["journeys"])
+    places = asyncio.Semaphore(MOST_AT_ONCE)
 
     @router.post(
         "/subjects/resolve",
@@ -60,11 +62,15 @@ def routes(context: Context) -> APIRouter:
         response_model=ResolveAnswer,
         dependencies=[Depends(KnownQuery())],
         openapi_extra={"requestBody": _REQUEST},
-        responses=responses(400, 408, 413, 415),
+        responses=responses(400, 408, 413, 415, 503),
     )
     async def resolve(request: Request) -> Response:
-        ids = _ids(await _body(request))
-        tokens = await run_in_threadpool(resolved, context.pseudonyms, ids, context.normalise)
+        if places.locked():
+            expected = f"expected at most {MOST_AT_ONCE} such requests at once; come again"
+            raise Problem(503, "busy", expected, headers={"Retry-After": "1", "Connection": "close"})
+        async with places:
+            ids = _ids(await _body(request))
+            tokens = await run_in_threadpool(resolved, context.pseudonyms, ids, context.normalise)
         return context.as_of().answer({"tokens": tokens})
 
     return router

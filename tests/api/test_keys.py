@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -220,6 +222,32 @@ def test_what_is_no_list_of_ids_is_refused_and_never_repeated(
 @pytest.mark.parametrize("headers", [{"content-type": "text/plain"}, {"content-encoding": "gzip"}])
 def test_other_media_are_refused(serve_memory, onboarding, headers):
     posted(serve_memory(onboarding, {}), b'{"ids": []}', 415, **headers)
+
+
+async def test_ids_of_many_at_once_do_not_take_the_memory(serve_memory, onboarding):
+    app = serve_memory(onboarding, {}).client.app
+    sent, whole = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow():
+        yield b'{"ids": ["alice"'
+        sent.release()
+        await whole.wait()
+        yield b"]}"
+
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost") as client:
+
+        def post(content):
+            kind = {"content-type": "application/json"}
+            return client.post("/api/v1/subjects/resolve", headers=kind, content=content)
+
+        many = [asyncio.create_task(post(slow())) for _ in range(resolve.MOST_AT_ONCE)]
+        for _ in many:
+            await sent.acquire()
+        refused = await post(b'{"ids": []}')
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        whole.set()
+        assert {answer.status_code for answer in await asyncio.gather(*many)} == {200}
+        assert (await post(b'{"ids": []}')).status_code == 200
 
 
 def test_nothing_of_an_id_is_kept(serve_memory, onboarding, monkeypatch):
