@@ -6,19 +6,26 @@ import os
 import pwd
 import shlex
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 _LOG = "log.db"
 
 
-def write_secret(path: Path, text: str) -> None:
+def write_secret(path: Path, text: str, *, group: bool = False) -> None:
     """Puts the text in the file's place, mode 0600, synced: after a crash it is the old text or the new one.
 
-    Raises OSError.
+    What root writes belongs to who had it, or has the folder: a server that could not read what was changed for it
+    would go on with what it knows. group: may go on reading, where it could. Raises OSError.
     """
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        before = (path if path.exists() else path.parent).stat()
+        if group and path.exists():
+            os.fchmod(file.fileno(), 0o600 | before.st_mode & 0o040)
+        with suppress(PermissionError):  # root may
+            os.fchown(file.fileno(), before.st_uid, before.st_gid)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

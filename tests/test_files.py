@@ -12,7 +12,7 @@ import pytest
 
 from otel_ttf.cli import _data_dir
 from otel_ttf.cli_options import Stop, existing
-from otel_ttf.files import barred
+from otel_ttf.files import barred, write_secret
 from otel_ttf.log.lock import DirectoryLocked, lock_directory
 
 NOBODY = 65534
@@ -120,3 +120,21 @@ def test_what_is_our_own_we_may_open_ourselves(tmp_path):
     said = barred(tmp_path)
     assert said == f"{tmp_path} belongs to {ME}, mode 0500, and this runs as {ME}: `chmod u+rwX {tmp_path}`"
     tmp_path.chmod(0o700)
+
+
+@needs_root
+def test_what_root_writes_for_a_server_the_server_can_read(tmp_path: Path) -> None:
+    os.chown(tmp_path, NOBODY, NOBODY)
+    secret = tmp_path / "secret"
+
+    def written(*, group: bool = False) -> tuple[int, int, int]:
+        write_secret(secret, "two", group=group)
+        found = secret.stat()
+        return found.st_uid, found.st_gid, found.st_mode & 0o777
+
+    assert written() == (NOBODY, NOBODY, 0o600)
+    os.chown(secret, 0, NOBODY)
+    secret.chmod(0o644)
+    assert written(group=True) == (0, NOBODY, 0o640)
+    assert written() == (0, NOBODY, 0o600)
+    assert secret.read_text() == "two"

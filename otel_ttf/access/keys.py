@@ -188,6 +188,6 @@ def changing(path: Path) -> Iterator[list[ApiKey]]:
         fcntl.flock(folder, fcntl.LOCK_EX)
         keys = list(parse(path.read_text()) if path.exists() else ())
         yield keys
-        write_secret(path, written(keys))
+        write_secret(path, written(keys), group=True)
     finally:
         os.close(folder)
