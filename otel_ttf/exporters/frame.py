@@ -384,7 +384,8 @@ class Exporter:
             pieces, positions = await self._ready.get()
             self._busy += 1
             try:
-                self._letters += await self._deliver(pieces)
+                letters = await self._deliver(pieces)
+                self._letters += letters  # not in one: meanwhile it is another list
                 for position in positions:
                     del self._open[position]
                 self._dirty.set()

@@ -178,6 +178,19 @@ class ExporterContract:
         assert world.total("otelcol_exporter_sent_log_records_total", exporter=NAME) == 59
         assert world.total("otel_ttf_quarantine_total", consumer=NAME, action="set_aside") == 1
 
+    async def test_each_refused_record_is_set_aside_once_whatever_ends_first(
+        self, world: World, destination: Destination
+    ) -> None:
+        answers = {"ok1": Answer(slow=0.3), "bad2": Answer("bad", slow=1.5), "bad3": BAD}
+        destination.judge = lambda came: answers[came.names[0]]
+        world.start(self.one(destination, sending_queue={"batch": {"min_size": 1}}))
+        await world.send("ok1", "bad2")
+        # The cursor has been saved while the second is on its way.
+        await until(lambda: world.exporters[NAME].position == 1)
+        await world.send("bad3")
+        await until(lambda: world.exporters[NAME].position == 3)
+        assert sorted(letter.payload for letter in world.letters()) == [logs("bad2"), logs("bad3")]
+
     async def test_what_refuses_everything_is_not_asked_for_ever(
         self, world: World, destination: Destination
     ) -> None:
