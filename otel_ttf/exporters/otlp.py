@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, Self
 
 from google.protobuf.message import DecodeError
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from otel_ttf import __version__
 from otel_ttf.exporters.base import DONE, Outcome, Piece, later, never
@@ -19,7 +20,8 @@ from otel_ttf.units import SECOND, Duration
 
 USER_AGENT = f"otel_ttf/{__version__}"
 ANSWER_BYTES = 4 << 20  # no answer is longer
-HEADER = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE = re.compile(r"[!-~]+( +[!-~]+)*")
 
 
 class TlsConfig(BaseModel):
@@ -63,6 +65,20 @@ class OtlpConfig(ExporterConfig):
         description="true: each event carries its id as `ttf.event.id`, for another otel_ttf that takes it over "
         "(receivers.otlp.trusted_tokens there).",
     )
+
+    @field_validator("headers")
+    @classmethod
+    def _sendable(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        """What cannot be sent would be refused with each request, as if the records were to blame."""
+        for name, value in headers.items():
+            if not _NAME.fullmatch(name) or name.lower().endswith("-bin"):
+                raise ValueError("expected names of headers such as x-team")
+            if not _VALUE.fullmatch(value.get_secret_value()):
+                raise ValueError(
+                    f"expected printable ASCII in {name}, without spaces or line ends around it: a file with a token "
+                    "often ends with one"
+                )
+        return headers
 
     def prepare(self, row: Row) -> Row:
         if self.event_ids and row.ids:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import ssl
+import threading
+import tracemalloc
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +19,10 @@ from destinations import Destination, HttpDestination
 from export_world import NAME, World, until
 from exporter_contract import FAST, ExporterContract
 
+from otel_ttf.exporters.base import DONE, Piece
 from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.otlp_http import KINDS, OtlpHttpConfig, _after
+from otel_ttf.log.base import Row
 
 
 class TestOtlpHttp(ExporterContract):
@@ -48,13 +55,14 @@ def test_statuses_are_those_of_the_specification() -> None:
             id="a date counts from the answer's own",
         ),
         pytest.param({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0, id="a date that has passed"),
+        pytest.param({b"retry-after": b"\xb2"}, None, id="a digit that is no number"),
         pytest.param({"retry-after": "soon"}, None, id="a word"),
         pytest.param({"retry-after": "-3"}, None, id="below 0"),
         pytest.param({"retry-after": "9" * 500}, 999999999, id="for ever"),
         pytest.param({}, None, id="nothing"),
     ],
 )
-def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after(headers: Any, seconds: float | None) -> None:
     assert _after(httpx2.Headers(headers)) == seconds
 
 
@@ -119,3 +127,51 @@ def test_a_certificate_that_is_not_there_is_said(tmp_path: Path) -> None:
     tls = {"ca_file": str(tmp_path / "ca.pem")}
     with pytest.raises(CannotExport, match=r"exporters\.otlphttp\.tls\.ca_file"):
         OtlpHttpConfig(endpoint="https://a", tls=tls).build("otlphttp")
+
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        pytest.param(JSON, b"[" * 100_000, id="nested for ever"),
+        pytest.param(JSON, b'{"partialSuccess": {"rejectedLogRecords": 1e999}}', id="infinity"),
+        pytest.param({"content-encoding": "gzip"}, b"not packed", id="not packed as it says"),
+        pytest.param({"content-encoding": "gzip"}, gzip.compress(bytes(64 << 20)), id="a bomb"),
+        pytest.param({}, bytes(64 << 20), id="much"),
+        pytest.param({"set-cookie": "a=" + "x" * 1000}, b"", id="cookies"),
+    ],
+)
+async def test_whatever_comes_with_an_ok_it_is_one(headers: dict[str, str], body: bytes) -> None:
+    came = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            came.append(self.headers)
+            self.send_response(200)
+            for name, value in {**headers, "content-length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            with suppress(OSError):
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    sender = OtlpHttpConfig(endpoint=f"http://127.0.0.1:{server.server_port}").build("otlp_http")
+    piece = Piece(Row(1, 0, "logs", b"", b"", 1))
+    tracemalloc.start()
+    for _ in range(2):
+        assert await sender.send([piece]) == DONE
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+    assert "cookie" not in came[-1]
+    await sender.close()
+    server.shutdown()
+    server.server_close()
