@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import monotonic
 from typing import Protocol, TypeVar
 
@@ -277,9 +278,7 @@ class Exporter:
                     self._flush(aged=not self._stopping)
                     await asyncio.sleep(POLL)
                     continue
-                rows = await self._blocking(
-                    lambda: self._source.read(self._at, rows=READ_ROWS, size=self._batch_bytes)
-                )
+                rows = await self._blocking(partial(self._prepared, end))
             except LogError as error:
                 if self._may_tell("log"):
                     log.error(
@@ -288,26 +287,38 @@ class Exporter:
                 await asyncio.sleep(AGAIN)
                 continue
             try:
-                for row in rows:
-                    if row.position <= end:
-                        self._take(row)
+                for row, piece in rows:
+                    self._take(row, piece)
             except Unreachable as error:
                 if self._may_tell("prepare"):
                     log.error("an exporter cannot prepare records", exporter=self.name, reason=str(error))
                 await asyncio.sleep(AGAIN)
             self._flush(aged=True)
 
-    def _take(self, row: Row) -> None:
+    def _prepared(self, end: int) -> list[tuple[Row, Piece | Exception | None]]:
+        """The next rows up to a position, and what of each may go, see _leaving; or what that has raised, the last one
+        Unreachable. For a thread: of a large request it may take seconds. Raises LogError."""
+        made: list[tuple[Row, Piece | Exception | None]] = []
+        for row in self._source.read(self._at, rows=READ_ROWS, size=self._batch_bytes):
+            if row.position > end or (made and isinstance(made[-1][1], Unreachable)):
+                break
+            piece: Piece | Exception | None = None
+            if row.signal in self._signals and row.records:
+                try:
+                    piece = self._leaving(row)
+                except Exception as error:  # noqa: BLE001 - a request that makes us fail must not stop the others
+                    piece = error
+            made.append((row, piece))
+        return made
+
+    def _take(self, row: Row, piece: Piece | Exception | None) -> None:
         """Raises Unreachable: what is needed for it cannot be read now; then nothing is taken."""
-        piece = None
-        if row.signal in self._signals and row.records:
-            try:
-                piece = self._leaving(row)
-            except Unreachable:
-                raise
-            except Exception as error:  # noqa: BLE001 - a request that makes us fail must not stop the others
-                told = failure(error)
-                self._letters += self._aside([Piece(row)], told["error"], source=told["place"])
+        if isinstance(piece, Unreachable):
+            raise piece
+        if isinstance(piece, Exception):
+            told = failure(piece)
+            self._letters += self._aside([Piece(row)], told["error"], source=told["place"])
+            piece = None
         if row.position > self._at + 1:
             self._skip(row)
         self._at, self._records = row.position, row.before + row.records

@@ -123,6 +123,24 @@ async def test_headers_and_urls_are_as_configured(world: World) -> None:
     destination.stop()
 
 
+async def test_what_takes_long_to_prepare_holds_up_nobody_else(world: World) -> None:
+    destination, prepared = HttpDestination(), threading.Event()
+    destination.start()
+
+    class Slow(OtlpHttpConfig):
+        def prepare(self, row: Row) -> Row:
+            assert prepared.wait(20)
+            return row
+
+    url = f"http://127.0.0.1:{destination.port}"
+    world.start({NAME: Slow(endpoint=url, **FAST), "otlp/other": OtlpHttpConfig(endpoint=url, **FAST)})
+    await world.send("r0")
+    await until(lambda: destination.taken == ["r0"])
+    prepared.set()
+    await until(lambda: destination.taken == ["r0", "r0"])
+    destination.stop()
+
+
 def test_a_certificate_that_is_not_there_is_said(tmp_path: Path) -> None:
     tls = {"ca_file": str(tmp_path / "ca.pem")}
     with pytest.raises(CannotExport, match=r"exporters\.otlphttp\.tls\.ca_file"):
