@@ -117,14 +117,14 @@ def country(config: CountryConfig, setting: str) -> Derivation:
         try:
             # Into memory: a file that is written over while it is mapped would end the process.
             get = maxminddb.open_database(path, maxminddb.MODE_MEMORY).get
-        except (maxminddb.InvalidDatabaseError, ValueError, LookupError):
+        except (maxminddb.InvalidDatabaseError, ValueError, LookupError, TypeError):
             raise ValueError("expected an MMDB file, found another") from None
 
         @lru_cache(maxsize=_REMEMBERED)
         def of(text: str) -> Pairs:
             try:
                 found = get(text.partition(",")[0].strip())
-            except (ValueError, maxminddb.InvalidDatabaseError):  # no address; or a damaged entry
+            except (maxminddb.InvalidDatabaseError, ValueError, LookupError, TypeError):  # no address; damage
                 return ()
             code = _code(found)
             return () if code is None else ((config.to, pair(config.to, code)),)

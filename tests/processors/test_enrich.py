@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -266,9 +267,20 @@ def test_json_keeps_the_kinds_of_values(tmp_path):
     assert record == {"id": "7", "x.a": 1, "x.b": 1.5, "x.c": True, "x.e": "t"}
 
 
-def test_no_mmdb_file(tmp_path):
-    path = tmp_path / "a.mmdb"
-    path.write_text("not one")
+def test_a_damaged_entry_of_an_mmdb_file_tells_nothing(geo):
+    path = Path(geo["country"]["database"])
+    path.write_bytes(path.read_bytes().replace(b"\xe1\x47country", b"\xe1\xe0\x40ountry"))
+    sent = LogRecord(attributes=pairs({"client.address": "81.2.69.142"}))
+    _, (record,) = logs(run(geo, request("logs", sent)))
+    assert list(record) == ["client.address"]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda _: b"not one", lambda data: data.replace(b"node_count", b"node_coumt")]
+)
+def test_no_mmdb_file(tmp_path, geo, damage):
+    path = tmp_path / "geo.mmdb"
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(
         ProcessorRefused, match=r"database: .*: expected an MMDB file, found another: mend it"
     ):
