@@ -136,7 +136,7 @@ class OtlpGrpc:
             raise
         if call.code() is _CODE.OK:
             return answered(signal, batch, call.result())
-        after = _retry_info(call.trailing_metadata())
+        after = retry_info(call.trailing_metadata())
         kind = "later" if after is not None else KINDS.get(call.code(), "data")
         return outcome_of(batch, kind, call.code().name, after)
 
@@ -155,7 +155,7 @@ def _end(ended: asyncio.Future[None]) -> None:
         ended.set_result(None)
 
 
-def _retry_info(metadata: Any) -> float | None:
+def retry_info(metadata: Any) -> float | None:
     """Seconds after which the destination wants to be asked again; None: it has not said."""
     for key, value in metadata or ():
         if key == _DETAILS:

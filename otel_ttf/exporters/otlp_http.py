@@ -121,7 +121,9 @@ class OtlpHttp:
         if 200 <= status < 300:
             return self._taken(signal, batch, answer, told)
         kind = KINDS.get(status, "data")
-        return outcome_of(batch, kind, f"HTTP {status}", _after(answer.headers) if kind == "later" else None)
+        return outcome_of(
+            batch, kind, f"HTTP {status}", retry_after(answer.headers) if kind == "later" else None
+        )
 
     def _body(self, signal: Signal, batch: Sequence[Piece]) -> bytes:
         body = merged(batch)
@@ -152,7 +154,7 @@ async def _told(answer: httpx2.Response) -> bytes:
     return told
 
 
-def _after(headers: httpx2.Headers) -> float | None:
+def retry_after(headers: httpx2.Headers) -> float | None:
     """Seconds of Retry-After; a date counts from the answer's own, so that no clock has to be right."""
     told = headers.get("retry-after", "").strip()
     if told.isascii() and told.isdigit():

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import email.utils
 import gzip
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import grpc
 import httpx2
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import status_pb2
 
+from otel_ttf.exporters.otlp_grpc import retry_info
+from otel_ttf.exporters.otlp_http import retry_after
 from otel_ttf.otlp.wire import SHAPES, SIGNALS, Signal
 
 TIMEOUT = 60.0  # seconds for one answer
@@ -41,7 +41,7 @@ _GRPC_AGAIN = frozenset(
     }
 )
 # What no other request would be spared.
-_FATAL_HTTP = frozenset({401, 403, 404, 405})
+_FATAL_HTTP = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 407})
 _FATAL_GRPC = frozenset(
     {
         grpc.StatusCode.UNAUTHENTICATED,
@@ -116,13 +116,13 @@ class Http:
         body = gzip.compress(raw, 1) if self._packed else raw
         try:
             answer = await self._client.post(self._url + _PATHS[signal], content=body, headers=self._headers)
-        except httpx2.TransportError as error:
+        except httpx2.HTTPError as error:
             raise Again(f"{self._url} does not answer ({type(error).__name__})") from None
         status = answer.status_code
         if status == 200:
             return _taken(signal, answer.content)
         if status in _HTTP_AGAIN:
-            raise Again(f"it answers {status}", _seconds(answer.headers.get("retry-after")))
+            raise Again(f"it answers {status}", retry_after(answer.headers))
         raise Refused(f"it answers {status}{_said(answer.content)}", fatal=status in _FATAL_HTTP)
 
     async def close(self) -> None:
@@ -153,7 +153,7 @@ class Grpc:
             answer = await self._calls[signal](raw, timeout=TIMEOUT, metadata=self._headers)
         except grpc.aio.AioRpcError as error:
             code, name = error.code(), error.code().name
-            wait = _retry_info(error)
+            wait = retry_info(error.trailing_metadata())
             if code in _GRPC_AGAIN or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and wait is not None):
                 raise Again(f"it answers {name}", wait) from None
             # An answer of gRPC's own to a message that is too large comes under this code, too.
@@ -193,30 +193,3 @@ def _said(body: bytes) -> str:
 def _visible(text: str) -> str:
     shown = "".join(c for c in text[:300] if c.isprintable())
     return f": {shown}" if shown else ""
-
-
-def _seconds(header: str | None) -> float | None:
-    """Of Retry-After: seconds, or a date."""
-    if header is None:
-        return None
-    if header.strip().isascii() and header.strip().isdigit():
-        return float(header)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
-
-
-def _retry_info(error: grpc.aio.AioRpcError) -> float | None:
-    for name, value in cast(Any, error.trailing_metadata()) or ():
-        if name == "grpc-status-details-bin" and isinstance(value, bytes):
-            try:
-                status = status_pb2.Status.FromString(value)
-            except DecodeError:
-                return None
-            for detail in status.details:
-                info = error_details_pb2.RetryInfo()
-                if detail.Unpack(info):
-                    seconds: float = info.retry_delay.seconds + info.retry_delay.nanos / 1e9
-                return seconds
-    return None

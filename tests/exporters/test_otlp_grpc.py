@@ -12,9 +12,12 @@ from certificates import Certificates
 from destinations import Destination, GrpcDestination
 from export_world import NAME, World, until
 from exporter_contract import FAST, ExporterContract
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
 
 from otel_ttf.exporters.config import CannotExport
-from otel_ttf.exporters.otlp_grpc import KINDS, OtlpGrpcConfig
+from otel_ttf.exporters.otlp_grpc import KINDS, OtlpGrpcConfig, retry_info
 
 
 class TestOtlpGrpc(ExporterContract):
@@ -30,6 +33,15 @@ def test_statuses_are_those_of_the_specification() -> None:
     assert retried == {
         *("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
     }
+
+
+def test_what_it_asks_for_is_found_among_other_details() -> None:
+    details = [any_pb2.Any(), any_pb2.Any()]
+    details[0].Pack(error_details_pb2.ErrorInfo(reason="busy"))
+    details[1].Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=1, nanos=500_000_000)))
+    for told, seconds in ((details, 1.5), (details[:1], None)):
+        status = status_pb2.Status(details=told).SerializeToString()
+        assert retry_info([("grpc-status-details-bin", status)]) == seconds
 
 
 @pytest.fixture

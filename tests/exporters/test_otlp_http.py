@@ -21,7 +21,7 @@ from exporter_contract import FAST, ExporterContract
 
 from otel_ttf.exporters.base import DONE, Piece
 from otel_ttf.exporters.config import CannotExport
-from otel_ttf.exporters.otlp_http import KINDS, OtlpHttpConfig, _after
+from otel_ttf.exporters.otlp_http import KINDS, OtlpHttpConfig, retry_after
 from otel_ttf.log.base import Row
 
 
@@ -63,7 +63,7 @@ def test_statuses_are_those_of_the_specification() -> None:
     ],
 )
 def test_retry_after(headers: Any, seconds: float | None) -> None:
-    assert _after(httpx2.Headers(headers)) == seconds
+    assert retry_after(httpx2.Headers(headers)) == seconds
 
 
 @pytest.fixture
