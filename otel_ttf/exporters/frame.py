@@ -49,6 +49,7 @@ PARTS = 512
 CREDIT = 3
 HELD = 10
 SMALLEST = 16 * 1024  # bytes: no batch is made smaller than this because the destination found one too large
+GROWS = 64  # each batch that is taken gives back this part of max_bytes: what found them too large may be gone
 REFUSED = "its destination"  # source of letters that were refused
 AGAIN = 1.0  # seconds, after the log could not be read or the cursor not be written
 TOLD = 60.0  # seconds
@@ -429,6 +430,8 @@ class Exporter:
             if taken:
                 spent.in_a_row = self._refused = 0
                 spent.taken = True
+                most = self.config.sending_queue.batch.max_bytes
+                self._batch_bytes = min(most, self._batch_bytes + most // GROWS)
             if outcome.rejected:
                 bad = [batch[at] for at in sorted(outcome.rejected)]
                 if self._refused >= CREDIT and not spent.taken and spent.held < HELD:

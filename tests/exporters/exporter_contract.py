@@ -235,6 +235,19 @@ class ExporterContract:
         assert destination.counts == dict.fromkeys(some(40), 1)
         assert world.letters() == []
 
+    async def test_batches_grow_again_where_only_one_was_found_too_large(
+        self, world: World, destination: Destination
+    ) -> None:
+        destination.answers.append(Answer("large"))
+        queue = {"batch": {"max_bytes": "64KiB", "flush_timeout": "1s"}}
+        world.start(self.one(destination, sending_queue=queue))
+        for number in range(250):
+            await world.append(logs(f"r{number}", body="x" * 8000))
+        await until(lambda: len(destination.taken) == 250)
+        sizes = [one.size for one in destination.came]
+        assert max(sizes[8:14]) < 50_000, "as many may have been put together before"
+        assert max(sizes[14:]) > 56_000
+
     async def test_a_record_that_is_too_large_is_set_aside(
         self, world: World, destination: Destination
     ) -> None:
