@@ -49,7 +49,9 @@ PARTS = 512
 CREDIT = 3
 HELD = 10
 SMALLEST = 16 * 1024  # bytes: no batch is made smaller than this because the destination found one too large
-GROWS = 64  # each batch that is taken gives back this part of max_bytes: what found them too large may be gone
+GROWS = (
+    64  # each batch that is taken gives back this part of max_bytes: what found them too large may be gone
+)
 REFUSED = "its destination"  # source of letters that were refused
 AGAIN = 1.0  # seconds, after the log could not be read or the cursor not be written
 TOLD = 60.0  # seconds
@@ -252,8 +254,11 @@ class Exporter:
             return "its records are gone"
         records = records_in(letter.signal, letter.payload)
         row = Row(letter.position, letter.arrival, letter.signal, letter.payload, letter.ids, records)
-        # What its destination has refused was prepared before.
-        piece = Piece(row) if letter.source == REFUSED else self._leaving(row)
+        if letter.source == REFUSED:  # it was prepared before, but perhaps when `vendor` was false
+            allowed = self._allowed(row)
+            piece = None if allowed is None else Piece(allowed)
+        else:
+            piece = self._leaving(row)
         if piece is None:
             return None
         outcome = await self._send([piece])
@@ -343,18 +348,26 @@ class Exporter:
 
     def _leaving(self, row: Row) -> Piece | None:
         """What of a row may go; None: nothing. Raises Malformed, Unreachable."""
-        if self.config.vendor:
-            payload = for_vendor(row.signal, row.payload)
-            if payload is not row.payload:
-                left = records_in(row.signal, payload) if payload else 0
-                self._metrics.withheld.inc(row.records - left)
-                # Places of ids are those of the whole request.
-                row = replace(row, payload=payload, ids=b"", records=left)
-                if not left:
-                    return None
+        allowed = self._allowed(row)
+        if allowed is None:
+            return None
+        row = allowed
         if row.view is not None:  # the tracker's
             row = replace(row, view=None)
         return Piece(self.config.prepare(self._annotate(row) if self._annotate is not None else row))
+
+    def _allowed(self, row: Row) -> Row | None:
+        """A row without what must not go to a vendor, where the destination is one; None: nothing is left. Raises
+        Malformed."""
+        if not self.config.vendor:
+            return row
+        payload = for_vendor(row.signal, row.payload)
+        if payload is row.payload:
+            return row
+        left = records_in(row.signal, payload) if payload else 0
+        self._metrics.withheld.inc(row.records - left)
+        # Places of ids are those of the whole request.
+        return replace(row, payload=payload, ids=b"", records=left) if left else None
 
     def _skip(self, row: Row) -> None:
         """Rows before this one went before they were sent: that is set aside, too."""

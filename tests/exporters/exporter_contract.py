@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from destinations import OK, Answer, Came, Cutting, Destination
 from export_world import NAME, World, logs, until
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -484,3 +485,21 @@ class ExporterContract:
         assert answer(task)["done"] == [letter.id]
         assert world.letters() == []
         assert destination.counts == dict.fromkeys(some(3), 1)
+
+    async def test_a_letter_goes_to_no_vendor_that_must_not(
+        self, world: World, destination: Destination
+    ) -> None:
+        request = ExportLogsServiceRequest.FromString(logs("sold", "kept"))
+        kept = request.resource_logs[0].scope_logs[0].log_records[1]
+        kept.attributes.add(key="ttf.consent.do_not_sell").value.bool_value = True
+        destination.judge = lambda came: Answer("bad")
+        world.start(self.one(destination, retry_on_failure={"max_interval": "20ms"}))
+        await world.append(request.SerializeToString(), records=2)
+        await until(lambda: len(world.letters()) == 2)
+        ids = [letter.id for letter in world.letters()]
+        await world.stop()
+        destination.judge = lambda _: OK
+        world.start(self.one(destination, vendor=True))
+        Tasks(world.book._db).ask("retry", {"ids": ids}, 0)
+        await until(lambda: not world.letters())
+        assert destination.taken == ["sold"]
