@@ -17,64 +17,48 @@ import structlog
 from starlette.types import ASGIApp
 
 from otel_ttf import __version__, guards
-from otel_ttf.access.tls import of_grpc
 from otel_ttf.api import reload
 from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
-from otel_ttf.clock import Clock, SystemClock, boot_id
+from otel_ttf.clock import Clock
 from otel_ttf.commands import NOTHING_GIVEN, Given
-from otel_ttf.companions import CompanionLost, Companions
+from otel_ttf.companions import CompanionLost
 from otel_ttf.config import CannotStart, Config, Loaded
-from otel_ttf.config.checks import IDS_IN_PLAIN
 from otel_ttf.config.model import ApiListener, HttpListener
 from otel_ttf.demo import Background, DemoOptions, what_to_try
+from otel_ttf.doors import Doors
 from otel_ttf.exporters.told import ToldTransitions
-from otel_ttf.key_files import keys_of_start
-from otel_ttf.log.base import LogRefused
-from otel_ttf.log.lock import DirectoryLocked, lock_directory
-from otel_ttf.log.rescue import Known, note
-from otel_ttf.log.sqlite import CLOCK, LogError, SqliteLog
+from otel_ttf.log.lock import DirectoryLocked
+from otel_ttf.log.rescue import note
+from otel_ttf.log.sqlite import LogError, SqliteLog
 from otel_ttf.memory import limit_arenas
-from otel_ttf.onward import Followed, Onward, configured, open_book
-from otel_ttf.pii.keys import fingerprint
+from otel_ttf.onward import Followed, Onward, configured
+from otel_ttf.opened import LOG_FILE, open_all
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.processors import pipeline
 from otel_ttf.processors.base import ProcessorRefused
-from otel_ttf.receivers.connections import open_files, shares
 from otel_ttf.receivers.endpoint import CannotListen
-from otel_ttf.receivers.http_server import HttpServer
 from otel_ttf.receivers.intake import Intake
-from otel_ttf.receivers.otlp_grpc import GrpcServer, serve
-from otel_ttf.receivers.otlp_http import SETTING as HTTP_SETTING
 from otel_ttf.receivers.otlp_http import otlp_app
 from otel_ttf.receivers.prepare import Pipeline
 from otel_ttf.receivers.rest import rest_router
 from otel_ttf.reloading import Reload, Reloaded, Running, follower_of, rules_of
-from otel_ttf.remembered import remembered
 from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.starting import (
     NONE_ACCEPTED,
     Accepted,
-    check_room,
-    check_subjects,
-    find_store,
     miss,
     warn_of_small_disk,
 )
 from otel_ttf.store.base import NoStore, Reader, StoreRefused
-from otel_ttf.store.consent import SqliteBook
 from otel_ttf.store.losses import Loss
 from otel_ttf.store.losses import told as told_loss
-from otel_ttf.store.opening import saved_cursors
 from otel_ttf.store.sqlite_read import SqliteReader
-from otel_ttf.swap import finish
 from otel_ttf.telemetry import Telemetry, configure_logs
 from otel_ttf.tracker import Tracker
 from otel_ttf.tracker.loop import CONSUMER
 from otel_ttf.units import DAY, SECOND
-from otel_ttf.vault import VaultRefused, open_vault
-from otel_ttf.vault.opening import FILE as VAULT_FILE
-from otel_ttf.written_again import written_again
+from otel_ttf.vault import VaultRefused
 
 # SIGTERM to exit 0 within 10 s: what is in flight, then what tracker and exporters have not read, then the files.
 ANSWER_SECONDS = 4.0
@@ -165,11 +149,10 @@ class Service:
         self._losses: Sequence[Loss] = ()
         self._damaged: Callable[[], str | None] = lambda: None  # what questions have found in the store
         self._exporters: Callable[[], list[str]] = list  # what is the matter with them
-        self.grpc_endpoint: str | None = None
         self.demo_refused: str | None = None  # why no demo can be sent
         self.reload: Reload | None = None
         self._reloading: set[asyncio.Task[Reloaded]] = set()
-        self._listeners: list[HttpServer | GrpcServer] = []
+        self._doors = Doors()
 
     @classmethod
     async def start(
@@ -193,62 +176,15 @@ class Service:
         self, stack: AsyncExitStack, accepted: Accepted, source: Callable[[], Loaded] | None
     ) -> None:
         config, data_dir = self.config, self.data_dir
-        for folder in (data_dir, config.storage.file(data_dir).parent):
-            check_room(folder)
-        stack.enter_context(lock_directory(data_dir))
-        keys = keys_of_start(config, data_dir)
-        book, path = data_dir / "log.db", config.storage.file(data_dir)
-        clock = SystemClock(boot=boot_id(), last=_clock_of_last_run(book), on_step=_say_step)
-        telemetry = Telemetry()
-        telemetry.watch_clock(lambda: clock.step_seconds)
-        log_id, positions = saved_cursors(path, CONSUMER)
-        event_log = SqliteLog.open(book, config.log, clock, known=Known(log_id, positions))
-        stack.push_async_callback(event_log.close)
-        telemetry.watch_lost(partial(_lost_requests, event_log))
-        found = find_store(path, book, event_log, clock, accepted, self.given)
-        store, self._store_lost = found.store, found.lost
-        if store is not None:
-            stack.callback(store.close)
-            self._losses = store.losses
-            telemetry.store_losses(loss.why for loss in store.losses)
-            store.check_keys(
-                fingerprint(keys.event), [fingerprint(key) for key in keys.subjects], clock.now()
-            )
-        for name in (VAULT_FILE, CONSENT_FILE):
-            finish(data_dir / name)
-        # Before anything is followed: a lost file is to stop a start, not to end one that has begun.
-        books = [book, *([path] if store is not None else [])]
-        companions = Companions(*books, accepted=accepted.files, given=self.given)
-        vault = None
-        if config.privacy.subject == "encrypted" or config.processors.mask.encrypts:
-            vault = companions.opened(
-                data_dir / VAULT_FILE, partial(open_vault, config.privacy.master_key, data_dir)
-            )
-            stack.callback(vault.close)
-        elif missing := companions.not_needed(data_dir / VAULT_FILE):
-            log.warning(missing)
-        if config.privacy.subject == "keep":
-            log.warning(IDS_IN_PLAIN, setting="privacy.subject: keep")
-        consent = config.processors.consent
-        consents = companions.opened(
-            data_dir / CONSENT_FILE,
-            partial(SqliteBook, data_dir / CONSENT_FILE, usual=consent.usual, limit=consent.max_subjects),
-        )
-        stack.callback(consents.close)
-        exported = open_book(config, data_dir)
-        if exported is not None:
-            stack.callback(exported.close)
-        beside = (consents, vault.file if vault is not None else None, exported)
-        await stack.enter_async_context(written_again([file for file in beside if file is not None]))
-        for unused in companions.unused():
-            log.warning("--accept-loss: no lost file has this id: leave it out", id=unused)
-        followed = store.cursor(CONSUMER, event_log.log_id) if store is not None else 0
-        left = event_log.oldest(followed) is not None
-        check_subjects(book, config.masked_subject, left=left)
-
+        files = await open_all(config, data_dir, stack, accepted, self.given)
+        clock, event_log, telemetry, store = files.clock, files.log, files.telemetry, files.store
+        vault, consents, exported = files.vault, files.consents, files.exported
+        self._store_lost = files.store_lost
+        self._losses = store.losses if store is not None else ()
+        path = config.storage.file(data_dir)
         journeys = {journey.name: journey for journey in config.domain_journeys()}
         rules = rules_of(config)
-        pseudonyms = Pseudonyms(keys)
+        pseudonyms = Pseudonyms(files.keys)
         reader: Reader = NoStore(self._store_lost or "")
         if store is not None:
             reader = opened = SqliteReader(path, journeys, self.given)
@@ -277,9 +213,9 @@ class Service:
                 on_missing=_name_once(telemetry),
             )
             # Noted before the store says that it is past them. Where it was begun anew, that was said.
-            first = event_log.register(CONSUMER, followed, required=True)
-            if followed < first and not found.begun_anew:
-                miss(book, event_log, followed, first, clock.now())
+            first = event_log.register(CONSUMER, files.followed, required=True)
+            if files.followed < first and not files.begun_anew:
+                miss(data_dir / LOG_FILE, event_log, files.followed, first, clock.now())
             tracker.start()
             running = tracker
             telemetry.watch_store(lambda: running.upkeep.use.total, lambda: running.upkeep.full)
@@ -292,15 +228,12 @@ class Service:
             event_log.forget(gone)
         telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position if tracker else 0))
 
-        if vault is not None:
-            vault.may_grow = partial(_refuse_with, event_log)
-
         def way(config: Config) -> Pipeline:
             derivations = config.processors.enrich.derivations()
             ways = {
                 name: pipeline(
                     config.processor_configs(name),
-                    keys,
+                    files.keys,
                     config.subject,
                     sealer=vault,
                     ids=vault if config.privacy.subject == "encrypted" else None,
@@ -396,32 +329,8 @@ class Service:
             api = answering(config)
         telemetry.follow(config.followed_share)
         stack.push_async_callback(self._stop_listening)
-        each, many = shares(open_files())
-        most = config.api.max_connections or each
-        secured = guards.http_tls("api", certificates.get("api"), telemetry)
-        await self._listen(
-            HttpServer(api, config.api.endpoint, setting="api.endpoint", max_connections=most, tls=secured)
-        )
-        if otlp.http is not None:
-            most = otlp.http.max_connections or each
-            secured = guards.http_tls("http", certificates.get("http"), telemetry)
-            app = otlp_app(http, intake, trusted=trusted, gate=gate, hosts=guards.hosts(http))
-            await self._listen(
-                HttpServer(app, otlp.http.endpoint, setting=HTTP_SETTING, max_connections=most, tls=secured)
-            )
-        if otlp.grpc is not None:
-            shown = certificates.get("grpc")
-            grpc = await serve(
-                otlp.grpc,
-                intake,
-                trusted=trusted,
-                gate=gate,
-                credentials=of_grpc(shown) if shown is not None else None,
-                max_connections=many,
-            )
-            self._listeners.append(grpc)
-            self.grpc_endpoint = f"127.0.0.1:{grpc.port}"
-            self.demo_refused = guards.demo_refused(config, gate)
+        await self._doors.open(config, api, intake, gate, certificates, telemetry)
+        self.demo_refused = guards.demo_refused(config, gate)
         self._state = None
         if store is not None:
             warn_of_small_disk(config, data_dir)
@@ -438,14 +347,15 @@ class Service:
 
         loop.add_signal_handler(signal.SIGHUP, hangup)
 
-    async def _listen(self, server: HttpServer) -> None:
-        await server.start()
-        self._listeners.append(server)
+    @property
+    def grpc_endpoint(self) -> str | None:
+        """Where OTLP/gRPC is from here; None: it is off."""
+        return self._doors.grpc_endpoint
 
     async def _stop_listening(self) -> None:
         """Not ready from now on; what is in flight is answered, on all ports at once."""
         self._state = "draining: the server is stopping"
-        await asyncio.gather(*(listener.stop(ANSWER_SECONDS) for listener in self._listeners))
+        await self._doors.close(ANSWER_SECONDS)
 
     def _readiness(self, event_log: SqliteLog, tracker: Tracker | None, clock: Clock) -> Readiness:
         reasons = (
@@ -493,37 +403,12 @@ async def _drain(stops: Sequence[Callable[[float], None]]) -> None:
     await asyncio.gather(*(asyncio.to_thread(stop, DRAIN_SECONDS) for stop in stops))
 
 
-def _clock_of_last_run(book: Path) -> str | None:
-    try:
-        return remembered(book, CLOCK)
-    except sqlite3.Error:  # none, or a damaged one, which opening it mends
-        return None
-
-
-def _say_step(seconds: float) -> None:
-    log.warning(
-        "the wall clock has stepped, now or since the last run: what rests on senders' times stays right, and nobody "
-        "is called overdue or expired meanwhile. Put it right within ten minutes; after that it is believed",
-        seconds=round(seconds),
-    )
-
-
-def _refuse_with(event_log: SqliteLog) -> None:
-    """Raises LogRefused when the log does: keys of users whom it does not take would only fill the disk."""
-    if reason := event_log.refusing():
-        raise LogRefused(reason)
-
-
 def _as_of(event_log: SqliteLog, clock: Clock) -> tuple[int, float]:
     """Tracker.as_of where nobody follows the log."""
     now = clock.now()
     oldest = event_log.oldest(0)
     at = now if oldest is None else min(oldest, now)
     return at, (now - at) / SECOND
-
-
-def _lost_requests(event_log: SqliteLog, why: str) -> int:
-    return sum((one.last or one.first) - one.first + 1 for one in event_log.lost() if one.why == why)
 
 
 _MISSING = {
