@@ -81,7 +81,8 @@ def test_transitions_are_events_and_a_completed_journey_is_a_trace(
         travel(server, "jane", 0, 4, 12, 30, 50)
         travel(server, "john", 0, 4)
         wait_for(lambda: len(events(destination.came)) >= 8 and spans(destination.came), "what was told")
-        assert server.metrics().total("otel_ttf_consumer_lag_records", consumer="otlp/x:journey_events") == 0
+        lag = {"consumer": "otlp/x:journey_events"}
+        wait_for(lambda: server.metrics().total("otel_ttf_consumer_lag_records", **lag) == 0, "the cursor")
         assert server.terminate() == 0
         server.start()
         travel(server, "john", 0, 4, 9)
