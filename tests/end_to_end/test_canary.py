@@ -272,7 +272,7 @@ def test_no_text_of_otlp_is_forgotten(tmp_path: Path, sink: GrpcDestination) -> 
         assert server.get("/api/v1/ttf/by-header").json["state"] == "in_progress", "HEADER names the subject"
         answers += canaries.ask(server)
         wait_for(lambda: server.metrics().total("otelcol_exporter_queue_size") == 0, "the exporter", 30)
-        assert server.metrics().total("otel_ttf_quarantine_records", consumer="otlp") > 0
+        wait_for(lambda: server.metrics().total("otel_ttf_quarantine_records", consumer="otlp") > 0, "letters")
         letters = [
             json.dumps(dead_letters(server, "show", str(item["id"])))
             for item in dead_letters(server, "list")["items"]
