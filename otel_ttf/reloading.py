@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -219,3 +220,5 @@ class Running:
         if self._also is not None:
             self._also(config)
         self._config = config
+        # What is gone now is full of cycles, which are looked for so seldom that each reload would leave its share.
+        await asyncio.to_thread(gc.collect)
