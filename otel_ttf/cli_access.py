@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from otel_ttf.cli_options import F, Sources, Stop, existing, load_config, on_a_directory, shaped
-from otel_ttf.units import DAY, SECOND, duration, size
+from otel_ttf.units import SECOND, duration, size
 
 if TYPE_CHECKING:
     from otel_ttf.access.keys import ApiKey
@@ -84,7 +84,10 @@ def _found(keys: list[ApiKey], id_: str) -> ApiKey:
 
 
 def _tell(key: ApiKey, text: str) -> None:
-    click.echo(f"API key {key.id}, shown this once:", err=True)
+    from otel_ttf.access.keys import shown
+
+    end = "never ends" if key.expires is None else f"ends at {shown(key)['expires']}"
+    click.echo(f"API key {key.id}, which {end}, shown this once:", err=True)
     click.echo(text)
 
 
@@ -228,6 +231,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
 def rotate_key(id_: str, overlap: int, expires: int | None, sources: Sources, data_dir: Path) -> None:
     """Make a key with the name, scopes and limits of another, which ends after a while; print the new one, once.
 
+    It is good for as long as the other was made for, unless --expires says otherwise.
+
     otel_ttf_api_key_requests_total tells whether somebody still uses the old one.
 
     \b
@@ -235,19 +240,18 @@ def rotate_key(id_: str, overlap: int, expires: int | None, sources: Sources, da
       otel-ttf api-keys rotate abcd2345
       otel-ttf api-keys rotate abcd2345 --overlap 1d --expires 90d
     """
-    from otel_ttf.access.keys import make
+    from otel_ttf.access.keys import make, shown
 
     now = int(time.time())
     with _changing(sources, data_dir) as keys:
         old = _found(keys, id_)
-        key, text = make(
-            replace(old, created=now, expires=None if expires is None else now + expires // SECOND)
-        )
+        lasts = expires // SECOND if expires is not None else old.expires and old.expires - old.created
+        key, text = make(replace(old, created=now, expires=lasts and now + lasts))
         end = now + overlap // SECOND
-        keys[keys.index(old)] = replace(old, expires=end if old.expires is None else min(old.expires, end))
+        ending = replace(old, expires=end if old.expires is None else min(old.expires, end))
+        keys[keys.index(old)] = ending
         keys.append(key)
-    days = overlap / DAY
-    click.echo(f"{id_} ends " + (f"in {days:g} days." if overlap else "now."), err=True)
+    click.echo(f"{id_} ends " + (f"at {shown(ending)['expires']}." if ending.good(now) else "now."), err=True)
     _tell(key, text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,20 @@ def test_a_rotated_key_ends_after_the_overlap_and_never_later_than_it_would_have
     assert (new.name, new.scopes, new.trusted_tokens, new.expires) == ("shop", old.scopes, True, None)
     assert before.digest == old.digest
     assert before.expires == new.created + 86400
-    assert "ends in 1 days" in result.stderr
-    invoke(folder, "rotate", old.id, "--overlap", "30d")
+    end = datetime.fromtimestamp(before.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert f"{old.id} ends at {end}.\nAPI key {new.id}, which never ends, shown" in result.stderr
+    assert f"ends at {end}." in invoke(folder, "rotate", old.id, "--overlap", "30d").stderr
     assert kept(folder)[0].expires == before.expires
     assert "ends now" in invoke(folder, "rotate", new.id, "--overlap", "0").stderr
+
+
+@pytest.mark.parametrize(("asked", "days"), [([], 90), (["--expires", "1d"], 1)])
+def test_a_key_that_ends_is_replaced_by_one_that_lasts_as_long(folder, asked, days):
+    invoke(folder, "new", "--expires", "90d")
+    result = invoke(folder, "rotate", kept(folder)[0].id, *asked)
+    new = kept(folder)[1]
+    assert new.expires == new.created + days * 86400
+    assert "which ends at 20" in result.stderr
 
 
 def test_a_revoked_key_is_gone(folder):
