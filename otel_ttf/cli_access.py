@@ -33,12 +33,15 @@ def api_keys() -> None:
     """
 
 
-def _read(read: Any, what: str) -> Any:
+def _read(read: Any, what: str, least: int = 1) -> Any:
     def callback(_context: click.Context, _option: click.Parameter, given: str | None) -> int | None:
         try:
-            return None if given is None else int(read(given))
+            value = None if given is None else int(read(given))
         except ValueError as error:
             raise click.BadParameter(f"{what}: {error}") from None
+        if value is not None and value < least:
+            raise click.BadParameter(f"{what}: expected more than 0")
+        return value
 
     return callback
 
@@ -108,7 +111,7 @@ def _tell(key: ApiKey, text: str) -> None:
 )
 @click.option(
     "--requests-per-second",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, 1e9, min_open=True),
     help="A limit of its own, in place of auth.limits.",
 )
 @click.option(
@@ -223,7 +226,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
     metavar="DURATION",
     default="7d",
     show_default=True,
-    callback=_read(duration, "--overlap"),
+    callback=_read(duration, "--overlap", 0),
     help="How long the old one is good beside it; 0: it ends now.",
 )
 @_expiring

@@ -188,6 +188,8 @@ def changing(path: Path) -> Iterator[list[ApiKey]]:
         fcntl.flock(folder, fcntl.LOCK_EX)
         keys = list(parse(path.read_text()) if path.exists() else ())
         yield keys
-        write_secret(path, written(keys), group=True)
+        text = written(keys)
+        parse(text)  # else no start would take it any more
+        write_secret(path, text, group=True)
     finally:
         os.close(folder)

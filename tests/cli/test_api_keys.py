@@ -106,6 +106,10 @@ def test_a_revoked_key_is_gone(folder):
         pytest.param(
             ["revoke", "nobody"], 1, "there is no API key of this id, of which there are 1", id="no key"
         ),
+        pytest.param(["new", "--requests-per-second", "inf"], 2, "range 0<x<=", id="a limit without one"),
+        pytest.param(["new", "--requests-per-second", "nan"], 1, "expected a key as", id="no number"),
+        pytest.param(["new", "--bytes-per-second", "0"], 2, "expected more than 0", id="nothing"),
+        pytest.param(["new", "--expires", "0"], 2, "expected more than 0", id="a key that has ended"),
         pytest.param(["rotate", "nobody"], 1, "see otel-ttf api-keys list", id="no key to rotate"),
         pytest.param(["new", "--expires", "soon"], 2, "expected a duration such as", id="no duration"),
         pytest.param(["new", "--bytes-per-second", "much"], 2, "expected a size such as", id="no size"),
