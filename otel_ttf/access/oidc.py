@@ -41,6 +41,10 @@ _NOT_GOOD = (JoseError, ValueError, TypeError, KeyError, RecursionError, Overflo
 log = structlog.get_logger()
 
 
+class _Unfit(ValueError):
+    """What the issuer answers is not what it should be; the message says what was found and expected."""
+
+
 class Issuer:
     """Checks tokens. One event loop.
 
@@ -164,7 +168,7 @@ class Issuer:
                 log.error(
                     "keys of the issuer cannot be fetched: the last ones count for auth.oidc.keep",
                     issuer=self._config.issuer_url,
-                    error=type(error).__name__,
+                    reason=str(error) if isinstance(error, _Unfit) else type(error).__name__,
                 )
         else:
             self._fetched = self._clock()
@@ -183,11 +187,16 @@ class Issuer:
             if url is None:
                 document = await _json(client, config.issuer_url.rstrip("/") + DISCOVERY)
                 if document["issuer"] != config.issuer_url:
-                    raise ValueError
-                url = address(str(document["jwks_uri"]))
+                    raise _Unfit(
+                        "it calls itself otherwise: set auth.oidc.issuer_url to its `issuer`, to the letter"
+                    )
+                try:
+                    url = address(str(document["jwks_uri"]))
+                except ValueError as error:
+                    raise _Unfit(f"its jwks_uri: {error}") from None
             keys = _public(await _json(client, url))
         if not keys:
-            raise ValueError
+            raise _Unfit("expected a public key for signatures, found none")
         return keys
 
 
@@ -196,11 +205,11 @@ async def _json(client: httpx2.AsyncClient, url: str) -> Any:
     content = b""
     async with client.stream("GET", url) as response:
         if response.status_code != 200:
-            raise ValueError
+            raise _Unfit(f"expected 200 at {urlsplit(url).path}, found {response.status_code}")
         async for part in response.aiter_bytes():
             content += part
             if len(content) > LARGEST:
-                raise ValueError
+                raise _Unfit(f"expected at most {LARGEST} bytes at {urlsplit(url).path}, found more")
     return json.loads(content)
 
 

@@ -13,6 +13,7 @@ import pytest
 from issuer import AUDIENCE, LocalIssuer
 from joserfc import jwk
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from otel_ttf.access.config import OidcConfig
 from otel_ttf.access.gate import Unavailable
@@ -239,6 +240,27 @@ async def test_without_any_keys_nobody_is_let_in_nor_sent_away_for_good(at, issu
             await issuer.check(at.token())
     assert at.asked <= 1
     assert await issuer.check("not.a.token") is None
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (404, "expected 200 at /realms/test/.well-known/openid-configuration, found 404"),
+        ("large", "expected at most 1048576 bytes at "),
+        ("elsewhere", "its jwks_uri: expected a URL that begins with https://"),
+        ("another", "it calls itself otherwise: set auth.oidc.issuer_url to its `issuer`"),
+        ("garbage", "JSONDecodeError"),
+    ],
+)
+async def test_why_keys_cannot_be_fetched_is_said_once(at, issuer, watch, trouble, said):
+    at.trouble = trouble
+    with capture_logs() as told:
+        for _ in range(2):
+            watch.passed += AGAIN_SECONDS
+            with pytest.raises(Unavailable):
+                await issuer.check(at.token())
+    (line,) = told
+    assert line["reason"].startswith(said)
 
 
 async def test_keys_are_fetched_anew_from_time_to_time_and_nobody_waits(at, issuer, watch):
