@@ -42,7 +42,7 @@ from otel_ttf.receivers.intake import Intake
 from otel_ttf.receivers.otlp_http import otlp_app
 from otel_ttf.receivers.prepare import Pipeline
 from otel_ttf.receivers.rest import rest_router
-from otel_ttf.reloading import Reload, Reloaded, Running, follower_of, rules_of
+from otel_ttf.reloading import Reload, Running, follower_of, rules_of
 from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.starting import (
     NONE_ACCEPTED,
@@ -107,6 +107,10 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    hung_up = asyncio.Event()
+    if source is not None and sys.platform != "win32":
+        # From here to the end: where nobody listens for it, it ends the process.
+        loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     async with AsyncExitStack() as stack:
         try:
             service = await Service.start(config, data_dir, stack, accepted, given, source)
@@ -120,9 +124,8 @@ async def _serve(
             raise CannotStart(said, 1) from None
         gc.freeze()
         service.announce(demo)
-        if service.reload is not None and sys.platform != "win32":
-            service.listen_for_hangup(loop)
-            stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+        if service.reload is not None:
+            stack.callback(loop.create_task(_reload_at(hung_up, service.reload)).cancel)
         if demo is not None:
             endpoint = service.grpc_endpoint
             if endpoint is None:
@@ -135,6 +138,14 @@ async def _serve(
         log.info("stopping: answering what is in flight")
     log.info("stopped")
     return 0
+
+
+async def _reload_at(asked: asyncio.Event, reload: Reload) -> None:
+    """Reads the configuration again each time; what is asked for meanwhile is one more time."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        await reload()
 
 
 class Service:
@@ -151,7 +162,6 @@ class Service:
         self._exporters: Callable[[], list[str]] = list  # what is the matter with them
         self.demo_refused: str | None = None  # why no demo can be sent
         self.reload: Reload | None = None
-        self._reloading: set[asyncio.Task[Reloaded]] = set()
         self._doors = Doors()
 
     @classmethod
@@ -334,18 +344,6 @@ class Service:
         self._state = None
         if store is not None:
             warn_of_small_disk(config, data_dir)
-
-    def listen_for_hangup(self, loop: asyncio.AbstractEventLoop) -> None:
-        """SIGHUP reads the configuration again."""
-        assert self.reload is not None
-        reload = self.reload
-
-        def hangup() -> None:
-            task = loop.create_task(reload())
-            self._reloading.add(task)  # the loop itself forgets tasks
-            task.add_done_callback(self._reloading.discard)
-
-        loop.add_signal_handler(signal.SIGHUP, hangup)
 
     @property
     def grpc_endpoint(self) -> str | None:

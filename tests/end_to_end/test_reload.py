@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -184,3 +185,15 @@ def test_nothing_in_flight_is_lost_and_nothing_counted_twice(server: ServerProce
             db.execute("SELECT count(DISTINCT id), count(*) FROM transition").fetchone()
             == (len(accepted),) * 2
         )
+
+
+@pytest.mark.slow
+def test_a_hangup_ends_no_server_that_still_answers(server: ServerProcess) -> None:
+    with socket.create_connection(("127.0.0.1", server.api_port), 10) as sender:
+        head = "POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        sender.sendall(f"{head}Content-Length: 9\r\n\r\n{{".encode())
+        server.get("/health")
+        server.running.send_signal(signal.SIGTERM)
+        wait_for(lambda: "stopping" in server.printed(), "the end")
+        server.running.send_signal(signal.SIGHUP)
+        assert server.running.wait(20) == 0
