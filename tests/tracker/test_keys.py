@@ -10,24 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from world import START, Spec, World, journey, same_as_a_scan, token
+from world import START, Spec, World, journey, keyed, same_as_a_scan, token
 
-from otel_ttf.journey.definition import Journey, Segment, check
+from otel_ttf.journey.definition import Segment, check
 from otel_ttf.journey.keys import MAX_KEYS, covering, part_of
 from otel_ttf.journey.state import UNSET
 from otel_ttf.tracker.recompute import recompute
 from otel_ttf.units import DAY, MINUTE
-
-
-def keyed(
-    *, shared: Sequence[int] = (0,), key: Sequence[str] = ("subject", "project"), **more: Any
-) -> Journey:
-    """a -> b -> c, one per user and project; a is shared."""
-    plain = journey(key=tuple(key), **more)
-    return replace(
-        plain,
-        milestones=tuple(replace(m, shared=place in shared) for place, m in enumerate(plain.milestones)),
-    )
 
 
 def known(world: World, user: str = "ada") -> dict[tuple[str, ...], list[float | None]]:

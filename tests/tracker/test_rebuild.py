@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_keys import keyed
-from world import START, Spec, World, journey, milestone, request, token
+from world import START, Spec, World, journey, keyed, milestone, request, token
 
 from otel_ttf.journey.definition import Journey, Segment
 from otel_ttf.journey.rollup import add, share, unpack

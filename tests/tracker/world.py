@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -50,6 +52,17 @@ def journey(**changes: object) -> Journey:
         "settle": MINUTE,
     }
     return Journey(**(values | changes))  # type: ignore[arg-type]
+
+
+def keyed(
+    *, shared: Sequence[int] = (0,), key: Sequence[str] = ("subject", "project"), **more: Any
+) -> Journey:
+    """a -> b -> c, one per user and project; a is shared."""
+    plain = journey(key=tuple(key), **more)
+    return replace(
+        plain,
+        milestones=tuple(replace(m, shared=place in shared) for place, m in enumerate(plain.milestones)),
+    )
 
 
 def milestone(name: str, target: int | None, *events: str) -> Milestone:
