@@ -17,6 +17,7 @@ from otel_ttf.exporters.frame import Exporter, Source
 from otel_ttf.exporters.journeys import Told, Traces, as_events
 from otel_ttf.exporters.metrics import ExportMetrics
 from otel_ttf.exporters.told import ToldTransitions
+from otel_ttf.journey.match import parse
 from otel_ttf.log.base import EventLog
 from otel_ttf.otlp.events import Rules
 from otel_ttf.otlp.wire import Signal
@@ -101,9 +102,11 @@ class Onward:
         made = []
         for name, settings in config.exporters.items():
             if signals := config.exported(name):
-                more = (
-                    {"annotate": self._annotator, "ceiling": followed.position} if settings.annotate else {}
-                )
+                more: dict[str, Any] = {}
+                if settings.only is not None:
+                    more["only"] = parse(settings.only).test
+                if settings.annotate:
+                    more |= {"annotate": self._annotator, "ceiling": followed.position}
                 made.append(exporter(name, name, signals, event_log, **more))
             for setting, signal in OF_JOURNEYS.items():
                 if getattr(settings, setting) and followed.told is not None:

@@ -260,6 +260,9 @@ def warnings(config: Config, env: Mapping[str, str]) -> Iterator[tuple[Path, str
         word = "keep" if rule.drop is None else "drop"
         where: Path = ("processors", "filter", "rules", place, word)
         yield from _asks(where, getattr(rule, word), config)
+    for exporter, settings in config.exporters.items():
+        if settings.only is not None:
+            yield from _asks(("exporters", exporter, "only"), settings.only, config)
     for name, journey in config.journeys.items():
         path: Path = ("journeys", name)
         conditions = [

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from otel_ttf.exporters.base import Sender
 from otel_ttf.log.base import OnLag, Row
+from otel_ttf.otlp.conditions import Condition
 from otel_ttf.units import MINUTE, SECOND, Duration, Size, duration
 
 MIB = 1 << 20
@@ -64,6 +65,11 @@ class ExporterConfig(BaseModel):
         "end",
         description="Where an exporter begins that was never here: with what comes from now on, or with all that is "
         "still in the log.",
+    )
+    only: Condition | None = Field(
+        None,
+        description="A condition: which records go here, as they were masked; by default all. A span goes with its "
+        "events, where it holds for one of them.",
     )
     ordered: bool = Field(
         False, description="true: one request after the other, in the order of the log, for each signal."

@@ -25,7 +25,9 @@ from otel_ttf.exporters.base import Outcome, Piece, Sender, Unreachable, later, 
 from otel_ttf.exporters.config import ExporterConfig
 from otel_ttf.exporters.metrics import WayOut
 from otel_ttf.exporters.pace import Pace, Stopping
+from otel_ttf.journey.match import Test
 from otel_ttf.log.base import Gap, LogError, OnLag, Row
+from otel_ttf.otlp.conditions import chosen
 from otel_ttf.otlp.leaving import for_vendor
 from otel_ttf.otlp.wire import Signal, records_in
 from otel_ttf.sqlite_disk import remedy, trouble
@@ -109,6 +111,7 @@ class Exporter:
     name     in the configuration, and as a consumer
     signals  what is sent; other rows are passed over
     ceiling  a position beyond which nothing is to be read yet; None: there is none
+    only     which records are sent: a condition; None: all
     annotate what is added to a request; the number of its records stays
     count    told what was done to letters: set_aside, displaced
     """
@@ -125,6 +128,7 @@ class Exporter:
         clock: Clock,
         *,
         ceiling: Callable[[], int] | None = None,
+        only: Test | None = None,
         annotate: Callable[[Row], Row] | None = None,
         count: Callable[[str, int], None] = lambda action, letters: None,
     ) -> None:
@@ -137,6 +141,7 @@ class Exporter:
         self._metrics = metrics
         self._clock = clock
         self._ceiling = ceiling
+        self._only = only
         self._annotate = annotate
         self._count = count
         retry, queue = config.retry_on_failure, config.sending_queue
@@ -357,8 +362,14 @@ class Exporter:
         return Piece(self.config.prepare(self._annotate(row) if self._annotate is not None else row))
 
     def _allowed(self, row: Row) -> Row | None:
-        """A row without what must not go to a vendor, where the destination is one; None: nothing is left. Raises
-        Malformed."""
+        """A row without what is not asked for, and what must not go to a vendor, where the destination is one; None:
+        nothing is left. Raises Malformed."""
+        if self._only is not None:
+            payload, ids, left = chosen(row.signal, row.payload, row.ids, self._only)
+            self._metrics.elsewhere.inc(row.records - left)
+            if not left:
+                return None
+            row = replace(row, payload=payload, ids=ids, records=left)
         if not self.config.vendor:
             return row
         payload = for_vendor(row.signal, row.payload)

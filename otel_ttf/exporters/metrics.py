@@ -37,6 +37,9 @@ class ExportMetrics:
         self._skipped = counter(
             "otel_ttf_exporter_skipped_records", "Records that went before they were sent: see log.max_lag."
         )
+        self._elsewhere = counter(
+            "otel_ttf_exporter_elsewhere_records", "Records that its `only` does not mean."
+        )
         self._withheld = counter(
             "otel_ttf_exporter_withheld_records", "Records that must not go to this destination."
         )
@@ -65,6 +68,7 @@ class WayOut:
         self._up = all_._up.labels(exporter)
         self.retries = all_._retries.labels(exporter)
         self.skipped = all_._skipped.labels(exporter)
+        self.elsewhere = all_._elsewhere.labels(exporter)
         self.withheld = all_._withheld.labels(exporter)
         self.seconds = all_._seconds.labels(exporter)
 

@@ -418,6 +418,13 @@ class Batch:
         self.touch(number)
         self.forget(number, places, moved=True)
 
+    def prune(self) -> None:
+        """Resources and scopes of which no slice is left go, too."""
+        if self._dropped:
+            for head in self.heads:
+                if not head.gone and all(number in self._dropped for number in range(head.first, head.end)):
+                    head.gone = head.changed = True
+
     def gone(self, number: int) -> bool:
         """Whether a slice was rejected or dropped."""
         return number in self._dropped

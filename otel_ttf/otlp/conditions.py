@@ -11,13 +11,13 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from otel_ttf.journey.definition import Journey
 from otel_ttf.journey.dispatch import Dispatch
-from otel_ttf.journey.match import parse
+from otel_ttf.journey.match import Test, parse
 from otel_ttf.journey.values import Value
 from otel_ttf.otlp.batch import Batch
-from otel_ttf.otlp.events import SPAN_KINDS, STATUSES, Source, event_name
+from otel_ttf.otlp.events import SPAN_KINDS, STATUSES, Source, event_name, unpack_ids
 from otel_ttf.otlp.subject import subject_keys
 from otel_ttf.otlp.values import mapping
-from otel_ttf.otlp.wire import SPAN_EVENT
+from otel_ttf.otlp.wire import SPAN_EVENT, Signal
 
 MATCH = "match"  # stands in the schema for that of the match language
 
@@ -127,3 +127,26 @@ class Reads:
         if not any(name in data for data in record.pairs for name in self._literals):
             return False
         return any(name in record.attributes for j in dispatch.admits(record) for name in self._segments[j])
+
+
+def chosen(signal: Signal, payload: bytes, ids: bytes, test: Test) -> tuple[bytes, bytes, int]:
+    """(request, event ids, records) of a masked request with only those records for which the condition holds.
+
+    A span goes along with its events where it holds for one of them. The same bytes when it holds for all.
+    Raises Malformed.
+    """
+    batch = Batch(signal, payload, 0, as_it_is=True)
+    for number, record, events in seen(batch):
+        if not (test(record) or any(map(test, events))):
+            batch.drop(number, batch.parts(number))
+    if not batch.left_out and not any(map(batch.gone, range(len(batch)))):
+        return payload, ids, batch.records
+    batch.prune()
+    known, first = unpack_ids(ids), 0
+    sizes = batch.sizes if signal == "traces" else dict.fromkeys(range(len(batch)), 1)
+    for number, size in sizes.items() if known else ():
+        own = [(place - first, known[place]) for place in range(first, first + size) if place in known]
+        if own:
+            batch.identify(number, own)
+        first += size
+    return batch.finish(), batch.ids, batch.kept

@@ -79,6 +79,7 @@ class _Filter:
         def filtered(batch: Batch) -> Batch:
             for number, record, events in seen(batch):
                 self._judge(batch, number, record, events)
+            batch.prune()
             return batch
 
         return filtered if self._rules else lambda batch: batch

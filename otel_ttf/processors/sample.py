@@ -135,6 +135,7 @@ class _Sample:
             if batch.signal != "metrics":
                 for step in self._steps:
                     step(batch)
+                batch.prune()
             return batch
 
         return sample if self._steps else lambda batch: batch

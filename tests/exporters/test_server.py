@@ -254,3 +254,29 @@ service:
         running.kill()
         running.wait()
         behind.stop()
+
+
+def test_conditions_say_which_exporter_gets_what(tmp_path: Path, destination: GrpcDestination) -> None:
+    second = GrpcDestination()
+    second.start()
+    ports = {"otlp/milestones": destination.port, "otlp/rest": second.port}
+    condition = {"event": ["signup", "done"]}
+    only = {"otlp/milestones": condition, "otlp/rest": {"not": condition}}
+    configs = {
+        name: {"endpoint": f"127.0.0.1:{port}", "tls": {"insecure": True}, "only": only[name]}
+        for name, port in ports.items()
+    }
+    settings = [f"exporters.{name}={json.dumps(config)}" for name, config in configs.items()]
+    settings.append("service.pipelines.logs.exporters=[otlp/milestones, otlp/rest]")
+    try:
+        with ServerProcess(tmp_path / "data", settings=settings) as server:
+            send(server, request("signup", "viewed", "done", user="jane"))
+            send(server, request("viewed", user="eve"))
+            send(server, request("signup", user="bob"))
+            wait_for(lambda: len(destination.taken) == 3 and len(second.taken) == 2, "all records")
+            assert sorted(destination.taken) == ["done", "signup", "signup"]
+            assert second.taken == ["viewed", "viewed"]
+            assert server.metrics().total("otel_ttf_exporter_elsewhere_records_total") == 5
+            wait_for(lambda: server.get("/ready").status == 200, "ready")
+    finally:
+        second.stop()
