@@ -16,7 +16,7 @@ from typing import Any, Literal
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from otel_ttf.otlp.events import Extract, Reading, Rules, Source, pack_ids
+from otel_ttf.otlp.events import Extract, Reading, Rules, Source, event_name, pack_ids
 from otel_ttf.otlp.leaving import keep
 from otel_ttf.otlp.mend import TOLD, mend
 from otel_ttf.otlp.wire import (
@@ -227,6 +227,16 @@ class Batch:
         if view is None:
             view = self._views[number] = self.shape.view.FromString(self._all.slices[number])
         return view
+
+    def event_name(self, number: int) -> str:
+        """The name of a log record as it is now; "" for a plain line."""
+        if self._hits is not None and number not in self._changed:
+            # As it came. One from elsewhere than the field has its key in the record's bytes.
+            name = self._all.names.get(number, "")
+            if name or not self._hits[0].get(number, 0) & NAME:
+                return name
+        view = self.view(number)
+        return event_name(view, view.attributes)
 
     def resource_of(self, number: int) -> Head:
         """The resource of a slice."""

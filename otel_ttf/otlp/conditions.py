@@ -14,9 +14,9 @@ from otel_ttf.journey.dispatch import Dispatch
 from otel_ttf.journey.match import Test, parse
 from otel_ttf.journey.values import Value
 from otel_ttf.otlp.batch import Batch
-from otel_ttf.otlp.events import SPAN_KINDS, STATUSES, Source, event_name, unpack_ids
+from otel_ttf.otlp.events import SPAN_KINDS, STATUSES, Source, unpack_ids
 from otel_ttf.otlp.subject import subject_keys
-from otel_ttf.otlp.values import mapping
+from otel_ttf.otlp.values import mapping, plain
 from otel_ttf.otlp.wire import SPAN_EVENT, Signal
 
 MATCH = "match"  # stands in the schema for that of the match language
@@ -31,29 +31,72 @@ def _condition(data: object) -> object:
 Condition = Annotated[Any, BeforeValidator(_condition), WithJsonSchema({"format": MATCH})]
 
 
+class _Attributes(Mapping[str, Value]):
+    """Encoded attributes by key, each decoded when it is asked for; of a key that comes twice the last one counts."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: Sequence[bytes]) -> None:
+        self._pairs = pairs
+
+    def __getitem__(self, key: str) -> Value:
+        name = key.encode("utf-8", "surrogatepass")
+        for data in reversed(self._pairs):
+            if name in data:
+                found = KeyValue.FromString(data)
+                if found.key == key:
+                    return plain(found.value)
+        raise KeyError(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        name = key.encode("utf-8", "surrogatepass")
+        for data in self._pairs:
+            if name in data:
+                return super().get(key, default)
+        return default
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(mapping([KeyValue.FromString(data) for data in self._pairs]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
 class Seen:
     """A masked record (journey.match.Record), read as far as somebody asks.
 
-    kind   log, span_event, span; line: a log record without a name; metric: no condition on events or spans holds
-    pairs  its attributes, encoded; a metric has none, its data points do
+    kind  log, span_event, span; line: a log record without a name; metric: no condition on events or spans holds
+    view  its shallow message
     """
 
-    __slots__ = ("_attributes", "_source", "_view", "kind", "name", "pairs")
+    __slots__ = ("_batch", "_number", "_source", "_view", "kind", "name")
 
-    def __init__(self, kind: str, name: str, view: Any, pairs: Sequence[bytes], source: Source) -> None:
+    def __init__(
+        self, kind: str, name: str, source: Source, batch: Batch, number: int, view: Any = None
+    ) -> None:
         self.kind = kind
         self.name = name
-        self.pairs = pairs
-        self._view = view
         self._source = source
-        self._attributes: Mapping[str, Value] | None = None
+        self._batch = batch
+        self._number = number
+        self._view = view
+
+    @property
+    def view(self) -> Any:
+        if self._view is None:
+            self._view = self._batch.view(self._number)
+        return self._view
+
+    @property
+    def pairs(self) -> Sequence[bytes]:
+        """Its attributes, encoded; a metric has none, its data points do."""
+        found: Sequence[bytes] = () if self.kind == "metric" else self.view.attributes
+        return found
 
     @property
     def attributes(self) -> Mapping[str, Value]:
         """Its own, by key."""
-        if self._attributes is None:
-            self._attributes = mapping([KeyValue.FromString(data) for data in self.pairs])
-        return self._attributes
+        return _Attributes(self.pairs)
 
     @property
     def resource(self) -> Mapping[str, Value]:
@@ -63,7 +106,7 @@ class Seen:
     @property
     def span_kind(self) -> str:
         """One of SPAN_KINDS; empty unless a span."""
-        number = self._view.kind if self.kind == "span" else -1
+        number = self.view.kind if self.kind == "span" else -1
         return SPAN_KINDS[number] if 0 <= number < len(SPAN_KINDS) else ""
 
     @property
@@ -71,37 +114,35 @@ class Seen:
         """One of STATUSES; empty unless a span."""
         if self.kind != "span":
             return ""
-        code = Status.FromString(b"".join(self._view.status)).code
+        code = Status.FromString(b"".join(self.view.status)).code
         return STATUSES[code] if 0 <= code < len(STATUSES) else "unset"
 
 
 _NOBODY = subject_keys(())
 
 
-def seen(batch: Batch) -> Iterator[tuple[int, Seen, list[Seen]]]:
+def seen(batch: Batch) -> Iterator[tuple[int, Seen, Sequence[Seen]]]:
     """(slice, the record, its span events) of those that are not gone. Whoever asks drops slices as it goes."""
-    sources: dict[int, Source] = {}
-    for number in range(len(batch)):
-        if batch.gone(number):
-            continue
-        head = batch.resource_of(number)
-        source = sources.get(id(head))
-        if source is None:
-            source = sources[id(head)] = Source(head.data, _NOBODY)
-        view = batch.view(number)
-        if batch.signal == "logs":
-            pairs = view.attributes[:]
-            name = event_name(view, pairs)
-            yield number, Seen("log" if name else "line", name, view, pairs, source), []
-        elif batch.signal == "traces":
+    for head in batch.resources:
+        source = Source(head.data, _NOBODY)
+        for number in range(head.first, head.end):
+            if batch.gone(number):
+                continue
+            if batch.signal == "logs":
+                name = batch.event_name(number)
+                yield number, Seen("log" if name else "line", name, source, batch, number), ()
+                continue
+            view = batch.view(number)
+            name = str(view.name, "utf-8")
+            if batch.signal == "metrics":
+                yield number, Seen("metric", name, source, batch, number, view), ()
+                continue
             events = [SPAN_EVENT.FromString(data) for data in view.events]
             yield (
                 number,
-                Seen("span", str(view.name, "utf-8"), view, view.attributes[:], source),
-                [Seen("span_event", str(e.name, "utf-8"), e, e.attributes[:], source) for e in events],
+                Seen("span", name, source, batch, number, view),
+                [Seen("span_event", str(e.name, "utf-8"), source, batch, number, e) for e in events],
             )
-        else:
-            yield number, Seen("metric", str(view.name, "utf-8"), view, (), source), []
 
 
 class Reads:

@@ -331,6 +331,8 @@ def varint(raw: bytes, at: int) -> tuple[int, int]:
 
 def delimited(number: int, data: bytes) -> bytes:
     """A field that is a message, a text, or bytes."""
+    if number < 16 and len(data) < 128:
+        return bytes((number << 3 | BYTES, len(data))) + data
     return written(number << 3 | BYTES) + written(len(data)) + data
 
 
