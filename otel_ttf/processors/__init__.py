@@ -53,10 +53,14 @@ def pipeline(
     engine    of the scan; by default the fastest that is installed
     keep_ids  user ids stay as they came, with their tokens beside them: `privacy.subject: keep`
     plain     all batches will be plain ones: no scan is made, which takes seconds for some engines
-    told      what else processors are told, see Setting
+    told      what else processors are told, see Setting; derivations where several pipelines share them
+
+    Raises ProcessorRefused.
     """
     attributes = (KeptSubjects if keep_ids else SubjectKeys)(subject.from_)
     rules = configs["mask"].keys if "mask" in configs else ()
+    if "enrich" in configs:
+        told.setdefault("derivations", configs["enrich"].derivations())
     notes = "sample" in configs and configs["sample"].subjects is not None
     setting = Setting(keys, attributes, subject.normalise, key_rules=rules, notes=notes, **told)
     built = {name: build(configs[name], setting) for name, build in PROCESSORS.items() if name in configs}

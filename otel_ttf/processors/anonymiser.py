@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from otel_ttf.otlp.identity import EVENT_ID
@@ -11,24 +11,33 @@ from otel_ttf.otlp.subject import SubjectKeys
 from otel_ttf.otlp.tree import Walker, as_text, named
 from otel_ttf.pii.json_text import DROP, Drop, Leaf, Path, rewrite
 from otel_ttf.pii.keyrules import KeyRule, KeyRules
+from otel_ttf.processors.base import Derivation
 
 
 class Telling:
     """Knows which attributes tell who it was: also those that would be masked by their key, since a hash or a part
-    still tells one from another. Threads may share one.
+    still tells one from another; and what was derived from one of these. Threads may share one.
 
     configured  rules for keys; what one of them keeps goes nevertheless if it is personal for all we know
     """
 
-    def __init__(self, keys: SubjectKeys, configured: Sequence[KeyRule] = ()) -> None:
+    def __init__(
+        self,
+        keys: SubjectKeys,
+        configured: Sequence[KeyRule] = (),
+        derivations: Sequence[Derivation] = (),
+    ) -> None:
         self._keys = keys
+        self._derived: Set[str] = frozenset()
         ways = [(), configured] if configured else [()]
         self._rules = [KeyRules(way, keys.names) for way in ways]
+        told = [one for one in derivations if any(self([source]) for source in one.sources)]
+        self._derived = frozenset().union(*(one.targets for one in told))
 
     def __call__(self, path: Sequence[str]) -> bool:
         """path: the attribute's key, behind those of the maps that it stands in."""
         key = path[-1]
-        if self._keys.rank(key) is not None or key == EVENT_ID:
+        if self._keys.rank(key) is not None or key == EVENT_ID or key in self._derived:
             return True
         for rules in self._rules:
             rule = rules.rule(key)

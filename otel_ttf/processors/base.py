@@ -35,10 +35,12 @@ Pairs = Sequence[tuple[str, bytes]]
 class Derivation:
     """sources: attributes, of which the first that is there counts; of: its text -> what follows from it.
 
+    targets  attributes that may follow
     look  to be called for each request: a file may have changed
     """
 
     sources: tuple[str, ...]
+    targets: frozenset[str]
     of: Callable[[str], Pairs]
     look: Callable[[], None] = lambda: None
 
@@ -54,7 +56,7 @@ class Setting:
     book          who has said what about consent; None: one of one's own, in memory
     key_rules     what the configuration masks by key
     time          which times are believed
-    derivations   of enrich, where several pipelines share them; None: each makes its own
+    derivations   what enrich derives
     journeys      whose milestones and segments must be read; lines: whether storage.events is `all`
     notes         whether it is noted whom records name, see Batch.whom
     trace         told of each thing that was masked, see masking.Where; for `otel-ttf mask --explain`; user ids in
@@ -69,7 +71,7 @@ class Setting:
     book: Book | None = None
     key_rules: tuple[KeyRule, ...] = ()
     time: TimeConfig = field(default_factory=TimeConfig)
-    derivations: Sequence[Derivation] | None = None
+    derivations: Sequence[Derivation] = ()
     journeys: tuple[Journey, ...] = ()
     lines: bool = False
     notes: bool = False

@@ -152,7 +152,7 @@ class _Consent:
         self.keys = setting.subject
         self.rules = Rules(setting.time, (), lambda _name: False)
         self.statements = Statements(config.attributes, config.events)
-        self.tells = Telling(setting.subject, setting.key_rules)
+        self.tells = Telling(setting.subject, setting.key_rules, setting.derivations)
         texts = [literal(text) for text in literals(config.attributes, config.events)]
         # The two spellings of header names.
         self.patterns = [

@@ -132,7 +132,7 @@ def country(config: CountryConfig, setting: str) -> Derivation:
         return of
 
     file = Watched(f"{setting}.database", Path(config.database), opened)
-    return Derivation(config.from_, lambda text: file.value(text), file.look)
+    return Derivation(config.from_, frozenset([config.to]), lambda text: file.value(text), file.look)
 
 
 def _code(found: object) -> str | None:
@@ -157,7 +157,7 @@ def user_agent(config: UserAgentConfig, setting: str) -> Derivation:
         found = ((config.browser, parser.parse_user_agent(text)), (config.os, parser.parse_os(text)))
         return tuple((key, pair(key, one.family)) for key, one in found if one is not None)
 
-    return Derivation(config.from_, of)
+    return Derivation(config.from_, frozenset([config.browser, config.os]), of)
 
 
 def email_domain(config: EmailDomainConfig) -> Derivation:
@@ -170,7 +170,7 @@ def email_domain(config: EmailDomainConfig) -> Derivation:
             return ()
         return ((config.to, pair(config.to, domain)),)
 
-    return Derivation(config.from_, of)
+    return Derivation(config.from_, frozenset([config.to]), of)
 
 
 def lookup(config: LookupConfig, setting: str) -> Derivation:
@@ -188,7 +188,8 @@ def lookup(config: LookupConfig, setting: str) -> Derivation:
         return {key: row(values) for key, values in table(path, config.column, tuple(config.columns))}
 
     file = Watched(f"{setting}.file", Path(config.file), read)
-    return Derivation(config.from_, lambda text: file.value.get(text, ()), file.look)
+    targets = frozenset(config.columns.values())
+    return Derivation(config.from_, targets, lambda text: file.value.get(text, ()), file.look)
 
 
 MAKERS: Mapping[str, Callable[[Any, str], Derivation]] = {

@@ -65,6 +65,10 @@ class EnrichConfig(BaseModel):
         return derive.made(configs, self.lookups)
 
 
+_REMEMBERED = 8192
+_LONGEST = 512  # bytes
+
+
 class _Enrich:
     def __init__(
         self, pairs: Mapping[str, bytes], derivations: Sequence[Derivation], *, overwrite: bool
@@ -73,6 +77,7 @@ class _Enrich:
         self._overwrite = overwrite
         self._derivations = derivations
         self._sources = SubjectKeys([name for one in derivations for name in one.sources])
+        self._known: dict[bytes, tuple[int | None, str]] = {}
         self._ranked = [(one, [self._sources.rank(name) for name in one.sources]) for one in derivations]
         self.patterns = [Pattern(SOURCE, literal(text.decode())) for text in self._sources.literals]
 
@@ -128,10 +133,9 @@ class _Enrich:
         """What follows from encoded attributes, and is not among them; of a key that comes twice the last counts."""
         found: dict[int | None, str] = {}
         for _, data in self._sources.likely(pairs):
-            one = KeyValue.FromString(data)
-            rank = self._sources.rank(one.key)
+            rank, text = self._known.get(data) or self._read(data)
             if rank is not None:
-                found[rank] = subject_text(plain(one.value)) or ""
+                found[rank] = text
         added: dict[str, bytes] = {}
         for derivation, ranks in self._ranked if found else ():
             text = next((found[rank] for rank in ranks if rank in found), "")
@@ -140,6 +144,16 @@ class _Enrich:
                     if key not in added and not _holds(pairs, key):
                         added[key] = data
         return list(added.values())
+
+    def _read(self, data: bytes) -> tuple[int | None, str]:
+        """(rank, text) of an encoded attribute; of another one the rank is None. Short ones are remembered."""
+        one = KeyValue.FromString(data)
+        told = self._sources.rank(one.key), subject_text(plain(one.value)) or ""
+        if len(data) <= _LONGEST:
+            if len(self._known) >= _REMEMBERED:
+                self._known = {}
+            self._known[data] = told
+        return told
 
 
 def _holds(pairs: Sequence[bytes], key: str) -> bool:
@@ -157,14 +171,13 @@ class _Nothing:
 
 def build(config: EnrichConfig, setting: Setting) -> _Enrich | _Nothing:
     """A processor that adds what is configured. A static attribute wins over one from the environment, and that over
-    one of Kubernetes. Raises ProcessorRefused."""
+    one of Kubernetes."""
     told: dict[str, Scalar] = {}
     if config.kubernetes is not None:
         told |= attributes(config.kubernetes, os.environ)
     told |= {key: os.environ[name] for key, name in config.environment.items() if name in os.environ}
     told |= config.attributes
-    derivations = setting.derivations if setting.derivations is not None else config.derivations()
-    if not told and not derivations:
+    if not told and not setting.derivations:
         return _Nothing()
     pairs = {key: pair(key, value) for key, value in told.items()}
-    return _Enrich(pairs, derivations, overwrite=config.overwrite)
+    return _Enrich(pairs, setting.derivations, overwrite=config.overwrite)

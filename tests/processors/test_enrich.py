@@ -23,6 +23,7 @@ from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import Pseudonyms, SubjectConfig
 from otel_ttf.processors import files, pipeline
 from otel_ttf.processors.base import ProcessorRefused
+from otel_ttf.processors.consent import ConsentConfig
 from otel_ttf.processors.enrich import EnrichConfig
 from otel_ttf.processors.kubernetes import KubernetesConfig, attributes, entries
 from otel_ttf.processors.mask import MaskConfig
@@ -163,6 +164,29 @@ def test_a_table_is_asked_by_the_id_as_it_came_and_what_it_tells_is_masked(plans
     assert "account.owner" not in ada, "an empty field tells nothing"
     assert list(eve) == ["user.id"]
     assert ada["user.id"] == Pseudonyms(KEYS).token("ada")
+
+
+def test_what_tells_who_it_was_is_not_left_of_whoever_has_denied(geo, plans):
+    configs = {
+        "enrich": EnrichConfig.model_validate(geo | plans[1] | {"user_agent": {}, "email_domain": {}}),
+        "pseudonymise": PseudonymiseConfig(),
+        "consent": ConsentConfig(on_deny="anonymise"),
+        "mask": MaskConfig(),
+    }
+    sent = {
+        "user.id": "ada",
+        "client.address": "81.2.69.160",
+        "user.email": "ada@lovelace.org",
+        "user_agent.original": FIREFOX,
+        "ttf.consent": "deny",
+    }
+    raw = request("logs", LogRecord(event_name="signup", attributes=pairs(sent)))
+    _, (record,) = logs(pipeline(configs, KEYS, SubjectConfig(), engine="re")(Batch("logs", raw, NOW)))
+    assert record == {
+        "user_agent.original": FIREFOX,
+        "user_agent.name": "Firefox",
+        "user_agent.os.name": "Windows",
+    }
 
 
 def test_what_a_sender_has_set_stays(plans):
