@@ -146,6 +146,12 @@ class Telemetry:
                 ["rule", "action"],
                 registry=registry,
             ),
+            "underived": Counter(
+                "otel_ttf_enrich_skipped",
+                "Values from which nothing was derived since too many that were not known came at once.",
+                ["what"],
+                registry=registry,
+            ),
             "sampled_out": Counter(
                 "otel_ttf_sampled_out",
                 "Records and span events that the sampling has left out, by what decided.",
@@ -292,7 +298,7 @@ class Telemetry:
         """Counts what processors have counted in a request that is in the log: (what, its labels) -> how often.
 
         masked: detector (or `key`) and place; consent: statement; consent_dropped: action; mended: what; flagged: flag;
-        filtered: rule and action; sampled_out: by
+        filtered: rule and action; sampled_out: by; underived: what
         """
         for (what, *labels), count in counts.items():
             self._of_processors[what].labels(*labels).inc(count)

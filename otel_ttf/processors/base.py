@@ -33,15 +33,18 @@ Pairs = Sequence[tuple[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """sources: attributes, of which the first that is there counts; of: its text -> what follows from it.
+    """sources: attributes, of which the first that is there counts; of: its text -> what follows from it, None:
+    that would take too long now.
 
+    name     under which the last is counted
     targets  attributes that may follow
     look  to be called for each request: a file may have changed
     """
 
+    name: str
     sources: tuple[str, ...]
     targets: frozenset[str]
-    of: Callable[[str], Pairs]
+    of: Callable[[str], Pairs | None]
     look: Callable[[], None] = lambda: None
 
 

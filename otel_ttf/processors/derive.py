@@ -5,6 +5,7 @@ What is derived stands in attributes of its own, and is masked like what was sen
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from importlib import import_module
@@ -15,11 +16,13 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from pydantic import BaseModel, ConfigDict, Field
 
 from otel_ttf.processors.base import Derivation, Pairs, ProcessorRefused
+from otel_ttf.processors.bucket import Bucket
 from otel_ttf.processors.files import Watched
 from otel_ttf.processors.lookup import MAX_BYTES, Scalar, table
 
-MAX_TEXT = 2048  # letters; from a longer one nothing is derived
-_REMEMBERED = 8192
+MAX_TEXT = 1024  # letters; from a longer one nothing is derived
+NEW_A_SECOND = 500  # user agents: each takes 0.1 to 1 ms
+_REMEMBERED = 4096
 
 
 class _Sourced(BaseModel):
@@ -132,7 +135,9 @@ def country(config: CountryConfig, setting: str) -> Derivation:
         return of
 
     file = Watched(f"{setting}.database", Path(config.database), opened)
-    return Derivation(config.from_, frozenset([config.to]), lambda text: file.value(text), file.look)
+    return Derivation(
+        "country", config.from_, frozenset([config.to]), lambda text: file.value(text), file.look
+    )
 
 
 def _code(found: object) -> str | None:
@@ -152,12 +157,25 @@ def user_agent(config: UserAgentConfig, setting: str) -> Derivation:
     # The quickest engine that is installed: at least RE2.
     parser = parsers.Parser(parsers.BestAvailableResolver(matchers))
 
-    @lru_cache(maxsize=_REMEMBERED)
-    def of(text: str) -> Pairs:
+    known: dict[str, Pairs] = {}
+    fresh = Bucket(NEW_A_SECOND, _REMEMBERED)
+
+    def of(text: str) -> Pairs | None:
+        told = known.get(text)
+        if told is None:
+            # Whoever makes them up must not have all of a processor for it.
+            if not fresh.take(1, time.monotonic_ns()):
+                return None
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            told = known[text] = parsed(text)
+        return told
+
+    def parsed(text: str) -> Pairs:
         found = ((config.browser, parser.parse_user_agent(text)), (config.os, parser.parse_os(text)))
         return tuple((key, pair(key, one.family)) for key, one in found if one is not None)
 
-    return Derivation(config.from_, frozenset([config.browser, config.os]), of)
+    return Derivation("user_agent", config.from_, frozenset([config.browser, config.os]), of)
 
 
 def email_domain(config: EmailDomainConfig) -> Derivation:
@@ -170,7 +188,7 @@ def email_domain(config: EmailDomainConfig) -> Derivation:
             return ()
         return ((config.to, pair(config.to, domain)),)
 
-    return Derivation(config.from_, frozenset([config.to]), of)
+    return Derivation("email_domain", config.from_, frozenset([config.to]), of)
 
 
 def lookup(config: LookupConfig, setting: str) -> Derivation:
@@ -189,7 +207,7 @@ def lookup(config: LookupConfig, setting: str) -> Derivation:
 
     file = Watched(f"{setting}.file", Path(config.file), read)
     targets = frozenset(config.columns.values())
-    return Derivation(config.from_, targets, lambda text: file.value.get(text, ()), file.look)
+    return Derivation("lookups", config.from_, targets, lambda text: file.value.get(text, ()), file.look)
 
 
 MAKERS: Mapping[str, Callable[[Any, str], Derivation]] = {

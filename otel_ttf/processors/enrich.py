@@ -114,22 +114,22 @@ class _Enrich:
         for head, _ in batch.head_hits(SOURCE):
             if head.kind == "resource":
                 pairs = [one.SerializeToString() for one in Resource.FromString(head.data).attributes]
-                if added := self._following(pairs):
+                if added := self._following(batch, pairs):
                     batch.add_to(head, added)
         if batch.signal == "metrics":
             return
         for number, _ in batch.hits(SOURCE):
             view = batch.view(number)
-            if added := self._following(view.attributes[:]):
+            if added := self._following(batch, view.attributes[:]):
                 batch.add(number, added)
             if batch.signal == "traces":
                 for place, data in enumerate(view.events):
                     if self._sources.in_(data):
                         pairs = SPAN_EVENT.FromString(data).attributes[:]
-                        if added := self._following(pairs):
+                        if added := self._following(batch, pairs):
                             batch.add(number, added, place)
 
-    def _following(self, pairs: Sequence[bytes]) -> list[bytes]:
+    def _following(self, batch: Batch, pairs: Sequence[bytes]) -> list[bytes]:
         """What follows from encoded attributes, and is not among them; of a key that comes twice the last counts."""
         found: dict[int | None, str] = {}
         for _, data in self._sources.likely(pairs):
@@ -140,7 +140,11 @@ class _Enrich:
         for derivation, ranks in self._ranked if found else ():
             text = next((found[rank] for rank in ranks if rank in found), "")
             if text and len(text) <= MAX_TEXT:
-                for key, data in derivation.of(text):
+                told = derivation.of(text)
+                if told is None:
+                    counts = batch.counts
+                    counts["underived", derivation.name] = counts.get(("underived", derivation.name), 0) + 1
+                for key, data in told or ():
                     if key not in added and not _holds(pairs, key):
                         added[key] = data
         return list(added.values())

@@ -7,7 +7,6 @@ follows from its trace or its bytes. So a record that comes again, or elsewhere,
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.scanner import Pattern, Scanner
 from otel_ttf.processors import trace_state
 from otel_ttf.processors.base import Processor, Setting
-from otel_ttf.units import SECOND
+from otel_ttf.processors.bucket import Bucket
 
 _RANGE = 1 << 64
 _SAMPLED = 1  # the lowest bit of W3C's trace flags
@@ -82,30 +81,6 @@ class Share:
         state = self._start()
         state.update(data)
         return int.from_bytes(state.digest(), "big") < self._below
-
-
-class Bucket:
-    """Tokens that come at a rate and are kept up to a number. Threads may share one.
-
-    rate  a second
-    """
-
-    def __init__(self, rate: int, size: int) -> None:
-        self._rate = rate
-        self._size = size
-        self._left = float(size)
-        self._at: int | None = None
-        self._lock = threading.Lock()
-
-    def take(self, wanted: int, now: int) -> int:
-        """How many of so many are to be had, unix ns; what time went back brings nothing."""
-        with self._lock:
-            since = max(0, now - self._at) if self._at is not None else 0
-            self._at = max(now, self._at or now)
-            self._left = min(self._size, self._left + since * self._rate / SECOND)
-            had = min(wanted, int(self._left))
-            self._left -= had
-            return had
 
 
 class _Sample:

@@ -133,6 +133,7 @@ def exported() -> dict[str, tuple[str, frozenset[str]]]:
             ("masked", "email", "log.body"): 1,
             ("filtered", "health", "dropped"): 1,
             ("sampled_out", "event"): 1,
+            ("underived", "user_agent"): 1,
         }
     )
     telemetry.watch_consumer("tracker", lambda: (0, 0.0))

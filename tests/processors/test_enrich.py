@@ -21,7 +21,7 @@ from otel_ttf.otlp.values import mapping
 from otel_ttf.otlp.wire import SHAPES, Signal, decode
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import Pseudonyms, SubjectConfig
-from otel_ttf.processors import files, pipeline
+from otel_ttf.processors import derive, files, pipeline
 from otel_ttf.processors.base import ProcessorRefused
 from otel_ttf.processors.consent import ConsentConfig
 from otel_ttf.processors.enrich import EnrichConfig
@@ -134,6 +134,18 @@ def test_families_of_the_user_agent(sent, browser, system):
         run(config, request("logs", LogRecord(attributes=pairs({"user_agent.original": sent}))))
     )
     assert (record.get("user_agent.name"), record.get("user_agent.os.name")) == (browser, system)
+
+
+def test_made_up_user_agents_do_not_take_all_of_a_processor(monkeypatch):
+    monkeypatch.setattr(derive, "NEW_A_SECOND", 1)
+    monkeypatch.setattr(derive, "_REMEMBERED", 8)
+    made = [LogRecord(attributes=pairs({"user_agent.original": f"curl/8.{number}"})) for number in range(200)]
+    batch = run({"user_agent": {}}, request("logs", *made))
+    _, records = logs(batch)
+    named = sum("user_agent.name" in record for record in records)
+    assert len(records) == 200
+    assert 8 <= named < 200
+    assert batch.counts["underived", "user_agent"] == 200 - named
 
 
 @pytest.mark.parametrize(

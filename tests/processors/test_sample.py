@@ -25,10 +25,11 @@ from otel_ttf.otlp.wire import SHAPES, SIGNALS, Signal, decode
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import Pseudonyms, SubjectConfig
 from otel_ttf.processors import pipeline, trace_state
+from otel_ttf.processors.bucket import Bucket
 from otel_ttf.processors.consent import ConsentConfig
 from otel_ttf.processors.mask import MaskConfig
 from otel_ttf.processors.pseudonymise import PseudonymiseConfig
-from otel_ttf.processors.sample import Bucket, SampleConfig, Share
+from otel_ttf.processors.sample import SampleConfig, Share
 from otel_ttf.units import SECOND
 
 KEYS = Keys(event=b"e" * 32, subjects=(b"s" * 32,))
