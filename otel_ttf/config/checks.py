@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from otel_ttf.access.hosts import loopback
 from otel_ttf.access.keys import VARIABLE
@@ -32,6 +33,8 @@ PROTOCOLS: Path = ("receivers", "otlp", "protocols")
 GRPC: Path = (*PROTOCOLS, "grpc")
 HTTP: Path = (*PROTOCOLS, "http")
 API: Path = ("api",)
+DESTINATIONS = ("endpoint", *(f"{signal}_endpoint" for signal in SIGNALS))
+ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - of listeners
 ENRICH: Path = ("processors", "enrich")
 IDS_IN_PLAIN = (
     "user ids are not masked: they stand in the event log, the store, its backups and all answers as senders wrote "
@@ -89,18 +92,22 @@ def _at(plain: object, path: Path) -> object:
     return plain
 
 
-def _endpoints(plain: object, env: Mapping[str, str]) -> Iterator[Finding]:
-    asked = _asked(plain, env)
+def _listeners(plain: object) -> Iterator[tuple[Path, str, int]]:
+    """(section, host, port) of each that is configured, or is there by default."""
     protocols = _at(plain, PROTOCOLS)
-    taken: dict[tuple[str, int], Path] = {}
     for section, default in ((GRPC, "127.0.0.1:4317"), (HTTP, "127.0.0.1:4318"), (API, "127.0.0.1:8080")):
         if section != API and isinstance(protocols, dict) and section[-1] not in protocols:
             continue
         endpoint = _at(plain, (*section, "endpoint"))
         listener = _address(endpoint if endpoint is not None else default)
-        if listener is None:
-            continue
-        host, port = listener
+        if listener is not None:
+            yield section, *listener
+
+
+def _endpoints(plain: object, env: Mapping[str, str]) -> Iterator[Finding]:
+    asked = _asked(plain, env)
+    taken: dict[tuple[str, int], Path] = {}
+    for section, host, port in _listeners(plain):
         certified = _at(plain, (*section, "tls", "client_ca_file"))
         if not (loopback(host) or asked or certified or _at(plain, (*section, "insecure")) is True):
             yield (
@@ -109,7 +116,7 @@ def _endpoints(plain: object, env: Mapping[str, str]) -> Iterator[Finding]:
                 "`tls: {client_ca_file}` beside it, or `insecure: true` beside it, since nobody is asked who they are",
                 None,
             )
-        other = taken.setdefault(listener, section) if port else section
+        other = taken.setdefault((host, port), section) if port else section
         if other != section:
             yield (*section, "endpoint"), f"another endpoint than that of {'.'.join(map(str, other))}", None
 
@@ -122,9 +129,19 @@ def _asked(plain: object, env: Mapping[str, str]) -> bool:
 
 
 def _ways_out(plain: object) -> Iterator[Finding]:
-    """Exporters that pipelines name and nobody has configured."""
+    """Exporters that pipelines name and nobody has configured, or that would send to this server itself."""
     configured = _at(plain, ("exporters",))
-    names = [str(name) for name in configured] if isinstance(configured, dict) else []
+    if not isinstance(configured, dict):
+        configured = {}
+    for name in configured:
+        for setting in DESTINATIONS:
+            url = _at(configured, (name, setting))
+            if isinstance(url, str) and (section := _own(url, plain)) is not None:
+                wanted = (
+                    f"the address of another server: this one listens there ({'.'.join(map(str, section))})"
+                )
+                yield ("exporters", name, setting), wanted, f'"{url}"'
+    names = [str(name) for name in configured]
     for signal in SIGNALS:
         path: Path = ("service", "pipelines", signal, "exporters")
         given = _list(_at(plain, path))
@@ -136,6 +153,20 @@ def _ways_out(plain: object) -> Iterator[Finding]:
                 yield (*path, place), wanted, f'"{name}"' + did_you_mean(name, names)
             elif name in given[:place]:
                 yield (*path, place), "each once", f'"{name}"'
+
+
+def _own(url: str, plain: object) -> Path | None:
+    """Which of our listeners an address means: what is sent there comes back as somebody else's, without end."""
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        host, wanted = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return None
+    for section, ours, port in _listeners(plain):
+        near = loopback(host) and (host == "localhost" or ours == "localhost" or ours in ANY_ADDRESS)
+        if port == wanted and (host == ours or (near and (loopback(ours) or ours in ANY_ADDRESS))):
+            return section
+    return None
 
 
 def _address(endpoint: object) -> tuple[str, int] | None:
