@@ -17,6 +17,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from otel_ttf.exporters.base import Unreachable
 from otel_ttf.journey.definition import Journey
 from otel_ttf.journey.dispatch import Dispatch
+from otel_ttf.journey.keys import Key, key_of
 from otel_ttf.journey.state import State, Timeline, timeline
 from otel_ttf.log.base import Row
 from otel_ttf.otlp.events import NAME_LITERAL, Event, Reading, Rules, Source, unpack_ids
@@ -35,6 +36,15 @@ class _Found:
     event: Event
     hits: Sequence[tuple[int, int]]
     put: Callable[[list[bytes]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One journey of a subject. key: its parts beyond the subject."""
+
+    key: Key
+    state: State
+    timeline: Timeline
 
 
 class Annotator:
@@ -111,28 +121,40 @@ class _Now:
                 view = SHAPES["logs" if event.kind == "log" else "traces"].view
                 yield _Found(event, self._dispatch.hits(event), partial(_put, view, records, at, place))
 
-    def _lines(self, found: Sequence[_Found]) -> Mapping[tuple[int, str], tuple[State, Timeline]]:
-        """(journey, subject) -> its state and what follows from it. Raises StoreUnreadable."""
+    def _lines(self, found: Sequence[_Found]) -> Mapping[tuple[int, str], Sequence[_Line]]:
+        """(journey, subject) -> what is known of it, for each key. Raises StoreUnreadable."""
         subjects: dict[int, set[str]] = {}
         for one in found:
             for j, _ in one.hits:
                 subjects.setdefault(j, set()).add(str(one.event.subject))
-        lines = {}
+        lines: dict[tuple[int, str], list[_Line]] = {}
         with self._reader.snapshot():
             for j, whose in subjects.items():
                 journey = self._journeys[j]
                 # By its version: the tracker may follow another one for a moment.
                 for row in self._reader.find(journey.name, sorted(whose), journey.version):
-                    lines[j, row.subject] = row.state, timeline(journey, row.state)
+                    line = _Line(row.key, row.state, timeline(journey, row.state))
+                    lines.setdefault((j, row.subject), []).append(line)
         return lines
 
-    def _pairs(self, one: _Found, lines: Mapping[tuple[int, str], tuple[State, Timeline]]) -> list[bytes]:
+    def _pairs(self, one: _Found, lines: Mapping[tuple[int, str], Sequence[_Line]]) -> list[bytes]:
         told: list[tuple[str, str, float | None, float | None]] = []
         for j, m in one.hits:
-            state, line = lines.get((j, str(one.event.subject)), (None, None))
-            if state is None or line is None or state.reached[m] != one.event.at:
+            journey = self._journeys[j]
+            key = key_of(journey.key[1:], one.event.attributes, one.event.resource)
+            # A milestone that all of a user's journeys share has a record without the key: then it is any of them.
+            line = next(
+                (
+                    of.timeline
+                    for of in lines.get((j, str(one.event.subject)), ())
+                    if of.state.reached[m] == one.event.at
+                    and all(part in ("", its) for part, its in zip(key, of.key, strict=True))
+                ),
+                None,
+            )
+            if line is None:
                 continue
-            journey, known = self._journeys[j], line.known[m]
+            known = line.known[m]
             took = line.durations[m - 1] if m else None
             elapsed = None if known is None or line.started_at is None else known - line.started_at
             told.append(

@@ -129,3 +129,43 @@ def test_a_record_says_which_milestone_it_reached_and_after_how_long(
     assert told(span.attributes) == page
     done = {**way, "ttf.milestone": "done", "ttf.stage.minutes": 20, "ttf.elapsed.minutes": 30}
     assert [told(event.attributes) for event in span.events] == [{}, done]
+
+
+@pytest.mark.slow
+def test_each_key_of_a_user_has_minutes_of_its_own(tmp_path: Path, destination: GrpcDestination) -> None:
+    journey = {
+        "key": ["subject", "project.id"],
+        "milestones": [
+            {"name": "signup", "match": {"event": "signup"}, "shared": True},
+            {"name": "project", "match": {"event": "project_created"}},
+            {"name": "done", "match": {"event": "done"}},
+        ],
+    }
+    exporter = {
+        "endpoint": f"127.0.0.1:{destination.port}",
+        "tls": {"insecure": True},
+        "annotate": True,
+    }
+    config = tmp_path / "config.yaml"
+    pipelines = {"logs": {"exporters": ["otlp"]}}
+    given = {"exporters": {"otlp": exporter}, "service": {"pipelines": pipelines}}
+    config.write_text(json.dumps({"journeys": {"way": journey}, **given}))
+    sent = [("project_created", 4, "a"), ("project_created", 9, "b"), ("done", 30, "b"), ("done", 30, "a")]
+    with ServerProcess(tmp_path / "data", config=config) as server:
+        export(server, "logs", log("signup", 0))
+        for name, minutes, project in sent:
+            made = log(name, minutes)
+            record = made.resource_logs[0].scope_logs[0].log_records[0]
+            record.attributes.add(key="project.id").value.string_value = project
+            export(server, "logs", made)
+        wait_for(lambda: len(destination.taken) == 5, "all of them")
+        assert server.terminate() == 0
+    logs = [
+        told(record.attributes)
+        for one in destination.came
+        for resource in one.request.resource_logs
+        for scope in resource.scope_logs
+        for record in scope.log_records
+    ]
+    assert [one.get("ttf.stage.minutes") for one in logs[1:]] == [4, 9, 21, 26]
+    assert [one.get("ttf.elapsed.minutes") for one in logs[1:]] == [4, 9, 30, 30]
