@@ -56,6 +56,7 @@ def destination() -> Iterator[GrpcDestination]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # five starts
 def test_kill_9_loses_nothing_that_was_answered_ok(tmp_path: Path, destination: GrpcDestination) -> None:
     random = Random(13)
     destination.judge = lambda _: OK if random.random() < 0.8 else Answer("later")
