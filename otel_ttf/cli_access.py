@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from otel_ttf.cli_options import F, Sources, Stop, existing, load_config, on_a_directory, shaped
-from otel_ttf.units import SECOND, duration, size
 
 if TYPE_CHECKING:
     from otel_ttf.access.keys import ApiKey
@@ -33,13 +32,17 @@ def api_keys() -> None:
     """
 
 
-def _read(read: Any, what: str, least: int = 1) -> Any:
+def _read(unit: Literal["duration", "size"], what: str, least: int = 1) -> Any:
     def callback(_context: click.Context, _option: click.Parameter, given: str | None) -> int | None:
+        if given is None:
+            return None
+        from otel_ttf import units
+
         try:
-            value = None if given is None else int(read(given))
+            value = int(getattr(units, unit)(given))
         except ValueError as error:
             raise click.BadParameter(f"{what}: {error}") from None
-        if value is not None and value < least:
+        if value < least:
             raise click.BadParameter(f"{what}: expected more than 0")
         return value
 
@@ -50,7 +53,7 @@ def _expiring(command: F) -> F:
     return click.option(
         "--expires",
         metavar="DURATION",
-        callback=_read(duration, "--expires"),
+        callback=_read("duration", "--expires"),
         help="When it ends by itself, e.g. 90d; never by default.",
     )(command)
 
@@ -117,7 +120,7 @@ def _tell(key: ApiKey, text: str) -> None:
 @click.option(
     "--bytes-per-second",
     metavar="SIZE",
-    callback=_read(size, "--bytes-per-second"),
+    callback=_read("size", "--bytes-per-second"),
     help="The same for telemetry, after decompression, e.g. 1MiB.",
 )
 @on_a_directory
@@ -140,6 +143,7 @@ def new_key(
       TELEMETRY_API_KEY="$(otel-ttf api-keys new --scope ingest --scope read)"
     """
     from otel_ttf.access.keys import ApiKey, make
+    from otel_ttf.units import SECOND
 
     now = int(time.time())
     asked = ApiKey(
@@ -226,7 +230,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
     metavar="DURATION",
     default="7d",
     show_default=True,
-    callback=_read(duration, "--overlap", 0),
+    callback=_read("duration", "--overlap", 0),
     help="How long the old one is good beside it; 0: it ends now.",
 )
 @_expiring
@@ -244,6 +248,7 @@ def rotate_key(id_: str, overlap: int, expires: int | None, sources: Sources, da
       otel-ttf api-keys rotate abcd2345 --overlap 1d --expires 90d
     """
     from otel_ttf.access.keys import make, shown
+    from otel_ttf.units import SECOND
 
     now = int(time.time())
     with _changing(sources, data_dir) as keys:
