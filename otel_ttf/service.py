@@ -7,7 +7,7 @@ import gc
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -28,6 +28,7 @@ from otel_ttf.config.model import ApiListener, HttpListener
 from otel_ttf.demo import Background, DemoOptions, what_to_try
 from otel_ttf.doors import Doors
 from otel_ttf.exporters.told import ToldTransitions
+from otel_ttf.journey.definition import Journey
 from otel_ttf.log.lock import DirectoryLocked
 from otel_ttf.log.rescue import note
 from otel_ttf.log.sqlite import LogError, SqliteLog
@@ -192,12 +193,11 @@ class Service:
         self._store_lost = files.store_lost
         self._losses = store.losses if store is not None else ()
         path = config.storage.file(data_dir)
-        journeys = {journey.name: journey for journey in config.domain_journeys()}
         rules = rules_of(config)
         pseudonyms = Pseudonyms(files.keys)
         reader: Reader = NoStore(self._store_lost or "")
         if store is not None:
-            reader = opened = SqliteReader(path, journeys, self.given)
+            reader = opened = SqliteReader(path, _journeys(config), self.given)
             stack.callback(opened.close)
             self._damaged = lambda: opened.damaged
         transitions = None
@@ -271,8 +271,7 @@ class Service:
         stack.callback(intake.close)
 
         def reading(config: Config) -> Reader:
-            known = {journey.name: journey for journey in config.domain_journeys()}
-            return reader.of(known) if isinstance(reader, SqliteReader) else reader
+            return reader.of(_journeys(config)) if isinstance(reader, SqliteReader) else reader
 
         onward = None
         if exported is not None:
@@ -297,9 +296,8 @@ class Service:
         otlp_on_api = otlp_app(http, intake, trusted=trusted, gate=gate, hosts=hosts)
 
         def answering(config: Config) -> ASGIApp:
-            journeys = {journey.name: journey for journey in config.domain_journeys()}
             return build(
-                journeys,
+                _journeys(config),
                 reading(config),
                 pseudonyms,
                 tracker.as_of if tracker is not None else partial(_as_of, event_log, clock),
@@ -391,6 +389,10 @@ class Service:
             ]
         lines.append("Ctrl-C stops it; nothing that was answered OK is lost.")
         print("\n".join(lines), flush=True)
+
+
+def _journeys(config: Config) -> Mapping[str, Journey]:
+    return {journey.name: journey for journey in config.domain_journeys()}
 
 
 def _scheme(listener: HttpListener | ApiListener) -> str:

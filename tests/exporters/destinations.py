@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -70,6 +70,18 @@ class Came:
     answer: Answer
     size: int
     request: Any
+
+
+def log_records(came: Iterable[Came]) -> list[Any]:
+    """Of all requests that came, in order."""
+    return [
+        record
+        for one in came
+        if one.signal == "logs"
+        for resource in one.request.resource_logs
+        for scope in resource.scope_logs
+        for record in scope.log_records
+    ]
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from destinations import METHODS, GrpcDestination
+from destinations import METHODS, GrpcDestination, log_records
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -103,14 +103,7 @@ def test_a_record_says_which_milestone_it_reached_and_after_how_long(
         export(server, "logs", log("signup", 2, "john"))
         wait_for(lambda: len(destination.taken) == 6, "what came after a reload")
         assert server.terminate() == 0
-    records = [
-        record
-        for one in destination.came
-        if one.signal == "logs"
-        for resource in one.request.resource_logs
-        for scope in resource.scope_logs
-        for record in scope.log_records
-    ]
+    records = log_records(destination.came)
     logs = [(record.event_name, told(record.attributes)) for record in records]
     way = {"ttf.journey": "way"}
     assert logs == [
@@ -160,12 +153,6 @@ def test_each_key_of_a_user_has_minutes_of_its_own(tmp_path: Path, destination: 
             export(server, "logs", made)
         wait_for(lambda: len(destination.taken) == 5, "all of them")
         assert server.terminate() == 0
-    logs = [
-        told(record.attributes)
-        for one in destination.came
-        for resource in one.request.resource_logs
-        for scope in resource.scope_logs
-        for record in scope.log_records
-    ]
+    logs = [told(record.attributes) for record in log_records(destination.came)]
     assert [one.get("ttf.stage.minutes") for one in logs[1:]] == [4, 9, 21, 26]
     assert [one.get("ttf.elapsed.minutes") for one in logs[1:]] == [4, 9, 30, 30]

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from destinations import METHODS, Came, GrpcDestination
+from destinations import METHODS, Came, GrpcDestination, log_records
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from server_process import ServerProcess, wait_for
@@ -42,16 +42,6 @@ def travel(server: ServerProcess, user: str, *minutes: int) -> None:
         channel.unary_unary(f"/{METHODS['logs']}/Export")(made.SerializeToString(), timeout=10)
 
 
-def events(came: list[Came]) -> list[Any]:
-    return [
-        record
-        for one in came
-        if one.signal == "logs"
-        for resource in one.request.resource_logs
-        for record in resource.scope_logs[0].log_records
-    ]
-
-
 def spans(came: list[Came]) -> list[Span]:
     return [
         span
@@ -80,17 +70,17 @@ def test_transitions_are_events_and_a_completed_journey_is_a_trace(
     with ServerProcess(tmp_path / "data", settings=[f"exporters.otlp/x={json.dumps(exporter)}"]) as server:
         travel(server, "jane", 0, 4, 12, 30, 50)
         travel(server, "john", 0, 4)
-        wait_for(lambda: len(events(destination.came)) >= 8 and spans(destination.came), "what was told")
+        wait_for(lambda: len(log_records(destination.came)) >= 8 and spans(destination.came), "what was told")
         lag = {"consumer": "otlp/x:journey_events"}
         wait_for(lambda: server.metrics().total("otel_ttf_consumer_lag_records", **lag) == 0, "the cursor")
         assert server.terminate() == 0
         server.start()
         travel(server, "john", 0, 4, 9)
-        wait_for(lambda: len(events(destination.came)) >= 9, "what came after a restart")
+        wait_for(lambda: len(log_records(destination.came)) >= 9, "what came after a restart")
         subject = server.get("/api/v1/ttf/jane").json["subject"]
         assert server.terminate() == 0
 
-    told = events(destination.came)
+    told = log_records(destination.came)
     ids = [attributes(record)["ttf.transition.id"] for record in told]
     assert len(ids) == len(set(ids)) == 9
     of_jane = [record for record in told if attributes(record)["user.id"] == subject]

@@ -9,7 +9,8 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from otel_ttf.otlp.wire import SHAPES, Signal
+from otel_ttf.otlp.batch import Batch
+from otel_ttf.otlp.wire import SHAPES, Signal, decode
 
 NOW = 1_790_000_000_000_000_000
 EMAIL, CARD, INT_CARD = "jane.doe@example.com", "4111 1111 1111 1111", 4012888888881881
@@ -352,3 +353,14 @@ def _varint(value: int, rng: random.Random, longer: float, most: int = 5) -> byt
             if rng.random() < 0.5:
                 break
     return bytes(out)
+
+
+def left(batch: Batch) -> list[Any]:
+    """Records of the finished request, as official messages."""
+    shape = SHAPES[batch.signal]
+    return [
+        record
+        for by_resource in getattr(decode(batch.signal, batch.finish()), shape.resources)
+        for by_scope in getattr(by_resource, shape.scopes)
+        for record in getattr(by_scope, shape.records)
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from made import left
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
@@ -109,17 +110,6 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def left(batch: Batch) -> list[Any]:
-    """Records of the finished request."""
-    shape = SHAPES[batch.signal]
-    return [
-        record
-        for by_resource in getattr(decode(batch.signal, batch.finish()), shape.resources)
-        for by_scope in getattr(by_resource, shape.scopes)
-        for record in getattr(by_scope, shape.records)
-    ]
 
 
 def names(batch: Batch) -> list[str]:

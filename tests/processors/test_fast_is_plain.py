@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made import EMAIL, NOW, SECRETS, SUBJECTS, request
+from made import EMAIL, NOW, SECRETS, SUBJECTS, left, request
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
@@ -207,18 +207,12 @@ def test_engines_give_one_result(made, engine):
 def test_records_that_are_left_are_those_that_were_neither_rejected_nor_left_out(made):
     signal, seed, odd = made
     batch = run(signal, request(signal, random.Random(seed), odd=odd), seed=seed)
-    shape = SHAPES[signal]
-    left = [
-        record
-        for by_resource in getattr(decode(signal, batch.finish()), shape.resources)
-        for by_scope in getattr(by_resource, shape.scopes)
-        for record in getattr(by_scope, shape.records)
-    ]
+    records = left(batch)
     if signal == "metrics":
-        kinds = [(metric, metric.WhichOneof("data")) for metric in left]
+        kinds = [(metric, metric.WhichOneof("data")) for metric in records]
         assert sum(len(getattr(m, kind).data_points) for m, kind in kinds if kind) == batch.kept
     else:
-        assert len(left) == batch.kept == batch.records - len(batch.rejected) - batch.left_out
+        assert len(records) == batch.kept == batch.records - len(batch.rejected) - batch.left_out
 
 
 @pytest.mark.parametrize("signal", SIGNALS)

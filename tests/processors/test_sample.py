@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made import NOW, request
+from made import NOW, left, request
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -82,18 +82,8 @@ def run(config: Any, signal: Signal, raw: bytes, keys: Keys = KEYS, **options: A
     return processor(config, keys)(Batch(signal, raw, NOW, **options))
 
 
-def records(batch: Batch) -> list[Any]:
-    shape = SHAPES[batch.signal]
-    return [
-        record
-        for by_resource in getattr(decode(batch.signal, batch.finish()), shape.resources)
-        for by_scope in getattr(by_resource, shape.scopes)
-        for record in getattr(by_scope, shape.records)
-    ]
-
-
 def bodies(batch: Batch) -> list[str]:
-    return [record.body.string_value for record in records(batch)]
+    return [record.body.string_value for record in left(batch)]
 
 
 def within_bounds(kept: int, of: int, ratio: float) -> bool:
@@ -126,7 +116,7 @@ def users_in(config: Any, signal: Signal = "logs", keys: Keys = KEYS, **options:
     if signal == "logs":
         return set(bodies(run(config, signal, sent(USERS[:1000]), keys, **options)))
     spans = [Span(name=user, attributes=pairs({"user.id": f" {user} "})) for user in USERS[:1000]]
-    return {span.name for span in records(run(config, signal, whole(signal, *spans), keys, **options))}
+    return {span.name for span in left(run(config, signal, whole(signal, *spans), keys, **options))}
 
 
 def test_it_is_the_same_users_everywhere_and_for_ever():
@@ -138,7 +128,7 @@ def test_it_is_the_same_users_everywhere_and_for_ever():
     by_resource = {
         user
         for user in USERS[:100]
-        if records(run(config, "logs", whole("logs", LogRecord(), resource={"user.id": user})))
+        if left(run(config, "logs", whole("logs", LogRecord(), resource={"user.id": user})))
     }
     assert by_resource == some.intersection(USERS[:100])
     assert users_in({"by": "subject", "ratio": 0.2}) < some < users_in({"by": "subject", "ratio": 0.4})
@@ -152,11 +142,11 @@ def test_what_names_nobody_stays_and_what_a_user_says_about_consent_counts():
     # Not the shared one: what is said of consent stays.
     process = made.__wrapped__('{"by": "subject", "ratio": 0.5}', KEYS)
     lines = [LogRecord(body=AnyValue(string_value="line")), event("viewed")]
-    assert len(records(process(Batch("logs", whole("logs", *lines), NOW)))) == 2
+    assert len(left(process(Batch("logs", whole("logs", *lines), NOW)))) == 2
     denied = event("ttf.consent", attributes={"user.id": out, "ttf.consent": "deny"})
     batch = process(Batch("logs", whole("logs", denied), NOW))
     assert batch.counts["consent", "deny"] == 1
-    assert records(batch) == []
+    assert left(batch) == []
 
 
 def test_events_of_a_span_may_be_others_than_its_own():
@@ -211,7 +201,7 @@ def test_what_journeys_read_is_never_touched(config):
     assert batch.counts["sampled_out", config["by"]] == batch.left_out >= 502
     span = Span(name="x", events=[Span.Event(name="signup")])
     spans = whole("traces", span, *(Span(name="y", trace_id=bytes([n] * 16)) for n in range(3)))
-    assert "x" in [one.name for one in records(run(config, "traces", spans))]
+    assert "x" in [one.name for one in left(run(config, "traces", spans))]
 
 
 @pytest.mark.parametrize("head", ["ignore", "honour"])
@@ -222,12 +212,12 @@ def test_the_share_of_traces_and_lines(ratio, head):
     ids = [rng.randbytes(16) for _ in range(3000)]
     spans = [Span(name="a", trace_id=one, span_id=bytes([n] * 8)) for one in ids for n in (1, 2)]
     logs = [LogRecord(trace_id=one, flags=1, body=AnyValue(string_value="x")) for one in ids]
-    traces = Counter(span.trace_id for span in records(run(config, "traces", whole("traces", *spans))))
+    traces = Counter(span.trace_id for span in left(run(config, "traces", whole("traces", *spans))))
     assert within_bounds(len(traces), len(ids), ratio)
     assert set(traces.values()) == {2}, "a trace as a whole"
-    assert {one.trace_id for one in records(run(config, "logs", whole("logs", *logs)))} == set(traces)
+    assert {one.trace_id for one in left(run(config, "logs", whole("logs", *logs)))} == set(traces)
     lines = [LogRecord(body=AnyValue(string_value=f"line {n}")) for n in range(3000)]
-    assert within_bounds(len(records(run(config, "logs", whole("logs", *lines)))), 3000, ratio)
+    assert within_bounds(len(left(run(config, "logs", whole("logs", *lines)))), 3000, ratio)
 
 
 quickly = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -280,7 +270,7 @@ def test_log_records_of_traces_that_are_not_sampled_go():
     batch = run({"head": "honour"}, "logs", whole("logs", *made))
     assert bodies(batch) == ["in", "no trace", "read"]
     assert batch.counts["sampled_out", "head"] == 1
-    assert len(records(run({"head": "ignore"}, "logs", whole("logs", *made)))) == 4
+    assert len(left(run({"head": "ignore"}, "logs", whole("logs", *made)))) == 4
 
 
 HALF = 1 << 55
@@ -324,7 +314,7 @@ def test_of_traces_that_their_sender_has_sampled_already_fewer_are_left_out():
             spans.append(Span(name="a", trace_id=trace, trace_state="ot=th:8"))
     for ratio, stay in ((0.5, 1.0), (0.25, 0.5)):
         config = {"by": "event", "ratio": ratio, "head": "honour"}
-        kept = records(run(config, "traces", whole("traces", *spans)))
+        kept = left(run(config, "traces", whole("traces", *spans)))
         assert within_bounds(len(kept), len(spans), stay)
         assert {one.trace_state for one in kept} == {"ot=th:8" if ratio == 0.5 else "ot=th:c"}
 
@@ -357,5 +347,5 @@ def test_no_bucket_gives_more_than_its_size_and_what_time_brought(rate, size, ta
 def test_so_many_a_second_and_what_was_saved_before():
     process = made('{"by": "rate", "per_second": 100}', KEYS)
     lines = whole("logs", *(LogRecord(body=AnyValue(string_value=str(n))) for n in range(60)))
-    got = [len(records(process(Batch("logs", lines, NOW + n * SECOND // 2)))) for n in range(8)]
+    got = [len(left(process(Batch("logs", lines, NOW + n * SECOND // 2)))) for n in range(8)]
     assert got == [60, 60, 60, 60, 60, 50, 50, 50]
