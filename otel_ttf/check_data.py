@@ -16,6 +16,7 @@ import zstandard
 
 from otel_ttf.commands import NOTHING_GIVEN, Given
 from otel_ttf.companions import LOSSES, Companions
+from otel_ttf.files import LOG_FILE
 from otel_ttf.journey.definition import Journey
 from otel_ttf.journey.rollup import add, share, unpack
 from otel_ttf.journey.state import State, timeline
@@ -84,7 +85,7 @@ class Directory:
 
     @property
     def log(self) -> Path:
-        return self.path / "log.db"
+        return self.path / LOG_FILE
 
 
 def checks(directory: Directory) -> list[tuple[str, Callable[[Progress], Said]]]:

@@ -13,6 +13,7 @@ import click
 
 from otel_ttf.cli_options import Sources, Stop, existing, keys_of, load_config, on_a_directory, ways_on
 from otel_ttf.commands import Given
+from otel_ttf.files import LOG_FILE
 
 if TYPE_CHECKING:
     from otel_ttf.mending import Mended
@@ -87,7 +88,7 @@ def restore(file: Path, sources: Sources, data_dir: Path) -> None:
     with _alone(directory):
         path = config.storage.file(directory)
         keys = keys_of(config, directory)
-        mended = mending.restore(file, path, directory / "log.db", keys, time.time_ns(), given)
+        mended = mending.restore(file, path, directory / LOG_FILE, keys, time.time_ns(), given)
     click.echo(f"{path} is the copy now.")
     _tell(mended, given)
 
@@ -113,7 +114,7 @@ def salvage(sources: Sources, data_dir: Path) -> None:
     with _alone(directory), _progress("reading store.db") as progress:
         path = config.storage.file(directory)
         report = mending.salvage_store(
-            path, directory / "log.db", config.domain_journeys(), time.time_ns(), progress, given
+            path, directory / LOG_FILE, config.domain_journeys(), time.time_ns(), progress, given
         )
     found = report.found
     click.echo(f"{path} is new, with what was readable in the old one:")

@@ -14,6 +14,7 @@ import click
 
 from otel_ttf.cli_options import Sources, Stop, existing, keys_of, load_config, on_a_directory, shaped
 from otel_ttf.commands import Given
+from otel_ttf.files import LOG_FILE
 
 if TYPE_CHECKING:
     from otel_ttf.companions import Companions
@@ -67,7 +68,7 @@ def _sentences() -> Iterator[None]:
 def _companions(config: Config, directory: Path, given: Given) -> Companions:
     from otel_ttf.companions import Companions
 
-    return Companions(directory / "log.db", config.storage.file(directory), given=given)
+    return Companions(directory / LOG_FILE, config.storage.file(directory), given=given)
 
 
 def _there(config: Config, directory: Path, given: Given) -> Path:

@@ -9,7 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-_LOG = "log.db"
+LOG_FILE = "log.db"
 
 
 def write_secret(path: Path, text: str, *, group: bool = False) -> None:
@@ -75,7 +75,7 @@ def _let(path: Path) -> str:
     if owner == os.geteuid():
         return f"{_whose(path)}: `chmod u+rwX {quoted}`"
     # All that is in it only where it is ours for certain: nobody is told to give away /var/lib.
-    way = "chown -R" if os.path.exists(path / _LOG) else "chown"
+    way = "chown -R" if os.path.exists(path / LOG_FILE) else "chown"
     return f"{_whose(path)}: run it as {_user(owner)}, or `sudo {way} {_user(os.geteuid())} {quoted}`"
 
 

@@ -21,6 +21,7 @@ from otel_ttf.access.watch import Unusable, Watched, watching
 from otel_ttf.commands import Given
 from otel_ttf.config import CannotStart, Config
 from otel_ttf.config.model import ApiListener, HttpListener
+from otel_ttf.files import LOG_FILE
 from otel_ttf.receivers.endpoint import split
 from otel_ttf.receivers.http_server import Tls
 from otel_ttf.remembered import remember, remembered
@@ -50,7 +51,7 @@ async def gate(
 
     Raises CannotStart: there should be keys, and there are none.
     """
-    file, book = keys_file(config, data_dir), data_dir / "log.db"
+    file, book = keys_file(config, data_dir), data_dir / LOG_FILE
     own = (env.get(VARIABLE) or "").strip() or None
     if config.auth.required is False:
         if own is not None or file.exists():

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from otel_ttf.config import CannotStart, Config
-from otel_ttf.files import barred, write_secret
+from otel_ttf.files import LOG_FILE, barred, write_secret
 from otel_ttf.pii.keys import KeyFileError, Keys, decode, new, parse
 
 log = structlog.get_logger()
@@ -20,7 +20,7 @@ def keys_of_start(config: Config, data_dir: Path) -> Keys:
     own = data_dir / "keys"
     # Keys of one's own making bind to one embedded store; subject keys from elsewhere still need an event key.
     if config.privacy.key_file is None and not own.exists():
-        written = [file for file in (config.storage.file(data_dir), data_dir / "log.db") if file.exists()]
+        written = [file for file in (config.storage.file(data_dir), data_dir / LOG_FILE) if file.exists()]
         if written:
             # New keys here could overwrite the right ones in a backup.
             raise CannotStart(

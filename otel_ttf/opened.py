@@ -15,6 +15,7 @@ from otel_ttf.commands import Given
 from otel_ttf.companions import Companions
 from otel_ttf.config import Config
 from otel_ttf.config.checks import IDS_IN_PLAIN
+from otel_ttf.files import LOG_FILE
 from otel_ttf.key_files import keys_of_start
 from otel_ttf.log.base import LogRefused
 from otel_ttf.log.lock import lock_directory
@@ -35,7 +36,6 @@ from otel_ttf.vault import Vault, open_vault
 from otel_ttf.vault.opening import FILE as VAULT_FILE
 from otel_ttf.written_again import written_again
 
-LOG_FILE = "log.db"
 CONSENT_FILE = "consent.db"
 
 _log = structlog.get_logger()

@@ -28,13 +28,14 @@ from otel_ttf.config.model import ApiListener, HttpListener
 from otel_ttf.demo import Background, DemoOptions, what_to_try
 from otel_ttf.doors import Doors
 from otel_ttf.exporters.told import ToldTransitions
+from otel_ttf.files import LOG_FILE
 from otel_ttf.journey.definition import Journey
 from otel_ttf.log.lock import DirectoryLocked
 from otel_ttf.log.rescue import note
 from otel_ttf.log.sqlite import LogError, SqliteLog
 from otel_ttf.memory import limit_arenas
 from otel_ttf.onward import Followed, Onward, configured
-from otel_ttf.opened import LOG_FILE, open_all
+from otel_ttf.opened import open_all
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.processors import pipeline
 from otel_ttf.processors.base import ProcessorRefused

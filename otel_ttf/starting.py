@@ -14,6 +14,7 @@ import structlog
 from otel_ttf.clock import Clock
 from otel_ttf.commands import Given
 from otel_ttf.config import CannotStart, Config
+from otel_ttf.files import LOG_FILE
 from otel_ttf.log.rescue import told
 from otel_ttf.log.sqlite import SqliteLog
 from otel_ttf.remembered import remember, remembered
@@ -115,7 +116,7 @@ def check_room(folder: Path) -> None:
 
 def warn_of_small_disk(config: Config, data_dir: Path) -> None:
     """Where the disk is full before the store is, senders wait until somebody makes room."""
-    store, event_log = config.storage.file(data_dir), data_dir / "log.db"
+    store, event_log = config.storage.file(data_dir), data_dir / LOG_FILE
     limits = {store: config.storage.max_size}
     if store.stat().st_dev == event_log.stat().st_dev:
         limits[event_log] = config.log.max_size
