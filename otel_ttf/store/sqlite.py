@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from importlib import resources
-from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from otel_ttf.journey.definition import Journey, canonical
 from otel_ttf.journey.transitions import Transition
@@ -17,13 +16,14 @@ from otel_ttf.migrate import SchemaRefused, migrate
 from otel_ttf.pages import is_damage
 from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, moved, nodes, remedy, trouble, vacuum
 from otel_ttf.store.base import StoreDamaged, StoreRefused
+from otel_ttf.store.events import Events
 from otel_ttf.store.losses import losses
 from otel_ttf.store.quarantine import Quarantine
-from otel_ttf.store.sqlite_file import CHECKPOINT_PAGES, connect
+from otel_ttf.store.rebuilds import NEW_ID, Rebuilds
+from otel_ttf.store.sqlite_file import CHECKPOINT_PAGES, connect, insert_rows
 from otel_ttf.store.sqlite_rows import (
     Definition,
     Kept,
-    Rebuild,
     definition_from,
     kept_from,
     pack_key,
@@ -31,33 +31,12 @@ from otel_ttf.store.sqlite_rows import (
     subject_hash,
     to_json,
     unpack_counts,
-    unpack_names,
 )
 from otel_ttf.store.tasks import Tasks
 from otel_ttf.swap import write_again
-from otel_ttf.units import DAY
 
 # How many ids are passed for each row that is wanted of a walk: versions lie mixed in one table.
 WALK_SPAN = 50
-SEEN_CHARACTERS = 256
-OTHER_NAMES = "(other)"
-# More gain nothing, and older SQLite takes 999 values a statement.
-ROWS_TOGETHER = 50
-EVENT_BLOCK = 4096  # events; resources are marked by them
-EVENT_BYTES = 150  # that an event takes beside its attributes, in its row and in indexes
-
-# Of a definition, or of rows beside one: never one that was in use and may have rows left.
-_NEW_ID = (
-    "SELECT 1 + max(coalesce((SELECT max(id) FROM definition), 0),"
-    " coalesce((SELECT max(max(definition, beside)) FROM rebuild), 0))"
-)
-_LINE = "kind, name, span_kind, status, at, arrival, flags, attributes, resource"
-_EVENT = f"event_id, subject_hash, subject, {_LINE}"
-_STORED = (
-    "SELECT event_id, kind, name, span_kind, status, at, arrival, flags, attributes, resource.bytes"
-    " FROM event JOIN resource ON resource.id = event.resource WHERE"
-)
-
 
 SCHEMA = resources.files("otel_ttf.store") / "schema"
 
@@ -148,8 +127,9 @@ class SqliteStore:
             raise why_refused(path, error) from error
         self.quarantine = Quarantine(self.db)
         self.tasks = Tasks(self.db)
+        self.events = Events(self.db)
+        self.rebuilds = Rebuilds(self.db)
         self._position: int = last or 0
-        self._resources: dict[bytes, int] = {}
 
     def close(self) -> None:
         self.db.close()
@@ -190,7 +170,7 @@ class SqliteStore:
         self._forget()
 
     def _forget(self) -> None:
-        self._resources.clear()
+        self.events.rolled_back()
         (last,) = self.db.execute("SELECT max(position) FROM transition").fetchone()
         self._position = last or 0
 
@@ -231,7 +211,7 @@ class SqliteStore:
     def add_definition(self, journey: Journey, now: int, complete_since: int | None) -> None:
         self.db.execute(
             "INSERT INTO definition (id, journey, version, canonical, derived, first_started, complete_since,"
-            f" current, epoch) VALUES (({_NEW_ID}), ?, ?, ?, ?, ?, ?, 0, 0)",
+            f" current, epoch) VALUES (({NEW_ID}), ?, ?, ?, ?, ?, ?, 0, 0)",
             (
                 journey.name,
                 journey.version,
@@ -257,87 +237,7 @@ class SqliteStore:
             ),
         )
 
-    # Rebuilds.
-
-    def rebuilds(self) -> list[Rebuild]:
-        """All that are under way."""
-        rows = self.db.execute("SELECT definition, beside, phase, place, since FROM rebuild ORDER BY since")
-        return [Rebuild(*row) for row in rows]
-
-    def begin_rebuild(self, definition: int, now: int) -> None:
-        """Rows of a definition are to be made a second time, under another id."""
-        self.db.execute(f"INSERT INTO rebuild VALUES (?, ({_NEW_ID}), 'walking', -1, ?)", (definition, now))
-
-    def save_rebuild(self, rebuild: Rebuild) -> None:
-        """How far it has come."""
-        self.db.execute(
-            "UPDATE rebuild SET phase = ?, place = ? WHERE definition = ?",
-            (rebuild.phase, rebuild.place, rebuild.definition),
-        )
-
-    def take_over(self, rebuild: Rebuild) -> None:
-        """The definition's rows are those that were made beside, from now on."""
-        old, new = rebuild.definition, rebuild.beside
-        self.db.execute("UPDATE definition SET id = ? WHERE id = ?", (new, old))
-        self.db.execute(
-            "UPDATE rebuild SET definition = ?, beside = ?, phase = 'telling', place = 0 WHERE definition = ?",
-            (new, old, old),
-        )
-
-    def drop_rebuild(self, rebuild: Rebuild) -> None:
-        """What stands beside is wanted no more."""
-        self.db.execute(
-            "UPDATE rebuild SET definition = beside, phase = 'dropping', place = 0 WHERE definition = ?",
-            (rebuild.definition,),
-        )
-
-    def drop_some(self, rebuild: Rebuild, ids: int) -> bool:
-        """Deletes some of what is wanted no more, at the end the rebuild itself; whether that was the end."""
-        gone = rebuild.beside
-        (last,) = self.db.execute("SELECT coalesce(max(id), 0) FROM journey").fetchone()
-        if rebuild.place < last:
-            self.db.execute(
-                "DELETE FROM journey WHERE id > ? AND id <= ? AND definition = ?",
-                (rebuild.place, rebuild.place + ids, gone),
-            )
-            rebuild.place += ids
-            self.save_rebuild(rebuild)
-            return False
-        (day,) = self.db.execute("SELECT min(day) FROM rollup WHERE definition = ?", (gone,)).fetchone()
-        if day is not None:
-            self.db.execute("DELETE FROM rollup WHERE definition = ? AND day = ?", (gone, day))
-            return False
-        self.db.execute("DELETE FROM combo WHERE definition = ?", (gone,))
-        self.db.execute("DELETE FROM rebuild WHERE definition = ?", (gone,))
-        return True
-
-    def next_hashes(self, after: int, limit: int) -> list[int]:
-        """Hashes beyond one, ascending, of subjects that have a journey or an event."""
-        rows = self.db.execute(
-            "SELECT * FROM (SELECT DISTINCT subject_hash FROM journey WHERE subject_hash > ?1"
-            " ORDER BY subject_hash LIMIT ?2) UNION"
-            " SELECT * FROM (SELECT DISTINCT subject_hash FROM event WHERE subject_hash > ?1"
-            " ORDER BY subject_hash LIMIT ?2) ORDER BY 1 LIMIT ?2",
-            (after, limit),
-        )
-        return [hash_ for (hash_,) in rows]
-
-    def subjects_with(self, hash_: int) -> list[str]:
-        """Subjects of that hash: one, but for chance."""
-        rows = self.db.execute(
-            "SELECT subject FROM journey WHERE subject_hash = ?1 UNION"
-            " SELECT subject FROM event WHERE subject_hash = ?1",
-            (hash_,),
-        )
-        return [subject for (subject,) in rows]
-
-    def count_events(self, subject: str, most: int) -> int:
-        """How many events of a subject are stored, up to a limit."""
-        (count,) = self.db.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM event WHERE subject_hash = ? LIMIT ?)",
-            (subject_hash(subject), most),
-        ).fetchone()
-        return int(count)
+    # Journeys.
 
     def count_journeys(self, definitions: Sequence[int]) -> int:
         """How many rows these definitions have. Looks at all."""
@@ -346,8 +246,6 @@ class SqliteStore:
             (json.dumps(list(definitions)),),
         ).fetchone()
         return int(count)
-
-    # Journeys.
 
     def load(self, definition: int, segments: Sequence[str], subjects: Sequence[str]) -> dict[str, Kept]:
         """Rows of these subjects that exist, by subject and key: see Kept.whose."""
@@ -410,7 +308,7 @@ class SqliteStore:
         if constant.waiting is not None:
             columns, width = f"{columns}, started, opened, due, recorded", 11
             also, fixed = f"{also}, waiting", f"{fixed}, {constant.waiting}"
-        self._insert(f"INSERT INTO journey ({columns}, {also}) VALUES", width, rows, fixed)
+        insert_rows(self.db, f"INSERT INTO journey ({columns}, {also}) VALUES", width, rows, fixed)
 
     def update(self, rows: Sequence[tuple[object, ...]]) -> None:
         self.db.executemany(
@@ -460,7 +358,8 @@ class SqliteStore:
     def add_firsts(self, rows: Sequence[tuple[object, ...]]) -> None:
         """Transitions that say no more than: id, journey, version, subject, kind, milestone, at, recorded,
         segments. In the order given, too."""
-        self._insert(
+        insert_rows(
+            self.db,
             "INSERT INTO transition (position, id, journey, version, subject, kind, milestone, at, recorded,"
             " segments, key, backfilled, after_expiry, closed, changed) VALUES",
             10,
@@ -468,6 +367,16 @@ class SqliteStore:
             ", '', 0, 0, '[]', '[]'",
         )
         self._position += len(rows)
+
+    def told_times(self, journey: str, subject: str, key: str) -> Iterator[tuple[str, str, int | None]]:
+        """(version, milestone, time) that was ever told of a journey's milestones. Looks at all transitions."""
+        return self.db.execute(
+            "SELECT version, milestone, CASE kind WHEN 'corrected' THEN new ELSE at END FROM transition"
+            " WHERE subject = ?1 AND journey = ?2 AND key = ?3 AND kind IN ('started', 'reached', 'corrected')"
+            " UNION ALL SELECT version, milestone, old FROM transition"
+            " WHERE subject = ?1 AND journey = ?2 AND key = ?3 AND kind = 'corrected'",
+            (subject, journey, key),
+        )
 
     def combo(self, definition: int, segments: str) -> int:
         """The id of a combination of segment values, made when new."""
@@ -525,147 +434,6 @@ class SqliteStore:
                 "REPLACE INTO histogram VALUES (?, ?, ?, ?, ?)",
                 (self.writer, metric, labels, json.dumps(counts), total),
             )
-
-    # Events.
-
-    def resource(self, encoded: bytes, digest: bytes) -> int:
-        """The id of a resource, made when new. Whoever adds events with it says so by `use_resources`."""
-        place = self._resources.get(digest)
-        if place is None:
-            (place,) = self.db.execute(
-                "INSERT INTO resource (digest, bytes, used_block) VALUES (?, ?, 0)"
-                " ON CONFLICT (digest) DO UPDATE SET used_block = used_block RETURNING id",
-                (digest, encoded),
-            ).fetchone()
-            if len(self._resources) > 4096:
-                self._resources.clear()
-            self._resources[digest] = place
-        return place
-
-    def use_resources(self, ids: Iterable[int]) -> None:
-        """Resources of the events that were added in this transaction: they stay as long as these."""
-        self.db.execute(
-            "UPDATE resource SET used_block = block FROM (SELECT max(id) / ? AS block FROM event)"
-            " WHERE id IN (SELECT value FROM json_each(?)) AND used_block < block",
-            (EVENT_BLOCK, json.dumps(list(ids))),
-        )
-
-    def add_events(self, rows: Sequence[tuple[object, ...]]) -> None:
-        """event_id, subject_hash, subject, kind, name, span_kind, status, at, arrival, flags, attributes,
-        resource. One with a known id is left out."""
-        self._add(_EVENT, rows)
-
-    def add_lines(self, rows: Sequence[tuple[object, ...]]) -> None:
-        """The same without the first three, of what has neither id nor subject."""
-        self._add(_LINE, rows)
-
-    def _add(self, columns: str, rows: Sequence[tuple[object, ...]]) -> None:
-        self._insert(f"INSERT OR IGNORE INTO event ({columns}) VALUES", columns.count(",") + 1, rows)
-
-    def _insert(self, insert: str, width: int, rows: Sequence[tuple[object, ...]], fixed: str = "") -> None:
-        """Many rows. fixed: values that are the same in all, behind the others, each with a comma in front.
-
-        Several rows in one statement take a third less than one each.
-        """
-        one = f"({','.join('?' * width)}{fixed})"
-        many = insert + ",".join([one] * ROWS_TOGETHER)
-        whole = len(rows) // ROWS_TOGETHER * ROWS_TOGETHER
-        for at in range(0, whole, ROWS_TOGETHER):
-            self.db.execute(many, list(chain.from_iterable(rows[at : at + ROWS_TOGETHER])))
-        self.db.executemany(insert + one, rows[whole:])
-
-    def events_of(self, subject: str) -> Iterator[tuple[Any, ...]]:
-        """event_id, kind, name, span_kind, status, at, arrival, flags, attributes, OTLP Resource of what is stored."""
-        return self.db.execute(
-            f"{_STORED} subject_hash = ? AND subject = ?", (subject_hash(subject), subject)
-        )
-
-    def events_with(self, ids: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
-        """The same columns of the events with these ids that are stored."""
-        for id_ in ids:
-            yield from self.db.execute(f"{_STORED} event_id = ?", (id_,))
-
-    def told_times(self, journey: str, subject: str, key: str) -> Iterator[tuple[str, str, int | None]]:
-        """(version, milestone, time) that was ever told of a journey's milestones. Looks at all transitions."""
-        return self.db.execute(
-            "SELECT version, milestone, CASE kind WHEN 'corrected' THEN new ELSE at END FROM transition"
-            " WHERE subject = ?1 AND journey = ?2 AND key = ?3 AND kind IN ('started', 'reached', 'corrected')"
-            " UNION ALL SELECT version, milestone, old FROM transition"
-            " WHERE subject = ?1 AND journey = ?2 AND key = ?3 AND kind = 'corrected'",
-            (subject, journey, key),
-        )
-
-    def excluded(self) -> list[tuple[bytes, str, int]]:
-        """(event id, subject, time) of events that move no journey."""
-        return self.db.execute("SELECT event_id, subject, at FROM excluded").fetchall()
-
-    def exclude(self, event: bytes, subject: str, at: int, now: int) -> None:
-        """From now on the event moves no journey."""
-        self.db.execute("INSERT OR IGNORE INTO excluded VALUES (?, ?, ?, ?)", (event, subject, at, now))
-
-    def forget_events(self, before: int, now: int, limit: int = 2000) -> int:
-        """Deletes some events with a time before the instant; how many.
-
-        An event id begins with its time as sent, in milliseconds: that index finds the old ones. Ids of
-        records without a usable time begin anywhere, hence the check of `at`, and the second range.
-        """
-        old = (max(0, before) // 1_000_000).to_bytes(6, "big")
-        odd = ((now + DAY) // 1_000_000).to_bytes(6, "big")
-        gone = 0
-        for condition, bound in (("event_id < ?", old), ("event_id > ?", odd), ("event_id IS NULL", None)):
-            gone += self.db.execute(
-                f"DELETE FROM event WHERE id IN (SELECT id FROM event WHERE {condition} AND at < ? LIMIT ?)",
-                ((bound, before, limit) if bound is not None else (before, limit)),
-            ).rowcount
-        return gone
-
-    def drop_oldest_events(self, size: int, limit: int) -> int:
-        """Deletes those events that were stored first: about so many bytes, at most `limit` events. How many."""
-        last = 0
-        for last, length in self.db.execute(  # noqa: B007
-            "SELECT id, length(attributes) FROM event ORDER BY id LIMIT ?", (limit,)
-        ):
-            size -= EVENT_BYTES + length
-            if size <= 0:
-                break
-        return self.db.execute("DELETE FROM event WHERE id <= ?", (last,)).rowcount
-
-    def forget_resources(self, limit: int) -> int:
-        """Deletes some of the resources that no event has any more; how many."""
-        gone = self.db.execute(
-            "DELETE FROM resource WHERE id IN (SELECT id FROM resource WHERE used_block <"
-            " coalesce((SELECT min(id) / ? FROM event), 1 << 62) LIMIT ?)",
-            (EVENT_BLOCK, limit),
-        ).rowcount
-        if gone:
-            self._resources.clear()
-        return gone
-
-    def add_seen(self, rows: Mapping[tuple[str, str], tuple[int, int, set[str]]], *, most: int) -> None:
-        """(kind, name) -> how often, last time, what matched. Beyond `most` names they count as `(other)`.
-
-        Names are cut at SEEN_CHARACTERS: whoever sends may put anything there.
-        """
-        (have,) = self.db.execute("SELECT count(*) FROM seen").fetchone()
-        for (kind, name), (count, last, matched) in rows.items():
-            name = name[:SEEN_CHARACTERS]
-            known = self._matched(kind, name)
-            if known is None:
-                if have >= most:
-                    name = OTHER_NAMES
-                    known = self._matched(kind, name)
-                have += known is None
-            self.db.execute(
-                "INSERT INTO seen VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " count = count + excluded.count, last_seen = max(last_seen, excluded.last_seen),"
-                " matched = excluded.matched",
-                (kind, name, count, last, json.dumps(sorted((known or set()) | matched))),
-            )
-
-    def _matched(self, kind: str, name: str) -> set[str] | None:
-        row = self.db.execute("SELECT matched FROM seen WHERE kind = ? AND name = ?", (kind, name)).fetchone()
-        with reading("seen", kind):
-            return unpack_names(row[0]) if row else None
 
     # Room.
 

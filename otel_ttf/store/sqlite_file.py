@@ -1,12 +1,16 @@
-"""The embedded store's file: connections."""
+"""The embedded store's file: connections, many rows at once."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 _CACHE_KIB = 16 * 1024
 CHECKPOINT_PAGES = 4000
+# More gain nothing, and older SQLite takes 999 values a statement.
+ROWS_TOGETHER = 50
 
 
 def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
@@ -30,3 +34,18 @@ def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def insert_rows(
+    db: sqlite3.Connection, insert: str, width: int, rows: Sequence[tuple[object, ...]], fixed: str = ""
+) -> None:
+    """Many rows. fixed: values that are the same in all, behind the others, each with a comma in front.
+
+    Several rows in one statement take a third less than one each.
+    """
+    one = f"({','.join('?' * width)}{fixed})"
+    many = insert + ",".join([one] * ROWS_TOGETHER)
+    whole = len(rows) // ROWS_TOGETHER * ROWS_TOGETHER
+    for at in range(0, whole, ROWS_TOGETHER):
+        db.execute(many, list(chain.from_iterable(rows[at : at + ROWS_TOGETHER])))
+    db.executemany(insert + one, rows[whole:])

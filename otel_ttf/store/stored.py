@@ -12,7 +12,7 @@ _NO_KEYS = subject_keys(())
 
 
 def stored(subject: str, rows: Iterable[tuple[Any, ...]]) -> Iterator[Event]:
-    """Stored events of one subject that may move a journey. rows: see SqliteStore.events_of"""
+    """Stored events of one subject that may move a journey. rows: see Events.of"""
     sources: dict[bytes, Source] = {}
     for id_, kind, name, span_kind, status, at, arrival, flags, attributes, resource in rows:
         if kind == "line" or flags & FLAG_TOO_OLD:

@@ -72,13 +72,13 @@ class Follower:
 
     def reload(self) -> None:
         """Reads the stored definitions, and which events are excluded, again, as after a rollback."""
-        excluded = self.store.excluded()
+        excluded = self.store.events.excluded()
         self.excluded = frozenset([event for event, _, _ in excluded])
         self._excluded_of = {}
         for event, subject, at in excluded:
             self._excluded_of.setdefault(subject, {})[event] = at
         self.followed = []
-        self.rebuilding = bool(self.store.rebuilds())
+        self.rebuilding = bool(self.store.rebuilds.all())
         for journey in self._journeys:
             stored = self.store.definitions(journey.name)
             mine = next(d for d in stored if d.version == journey.version)
@@ -96,7 +96,7 @@ class Follower:
     def _rebuilds(self, followed: Followed) -> None:
         """What is under way of a journey, see rebuild.py."""
         mine = followed.definition
-        followed.rebuild = next((one for one in self.store.rebuilds() if one.definition == mine.id), None)
+        followed.rebuild = next((one for one in self.store.rebuilds.all() if one.definition == mine.id), None)
         if followed.rebuild is not None and followed.rebuild.phase == "walking":
             beside = replace(mine, id=followed.rebuild.beside)
             followed.beside = Followed(followed.journey, beside, followed.segments)
@@ -140,9 +140,9 @@ class Follower:
     def _give_up(self, definition: Definition, *phases: str) -> None:
         """A rebuild that is under way is of a journey that was another. What it has not told yet is told as it is
         joined into the next version."""
-        for rebuild in self.store.rebuilds():
+        for rebuild in self.store.rebuilds.all():
             if rebuild.definition == definition.id and rebuild.phase in phases:
-                self.store.drop_rebuild(rebuild)
+                self.store.rebuilds.drop(rebuild)
 
     # Events.
 
@@ -182,7 +182,7 @@ class Follower:
                 seen[name] = (have + count, max(last, arrival))
         kept.write()
         if seen:
-            self.store.add_seen(
+            self.store.events.add_seen(
                 {name: (*told, matched.get(name, set())) for name, told in seen.items()}, most=SEEN_NAMES
             )
         for followed, subjects in zip(self.followed, touches.subjects, strict=True):
@@ -418,7 +418,7 @@ class _Kept:
         if source is not self._source:
             self._source = source
             digest = hashlib.blake2b(source.encoded, digest_size=16).digest()
-            self._resource = self._store.resource(source.encoded, digest)
+            self._resource = self._store.events.resource(source.encoded, digest)
             self._resources.add(self._resource)
         line = (
             event.kind,
@@ -446,7 +446,7 @@ class _Kept:
 
     def write(self) -> None:
         """Into the open transaction."""
-        self._store.add_events(self._events)
-        self._store.add_lines(self._lines)
+        self._store.events.add(self._events)
+        self._store.events.add_lines(self._lines)
         if self._resources:
-            self._store.use_resources(self._resources)
+            self._store.events.use(self._resources)

@@ -57,7 +57,7 @@ def left_out(
     """What these events have said, which are left out. events: id -> time"""
     found = LeftOut()
     unknown = dict(events)
-    for event in stored(subject, store.events_with(list(events))):
+    for event in stored(subject, store.events.with_ids(list(events))):
         unknown.pop(event.id or b"", None)
         found.add(event, dispatch.hits(event), dispatch, texts)
     found.unknown.update(unknown.values())

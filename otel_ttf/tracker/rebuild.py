@@ -70,7 +70,7 @@ def begin(follower: Follower, names: Sequence[str], now: int, *, max_size: int) 
                 f"{size_text(max(0, room))}: make room first"
             )
     for followed in fresh_ones:
-        store.begin_rebuild(followed.definition.id, now)
+        store.rebuilds.begin(followed.definition.id, now)
         log.info("a journey is computed anew from stored events", journey=followed.journey.name)
     follower.reload()
     names_of = [followed.journey.name for followed in fresh_ones]
@@ -105,20 +105,20 @@ def _walk(follower: Follower, followed: Followed, now: int) -> None:
     assert rebuild is not None
     subjects: list[str] = []
     read = 0
-    for hash_ in store.next_hashes(rebuild.place, SUBJECTS):
-        for subject in store.subjects_with(hash_):
+    for hash_ in store.rebuilds.next_hashes(rebuild.place, SUBJECTS):
+        for subject in store.rebuilds.subjects(hash_):
             subjects.append(subject)
-            read += store.count_events(subject, EVENTS)
+            read += store.events.count(subject, EVENTS)
         rebuild.place = hash_
         if read >= EVENTS:
             break
     if subjects:
         _build(follower, followed, subjects, now)
         follower.counts.flush()
-        store.save_rebuild(rebuild)
+        store.rebuilds.save(rebuild)
         return
     follower.counts.flush()
-    store.take_over(rebuild)
+    store.rebuilds.take_over(rebuild)
     log.info("a journey that was computed anew has taken over", journey=followed.journey.name)
     follower.reload()
 
@@ -128,7 +128,7 @@ def _build(follower: Follower, followed: Followed, subjects: Sequence[str], now:
     j = follower.followed.index(followed)
     touches = follower.touches()
     for subject in subjects:
-        for event in stored(subject, follower.store.events_of(subject)):
+        for event in stored(subject, follower.store.events.of(subject)):
             if event.id is None or event.id not in follower.excluded:
                 touches.add(event, subject, follower.dispatch.hits(event))
     live = follower.rows(followed, list(subjects), now)
@@ -165,18 +165,18 @@ def _tell(follower: Follower, followed: Followed, now: int) -> None:
     tell(store, follower.counts, followed, list({subject for _, subject in rows}), now)
     follower.counts.flush()
     if more is None:
-        store.drop_rebuild(rebuild)
+        store.rebuilds.drop(rebuild)
         follower.reload()
     else:
         rebuild.place = more
-        store.save_rebuild(rebuild)
+        store.rebuilds.save(rebuild)
 
 
 def _drop(follower: Follower) -> bool:
     store = follower.store
-    for rebuild in store.rebuilds():
+    for rebuild in store.rebuilds.all():
         if rebuild.phase == "dropping":
-            if store.drop_some(rebuild, IDS):
+            if store.rebuilds.drop_some(rebuild, IDS):
                 follower.reload()
             return True
     return False

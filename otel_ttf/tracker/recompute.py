@@ -126,7 +126,7 @@ def recompute(
         if without is not None:
             for subject, found in told.items():
                 if found.left is not None:
-                    follower.store.exclude(without, subject, found.left, now)
+                    follower.store.events.exclude(without, subject, found.left, now)
                     for followed in follower.followed:
                         followed.retold.add(subject)
         for j, followed in enumerate(follower.followed):
@@ -144,7 +144,7 @@ def recompute(
 def _read(follower: Follower, subject: str, without: bytes | None) -> _Told:
     rest = follower.touches()
     told = _Told([])
-    rows = follower.store.events_of(subject)
+    rows = follower.store.events.of(subject)
     some = list(islice(rows, 1))
     told.known = bool(some)
     for event in stored(subject, chain(some, rows)):

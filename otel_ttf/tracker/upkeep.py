@@ -94,7 +94,7 @@ class Upkeep:
 
     def _trimmed(self, size: int) -> bool:
         """Whether there was something that could go."""
-        events = self._transact(lambda _: self._store.drop_oldest_events(size, TRIM_ROWS // self._part))
+        events = self._transact(lambda _: self._store.events.drop_oldest(size, TRIM_ROWS // self._part))
         if events:
             self._dropped(events)
             if not self._told:
@@ -105,7 +105,7 @@ class Upkeep:
                     file=str(self._store.path),
                     max_size=size_text(self._max_size),
                 )
-        resources = self._transact(lambda _: self._store.forget_resources(TRIM_ROWS))
+        resources = self._transact(lambda _: self._store.events.forget_resources(TRIM_ROWS))
         self._done()
         return bool(events or resources)
 
@@ -135,8 +135,8 @@ class Upkeep:
         """A step of deleting the events whose time has come; whether there may be more to do."""
         if self._steady() < self._clean_next or self._clock.stepped:
             return False
-        gone = self._transact(lambda now: self._store.forget_events(now - self._retention, now))
-        gone = gone or self._transact(lambda _: self._store.forget_resources(TRIM_ROWS))
+        gone = self._transact(lambda now: self._store.events.forget(now - self._retention, now))
+        gone = gone or self._transact(lambda _: self._store.events.forget_resources(TRIM_ROWS))
         if not gone:
             self._clean_next = self._steady() + CLEAN_EVERY
         return bool(gone)

@@ -73,7 +73,7 @@ def _fail(world: World, specs: list[object]) -> None:
 
 def _recompute(world: World, user: str, number: int) -> None:
     """A user's journeys anew, without the stored event of that number where there is one."""
-    stored = [row[0] for row in world.store.events_of(token(user))]
+    stored = [row[0] for row in world.store.events.of(token(user))]
     without = stored[number] if number < len(stored) else None
     world.store.begin()
     with suppress(Refused):

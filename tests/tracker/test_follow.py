@@ -102,7 +102,7 @@ def test_old_events_move_journeys_but_are_not_kept(make: Callable[..., World]) -
 def test_events_go_when_their_time_has_come(world: World) -> None:
     world.send(("a", "ada", 0, {}), ("b", "ada", 50 * 60, {}), minute=50 * 60)
     world.store.begin()
-    world.store.forget_events(START + DAY, START + DAY)
+    world.store.events.forget(START + DAY, START + DAY)
     world.store.commit()
     assert world.rows("SELECT name FROM event") == [("b",)]
 

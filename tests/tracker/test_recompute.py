@@ -216,7 +216,7 @@ def test_an_event_whose_time_is_over_is_not_taken_out(world: World) -> None:
     with pytest.raises(Refused, match=r"older than storage\.retention\.events"):
         run(world, without=("b", "ada", 4, {}))
     assert world.rows("SELECT * FROM journey") == before
-    assert world.store.excluded() == []
+    assert world.store.events.excluded() == []
 
 
 def test_a_plan_whose_event_is_gone_stays(world: World) -> None:
@@ -257,7 +257,7 @@ def test_a_dry_run_writes_nothing(world: World) -> None:
     (done,) = run(world, without=EARLY, dry=True)
     assert done.after.reached[1] == START + 4 * MINUTE
     assert (world.rows("SELECT * FROM journey"), world.told()) == before
-    assert world.store.excluded() == []
+    assert world.store.events.excluded() == []
 
 
 def test_a_new_version_does_not_bring_it_back(world: World) -> None:

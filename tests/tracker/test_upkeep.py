@@ -67,15 +67,15 @@ class Store:
         rows = []
         store = self.world.store
         store.begin()
-        place = store.resource(resource, resource[:16])
+        place = store.events.resource(resource, resource[:16])
         for _ in range(count):
             self.stored += 1
             at = START + self.stored * SECOND
             event_id = (at // 10**6).to_bytes(6, "big") + os.urandom(10)
             line = ("log", f"event {self.stored}", "", "", at, at, 0, os.urandom(size), place)
             rows.append((event_id, subject_hash(SUBJECT), SUBJECT, *line))
-        store.add_events(rows)
-        store.use_resources([place])
+        store.events.add(rows)
+        store.events.use([place])
         store.commit()
 
     def tidy(self) -> None:
