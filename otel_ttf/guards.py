@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -45,10 +46,12 @@ async def gate(
     telemetry: Telemetry,
     stack: AsyncExitStack,
     given: Given,
+    watched: list[Watched[Any]],
     env: Mapping[str, str] = os.environ,
 ) -> Gate | None:
     """Asks callers who they are, with keys that are read again when their file changes. None: nobody is asked.
 
+    watched  gets what is read again
     Raises CannotStart: there should be keys, and there are none.
     """
     file, book = keys_file(config, data_dir), data_dir / LOG_FILE
@@ -80,16 +83,17 @@ async def gate(
         return None
     changed: list[Gate] = []
     try:
-        keys = Watched(
+        keys = Watched[tuple[ApiKey, ...]](
             "API keys",
             [file],
-            _keys,
-            absent=True,
+            partial(_keys, file),
+            absent=(),
             change=lambda keys: changed[0].change(keys),
             told=partial(telemetry.files_read, "api_keys"),
         )
     except Unusable as error:
         raise CannotStart(f"auth: {error}", 2) from None
+    watched.append(keys)
     if there:
         remember(book, _REMEMBERED, str(file.absolute()))
     if there and not keys.value and not others:
@@ -121,20 +125,25 @@ def _were_there(book: Path, file: Path) -> bool:
         return False
 
 
-def _keys(content: bytes) -> tuple[ApiKey, ...]:
+def _keys(file: Path, content: bytes) -> tuple[ApiKey, ...]:
     """Raises Unusable."""
     try:
         return parse(content.decode())
     except UnicodeDecodeError:
-        raise Unusable("expected API keys as `otel-ttf api-keys new` writes them, found no text") from None
+        raise Unusable(
+            f"{file}: expected keys as `otel-ttf api-keys new` writes them, found no text"
+        ) from None
     except KeysUnreadable as error:
-        raise Unusable(str(error)) from None
+        raise Unusable(f"{file}: {error}") from None
 
 
 async def certificates(
-    config: Config, telemetry: Telemetry, stack: AsyncExitStack
+    config: Config, telemetry: Telemetry, stack: AsyncExitStack, watched: list[Watched[Any]]
 ) -> dict[str, Watched[Certificate]]:
-    """Those of the listeners that speak TLS: grpc, http, api; read again when they change. Raises CannotStart."""
+    """Those of the listeners that speak TLS: grpc, http, api; read again when they change. Raises CannotStart.
+
+    watched  gets what is read again
+    """
     protocols = config.receivers.otlp.protocols
     found: dict[str, Watched[Certificate]] = {}
     intervals = []
@@ -155,6 +164,7 @@ async def certificates(
         except Unusable as error:
             raise CannotStart(f"{setting}: {error}", 2) from None
         intervals.append((found[name], listener.tls.reload_interval / SECOND))
+    watched += found.values()
     await stack.enter_async_context(watching(intervals))
     return found
 
@@ -164,6 +174,15 @@ def http_tls(name: str, certificate: Watched[Certificate] | None, telemetry: Tel
     if certificate is None:
         return None
     return Tls(lambda: certificate.value.context, telemetry.handshakes_failed(name).inc)
+
+
+def notes(watched: Iterable[Watched[Any]]) -> list[str]:
+    """For /ready: files that changed to what cannot be used."""
+    return [
+        f"{one.what}: the files that are there now cannot be used, those before them count: {one.trouble}"
+        for one in watched
+        if one.trouble is not None
+    ]
 
 
 def hosts(listener: HttpListener | ApiListener) -> Hosts | None:

@@ -12,11 +12,13 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 from starlette.types import ASGIApp
 
 from otel_ttf import __version__, guards
+from otel_ttf.access.watch import Watched
 from otel_ttf.api import reload
 from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
@@ -162,6 +164,7 @@ class Service:
         self._losses: Sequence[Loss] = ()
         self._damaged: Callable[[], str | None] = lambda: None  # what questions have found in the store
         self._exporters: Callable[[], list[str]] = list  # what is the matter with them
+        self._watched: list[Watched[Any]] = []  # files of keys and certificates
         self.demo_refused: str | None = None  # why no demo can be sent
         self.reload: Reload | None = None
         self._doors = Doors()
@@ -291,8 +294,8 @@ class Service:
         otlp = config.receivers.otlp.protocols
         trusted = config.receivers.otlp.trusted_tokens
         http = otlp.http or HttpListener()
-        certificates = await guards.certificates(config, telemetry, stack)
-        gate = await guards.gate(config, data_dir, telemetry, stack, self.given)
+        certificates = await guards.certificates(config, telemetry, stack, self._watched)
+        gate = await guards.gate(config, data_dir, telemetry, stack, self.given, self._watched)
         hosts = guards.hosts(config.api)
         otlp_on_api = otlp_app(http, intake, trusted=trusted, gate=gate, hosts=hosts)
 
@@ -370,6 +373,7 @@ class Service:
                 f"quarantine: {tracker.set_aside} records that could not be followed are set aside: see "
                 f"`{self.given.command('dead-letters list')}`"
             )
+        notes += guards.notes(self._watched)
         notes += self._exporters()
         return Readiness(tuple(reason for reason in reasons if reason), tuple(notes))
 

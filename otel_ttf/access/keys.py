@@ -86,7 +86,13 @@ def _random(size: int) -> str:
 
 
 def parse(text: str) -> tuple[ApiKey, ...]:
-    """The keys of a file. Raises KeysUnreadable."""
+    """The keys of a file; one that holds none says so by a remark. Raises KeysUnreadable."""
+    if not text.strip():
+        # As it is for a moment when it is copied over, or for good on a full disk.
+        raise KeysUnreadable(
+            "expected keys, or the first line alone that `otel-ttf api-keys` writes, where there is to be none; found "
+            "nothing: put it back from your copy, or delete it and make new keys"
+        )
     keys: dict[str, ApiKey] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):

@@ -65,6 +65,13 @@ def test_what_is_no_key_is_refused_by_its_line_and_not_shown(line):
     assert line[:20] not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["", "\n", "  \n\n"])
+def test_an_empty_file_is_not_one_without_keys(text):
+    with pytest.raises(KeysUnreadable, match="found nothing: put it back"):
+        parse(text)
+    assert parse(written([])) == ()
+
+
 def test_an_id_that_is_there_twice_is_refused():
     with pytest.raises(KeysUnreadable, match="line 2: expected each id once"):
         parse(f"{json.dumps(GOOD)}\n{json.dumps(GOOD)}")

@@ -41,14 +41,28 @@ def test_what_is_there_at_first_counts(files):
     assert (files.good, files.changes) == ([True], [])
 
 
-def test_a_change_counts_from_the_next_look_on(files):
+def test_a_change_counts_when_it_stands_at_two_looks(files):
     watched = files.watched()
+    assert watched.look()
     files.write("two")
+    assert not watched.look()
     assert watched.value == "one"
-    watched.look()
+    assert watched.look()
     assert watched.value == "two"
-    watched.look()
+    assert watched.look()
     assert files.changes == ["two"]
+
+
+def test_what_stands_there_for_a_moment_does_not_count(files):
+    watched = files.watched()
+    for moment in ("", "tw"):
+        files.write(moment)
+        assert not watched.look()
+    files.write("two")
+    assert not watched.look()
+    assert watched.value == "one"
+    assert watched.look()
+    assert (watched.value, files.changes, all(files.good)) == ("two", ["two"], True)
 
 
 @pytest.mark.parametrize("harm", ["unequal", "gone", "a folder"])
@@ -62,8 +76,10 @@ def test_what_cannot_be_used_leaves_what_was_and_is_told_at_the_second_look(file
             files.paths[1].mkdir()
     watched.look()
     assert files.good == [True]
+    assert watched.trouble is None
     watched.look()
     assert files.good == [True, False]
+    assert watched.trouble
     watched.look()
     assert (watched.value, files.changes) == ("one", [])
     assert files.good == [True, False]
@@ -71,8 +87,18 @@ def test_what_cannot_be_used_leaves_what_was_and_is_told_at_the_second_look(file
         files.paths[1].rmdir()
     files.write("one")
     watched.look()
-    assert files.good[-1] is True
+    assert (files.good[-1], watched.trouble) == (True, None)
     assert files.changes == []
+
+
+def test_what_can_be_used_counts_behind_what_could_not(files):
+    watched = files.watched()
+    for words in (("two", "three"), ("two", "four"), ("two", "two")):
+        files.write(*words)
+        watched.look()
+        watched.look()
+    assert (watched.value, watched.trouble) == ("two", None)
+    assert files.good == [True, False, False, True]
 
 
 def test_files_that_are_written_one_after_the_other_are_no_trouble(files):
@@ -81,6 +107,7 @@ def test_files_that_are_written_one_after_the_other_are_no_trouble(files):
         files.paths[0].write_text(f"word {number}")
         watched.look()
         files.paths[1].write_text(f"word {number}")
+        watched.look()
         watched.look()
         assert watched.value == f"word {number}"
     assert all(files.good)
@@ -100,6 +127,7 @@ def test_a_defect_in_reading_is_told_and_ends_no_watch(files):
     assert (watched.value, files.good) == ("one", [True, False])
     files.write("three")
     watched.look()
+    watched.look()
     assert (watched.value, files.changes, files.good[-1]) == ("three", ["three"], True)
 
 
@@ -113,11 +141,12 @@ def test_what_is_not_there_at_first_is_refused(tmp_path, there):
 
 
 def test_what_may_be_absent_at_first_may_not_go_later(tmp_path):
-    files = Files(tmp_path, absent=True)
+    files = Files(tmp_path, absent="")
     watched = files.watched()
     watched.look()
     assert watched.value == ""
     files.write("one")
+    watched.look()
     watched.look()
     assert watched.value == "one"
     for path in files.paths:

@@ -267,20 +267,58 @@ def test_a_broken_file_of_keys_changes_nothing_and_is_said_once(doors):
         body = doors.ask("GET", "/metrics", doors.key("read")).body.decode()
         return float(body.split('otel_ttf_files_last_reload_successful{what="api_keys"} ')[1].split("\n")[0])
 
+    reasons = (
+        "line 1: expected a key",
+        "found nothing: put it back",
+        ": expected a key as `otel-ttf",
+        "put it back",
+    )
+    harms = (
+        lambda: file.write_text("zq-no-keys"),
+        lambda: file.write_bytes(b""),
+        lambda: file.write_bytes(good[: good.index(b"\n", -20) - 20]),
+        file.unlink,
+    )
     try:
-        for harm in (lambda: file.write_text("zq-no-keys"), file.unlink):
+        for harm, reason in zip(harms, reasons, strict=True):
             harm()
             wait_for(lambda: metric() == 0, "the metric", 15)
             time.sleep(2)
             assert doors.otlp(doors.server.http_port, doors.key("ingest")).status == 200
+            (note,) = doors.ask("GET", "/ready", doors.key("read")).json["notes"]
+            assert note.startswith("API keys: the files that are there now cannot be used")
+            assert reason in note
             file.write_bytes(good)
             wait_for(lambda: metric() == 1, "the metric", 15)
+            assert doors.ask("GET", "/ready", doors.key("read")).json["notes"] == []
     finally:
         file.write_bytes(good)
     said = [line for line in doors.server.printed().splitlines() if "changed files cannot be used" in line]
-    assert len(said) == 2
-    assert "line 1: expected a key" in said[0]
-    assert "put it back" in said[1]
+    assert [reason in line for reason, line in zip(reasons, said, strict=True)] == [True] * 4
+
+
+def test_a_file_that_is_empty_for_a_moment_locks_nobody_out_and_all_keys_may_be_taken_away(tmp_path):
+    folder = tmp_path / "data"
+    key = make_key(folder)
+    server = ServerProcess(folder)
+    file = folder / "api-keys"
+    good = file.read_bytes()
+    with server:
+        doors = Doors(server, {"ingest": key})
+        for _ in range(3):
+            file.write_bytes(b"")
+            began = time.monotonic()
+            while time.monotonic() < began + 1.5:
+                assert doors.otlp(server.http_port, doors.key("ingest")).status == 200
+            file.write_bytes(good)
+        assert command_on(folder, "api-keys", "revoke", id_of(key)).returncode == 0
+        wait_for(
+            lambda: doors.otlp(server.http_port, doors.key("ingest")).status == 401, "the last key's end"
+        )
+        server.terminate()
+    file.write_bytes(b"")
+    code, said = server.refusal()
+    assert (code, f"auth: {file}: expected keys" in said) == (2, True)
 
 
 def test_only_a_key_that_is_trusted_writes_tokens(doors):
