@@ -17,7 +17,7 @@ from prometheus_client import Counter
 
 from otel_ttf.access.config import LimitConfig
 from otel_ttf.access.keys import ApiKey, Scope, digest, id_of
-from otel_ttf.access.limits import Bucket
+from otel_ttf.bucket import Bucket
 from otel_ttf.telemetry import Telemetry
 from otel_ttf.units import SECOND
 
@@ -60,19 +60,19 @@ STATUS: Mapping[Why, int] = {"unauthenticated": 401, "forbidden": 403, "limited"
 
 
 class Buckets:
-    """Calls and bytes of one caller."""
+    """Calls and bytes of one caller. requests, size: a second; burst: seconds."""
 
     __slots__ = ("bytes", "requests")
 
     def __init__(self, requests: float | None, size: float | None, burst: float) -> None:
-        self.requests = Bucket(requests, burst) if requests else None
-        self.bytes = Bucket(size, burst) if size else None
+        self.requests = Bucket(requests, requests * burst) if requests else None
+        self.bytes = Bucket(size, size * burst) if size else None
 
-    def enter(self) -> float:
-        """Takes a call; seconds until one may come, 0.0: it is taken."""
-        wait = self.requests.wait(1) if self.requests is not None else 0.0
+    def enter(self, now: int) -> float:
+        """Takes a call; seconds until one may come, 0.0: it is taken. now: ns of a clock that only grows."""
+        wait = self.requests.wait(1, now) if self.requests is not None else 0.0
         if self.bytes is not None:
-            wait = max(wait, self.bytes.wait(1))
+            wait = max(wait, self.bytes.wait(1, now))
         if self.requests is not None and not wait:
             self.requests.take(1)
         return wait
@@ -187,7 +187,7 @@ class Gate:
         grant = await self._who(scope, credential)
         if not grant.may(scope):
             raise Refused("forbidden", scope)
-        if wait := grant.buckets.enter():
+        if wait := grant.buckets.enter(time.monotonic_ns()):
             raise Refused("limited", scope, wait)
         return grant
 

@@ -15,8 +15,8 @@ from typing import Any
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from pydantic import BaseModel, ConfigDict, Field
 
+from otel_ttf.bucket import Bucket
 from otel_ttf.processors.base import Derivation, Pairs, ProcessorRefused
-from otel_ttf.processors.bucket import Bucket
 from otel_ttf.processors.files import Watched
 from otel_ttf.processors.lookup import MAX_BYTES, Scalar, table
 
@@ -164,7 +164,7 @@ def user_agent(config: UserAgentConfig, setting: str) -> Derivation:
         told = known.get(text)
         if told is None:
             # Whoever makes them up must not have all of a processor for it.
-            if not fresh.take(1, time.monotonic_ns()):
+            if not fresh.part(1, time.monotonic_ns()):
                 return None
             if len(known) >= _REMEMBERED:
                 known.clear()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from otel_ttf.bucket import Bucket
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.conditions import Reads, Seen, seen
 from otel_ttf.otlp.subject import SubjectKeys
@@ -20,7 +21,6 @@ from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.scanner import Pattern, Scanner
 from otel_ttf.processors import trace_state
 from otel_ttf.processors.base import Processor, Setting
-from otel_ttf.processors.bucket import Bucket
 
 _RANGE = 1 << 64
 _SAMPLED = 1  # the lowest bit of W3C's trace flags
@@ -148,7 +148,7 @@ class _Sample:
 
     def _by_rate(self, batch: Batch) -> None:
         unread = [number for number, _ in self._unread(batch)]
-        had = self._bucket.take(len(unread), batch.arrival)
+        had = self._bucket.part(len(unread), batch.arrival)
         for number in unread[had:]:
             _drop(batch, number, "rate")
 

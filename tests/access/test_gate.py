@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from otel_ttf.access.config import LimitConfig
 from otel_ttf.access.gate import LONGEST, MOST_CALLERS, Gate, Refused, Unavailable, of_grpc, of_http
 from otel_ttf.access.keys import ApiKey, make
-from otel_ttf.access.limits import Bucket
 from otel_ttf.telemetry import Telemetry
 
 NOW = 1_800_000_000
@@ -178,20 +175,3 @@ async def test_what_is_kept_of_an_issuers_users_is_bounded():
 def test_what_somebody_shows(headers, shown):
     assert of_grpc(headers) == shown
     assert of_http([(name.encode(), value.encode()) for name, value in headers]) == shown
-
-
-@given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 300)), max_size=60))
-def test_a_bucket_never_gives_more_than_its_rate_and_what_it_holds(steps):
-    now = 0.0
-    bucket = Bucket(10.0, 3.0, lambda: now)
-    given_out = 0
-    for pause, size in steps:
-        now += pause
-        if not bucket.wait(1):
-            bucket.take(size)
-            given_out += size
-            # The last one may be more than there is.
-            assert given_out - size <= 30 + 10 * now
-    wait = bucket.wait(1)
-    now += wait + 1e-6
-    assert bucket.wait(1) == pytest.approx(0.0, abs=1e-5)

@@ -25,7 +25,6 @@ from otel_ttf.otlp.wire import SHAPES, SIGNALS, Signal, decode
 from otel_ttf.pii.keys import Keys
 from otel_ttf.pii.pseudonym import Pseudonyms, SubjectConfig
 from otel_ttf.processors import pipeline, trace_state
-from otel_ttf.processors.bucket import Bucket
 from otel_ttf.processors.consent import ConsentConfig
 from otel_ttf.processors.mask import MaskConfig
 from otel_ttf.processors.pseudonymise import PseudonymiseConfig
@@ -320,28 +319,6 @@ def test_of_traces_that_their_sender_has_sampled_already_fewer_are_left_out():
 
 
 # Rates.
-
-
-def test_a_bucket_is_bounded_and_time_that_goes_back_brings_nothing():
-    bucket = Bucket(10, 20)
-    assert bucket.take(50, 0) == 20
-    assert bucket.take(50, SECOND) == 10
-    assert bucket.take(50, 3600 * SECOND) == 20, "no more than its size"
-    assert bucket.take(50, 0) == 0
-    assert bucket.take(50, 3600 * SECOND) == 0
-    assert bucket.take(1, 3600 * SECOND + SECOND // 10) == 1
-
-
-@quickly
-@given(
-    st.integers(1, 50), st.integers(1, 50), st.lists(st.tuples(st.integers(0, 99), st.integers(0, SECOND)))
-)
-def test_no_bucket_gives_more_than_its_size_and_what_time_brought(rate, size, takes):
-    bucket, now, had = Bucket(rate, size), 0, 0
-    for wanted, passed in takes:
-        now += passed
-        had += bucket.take(wanted, now)
-        assert had <= size + now * rate / SECOND + 1e-6
 
 
 def test_so_many_a_second_and_what_was_saved_before():
