@@ -1,7 +1,8 @@
 """OTLP/JSON (opentelemetry.io/docs/specs/otlp, JSON Protobuf Encoding) to protobuf.
 
 Ids are hex, enums are integers, unknown fields are ignored, keys are lowerCamelCase, 64-bit integers come as
-decimal strings or as numbers. What is no Unicode becomes U+FFFD, as in protobuf (mend.py).
+decimal strings or as numbers. What is no Unicode becomes U+FFFD, as in protobuf (mend.py). A field that is there twice
+is refused, as protobuf's own parsers do: one of the two would be lost, and nobody would know.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from otel_ttf.otlp.json_depth import read
+from otel_ttf.otlp.json_depth import TWICE, Doubled, read
 from otel_ttf.otlp.mend import NOTHING, TOO_DEEP, mark
 from otel_ttf.otlp.wire import MAX_DEPTH, MAX_NESTING, SHAPES, Malformed, Signal
 
@@ -150,6 +151,8 @@ class _Filling:
                 self._mended["nesting"] += 1
                 return False
         fields = _fields(message.DESCRIPTOR)
+        if isinstance(data, Doubled) and (doubled := sorted(data.doubled & fields.keys())):
+            raise Malformed(f"{where}.{doubled[0]}: {TWICE}".removeprefix("."))
         mended = False
         for key, value in data.items():
             field = fields.get(key)
@@ -273,5 +276,12 @@ def _bytes(field: FieldDescriptor, value: object, where: str) -> bytes:
 
 
 def _kind(value: object) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    names = {
+        dict: "an object",
+        Doubled: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        type(None): "null",
+    }
     return names.get(type(value), "a number")

@@ -19,7 +19,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_ttf.otlp.json import unicode
-from otel_ttf.otlp.json_depth import read
+from otel_ttf.otlp.json_depth import TWICE, Doubled, as_object, read
 from otel_ttf.otlp.mend import TOO_DEEP, mark
 from otel_ttf.otlp.wire import MAX_NESTING
 from otel_ttf.pii.masking import Where, for_messages
@@ -45,6 +45,7 @@ _RFC3339 = re.compile(
 )
 _KINDS = {
     dict: "an object",
+    Doubled: "an object",
     list: "a list",
     str: "a string",
     bool: "a boolean",
@@ -159,6 +160,8 @@ def _events(body: bytes) -> list[object]:
     if "events" not in document:
         near = [_suggested(str(name), ("events",)) for name in list(document)[:MAX_HINTS]]
         raise Unusable(400, f"events: expected a list of events, found no such field{max(near, default='')}")
+    if isinstance(document, Doubled) and "events" in document.doubled:
+        raise Unusable(400, f"events: {TWICE}")
     events = document["events"]
     if not isinstance(events, list):
         raise Unusable(400, f"events: expected a list, found {_kind(events)}")
@@ -185,11 +188,17 @@ def _in_unicode(event: Any) -> dict[str, object]:
 
 def _value_in_unicode(value: object, nested: int) -> object:
     """The same of a property. nested: how many objects and lists it is within; what is deeper is cut, so it stays."""
-    if nested <= MAX_NESTING:
+    if nested <= MAX_NESTING and not isinstance(value, Doubled):  # which is refused
         if isinstance(value, list):
             return [_value_in_unicode(element, nested + 1) for element in value]
         if isinstance(value, dict):
-            return {unicode(name): _value_in_unicode(element, nested + 1) for name, element in value.items()}
+            # Two names may have become one.
+            return as_object(
+                [
+                    (str(unicode(name)), _value_in_unicode(element, nested + 1))
+                    for name, element in value.items()
+                ]
+            )
     return unicode(value)
 
 
@@ -209,6 +218,8 @@ def _fill(record: LogRecord, event: object, done: Counter[str]) -> str | None:
     for name in event:
         if name not in FIELDS:
             raise _Unknown(name)
+    if isinstance(event, Doubled):
+        raise _Rejected(f"{min(event.doubled)}: {TWICE}")
     record.event_name = _text(event, "event_name")
     _attribute(record, "event.type").string_value = _text(event, "event_type")
     user = event.get("user_id")
@@ -247,6 +258,8 @@ def _text(event: Mapping[str, object], name: str) -> str:
 def _properties(record: LogRecord, properties: object, done: Counter[str]) -> None:
     if not isinstance(properties, dict):
         raise _Rejected(f"properties: expected an object, found {_kind(properties)}")
+    if isinstance(properties, Doubled):
+        raise _Rejected(f"{_path(min(properties.doubled))}: {TWICE}")
     for name, value in properties.items():
         if not name:
             raise _Rejected("properties: expected names that are not empty")
@@ -285,6 +298,8 @@ def _set(target: AnyValue, value: Any, name: str, nested: int, done: Counter[str
             target.array_value.SetInParent()
             for element in value:
                 _set(target.array_value.values.add(), element, name, nested + 1, done)
+        case Doubled():
+            raise _Rejected(f"{_path(name)}: expected each name in it once")
         case dict():
             target.kvlist_value.SetInParent()
             for key, element in value.items():

@@ -112,6 +112,16 @@ def test_values_nest():
         pytest.param(
             log(eventName=7), "eventName: expected a string, found a number", id="a number for a text"
         ),
+        pytest.param(
+            b'{"resourceLogs": [], "resourceLogs": []}',
+            "resourceLogs: expected once, found more than once",
+            id="a list twice",
+        ),
+        pytest.param(
+            b'{"resourceLogs": [{"resource": {}, "x": 1, "x": 1, "resource": null}]}',
+            r"resourceLogs\[0\].resource: expected once",
+            id="a resource twice",
+        ),
         pytest.param(b"[" * 100_000, "in JSON", id="deep brackets"),
         pytest.param(b"[" * 5_000_000, "at most", id="too many brackets"),
     ],
@@ -157,6 +167,25 @@ def test_a_number_that_is_none_costs_its_record(text):
     raw = otlp_json.decode("logs", (body % text).encode(), found)
     assert decode("logs", raw).resource_logs[0].scope_logs[0].log_records[1].event_name == "a"
     assert list(found.broken) == [0]
+
+
+def test_a_field_twice_costs_its_record_and_an_unknown_one_nothing():
+    body = (
+        b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"eventName":"a","eventName":"secret"},'
+        b'{"attributes":[{"key":"k","value":{"intValue":"1","intValue":"1"}}]},'
+        b'{"eventName":"b","later":1,"later":2}]}]}]}'
+    )
+    found = otlp_json.Found()
+    raw = otlp_json.decode("logs", body, found)
+    assert [r.event_name for r in decode("logs", raw).resource_logs[0].scope_logs[0].log_records] == [
+        "",
+        "",
+        "b",
+    ]
+    assert found.broken == {
+        0: "eventName: expected once, found more than once",
+        1: "attributes[0].value.intValue: expected once, found more than once",
+    }
 
 
 @settings(max_examples=100, deadline=None)

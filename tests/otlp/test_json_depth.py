@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_ttf.otlp.json_depth import MAX_CONTAINERS_DEEP, read, shallow
+from otel_ttf.otlp.json_depth import MAX_CONTAINERS_DEEP, Doubled, read, shallow
 
 LEVELS = MAX_CONTAINERS_DEEP
 TEXTS = st.text(max_size=5) | st.sampled_from(["[", "]}", '"', "\\", '\\"[', "{"])
@@ -71,3 +71,21 @@ def test_a_mistake_is_where_it_was():
 def test_what_is_no_json_is_none_however_deep(body):
     with pytest.raises(json.JSONDecodeError):
         read(body)
+
+
+def test_what_is_there_twice_is_known_at_every_depth():
+    body = b'{"a": 1, "b": {"c": 1, "d": 2, "c": 3}, "a": 4, "e": 5}'
+    outer = read(body)
+    assert isinstance(outer, Doubled)
+    assert outer.doubled == {"a"}
+    assert outer == {"a": 4, "b": {"c": 3, "d": 2}, "e": 5}
+    assert isinstance(outer["b"], Doubled)
+    assert outer["b"].doubled == {"c"}
+    assert type(read(b'{"a": {}, "b": {}}')) is dict
+
+
+@settings(deadline=None)
+@given(VALUES)
+def test_what_is_there_once_is_read_as_by_python(value):
+    body = json.dumps(value).encode()
+    assert read(body) == json.loads(body)

@@ -255,6 +255,43 @@ def test_a_bad_event_is_rejected_and_its_neighbours_are_not(bad, reason):
     assert len(records(result)) == 2
 
 
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        pytest.param(
+            '"event_name": "b", "properties": {}',
+            "event_name: expected once, found more than once",
+            id="field",
+        ),
+        pytest.param(
+            '"properties": {"plan": "a", "n": 1, "plan": "b"}',
+            "properties.plan: expected once, found more than once",
+            id="property",
+        ),
+        pytest.param(
+            '"properties": {"plan": [{"a": 1, "a": 2}]}',
+            "properties.plan: expected each name in it once",
+            id="in a property",
+        ),
+        pytest.param(
+            '"user_id": "\\ud800", "properties": {"plan": "a", "plan": "b"}',
+            "properties.plan: expected once, found more than once",
+            id="property beside a text that is mended",
+        ),
+        pytest.param(
+            r'"properties": {"\ud800": "a", "\ud801": "b"}',
+            'properties."\\ufffd": expected once, found more than once',
+            id="properties that mending makes one",
+        ),
+    ],
+)
+def test_what_is_there_twice_costs_its_event(bad, reason):
+    sound = '"event_name": "a", "event_type": "t"'
+    result = build(f'{{"events": [{{{sound}, {bad}}}, {{{sound}}}]}}'.encode())
+    assert result.rejected == {0: reason}
+    assert result.places == [1]
+
+
 def test_the_deepest_that_is_taken_can_be_read_again():
     result = built(event(properties=nested(MAX_NESTING)))
     (record,) = records(result)
@@ -351,6 +388,12 @@ def test_a_long_or_odd_name_is_shown_short():
             id="another name",
         ),
         pytest.param(b'{"events": {}}', 400, "events: expected a list, found an object", id="an object"),
+        pytest.param(
+            b'{"events": [], "events": []}', 400, "events: expected once, found more than once", id="twice"
+        ),
+        pytest.param(
+            b'{"events": {"a": 1, "a": 2}}', 400, "events: expected a list, found an object", id="doubled"
+        ),
         pytest.param(
             b"[" * 900_000, 400, "expected JSON, found an error at line 1, column 201", id="brackets"
         ),
