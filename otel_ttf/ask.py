@@ -273,14 +273,17 @@ def _dead_letters(answer: Answer) -> None:
             item["signal"],
             _second(item["arrived_at"]),
             _second(item["set_aside_at"]),
+            item["records"],
             item["tries"],
         )
         for item in answer["items"]
     ]
     more = answer["count"] - len(rows)
     _print(
-        _table((" id", "of", "error", "place", "signal", "arrived", "set aside", " retries"), rows),
-        f"{answer['count']} records are set aside" + (f"; {more} more are not shown" if more else ""),
+        _table(
+            (" id", "of", "error", "place", "signal", "arrived", "set aside", " records", " retries"), rows
+        ),
+        f"{answer['records']} records are set aside" + (f"; {more} more lines are not shown" if more else ""),
     )
 
 

@@ -157,15 +157,16 @@ def of(id_: int, store: Path, data_dir: Path) -> Path:
 
 
 def listed(files: Sequence[Path], limit: int) -> dict[str, Any]:
-    """Records that are set aside, the oldest first, file by file. Raises StoreUnanswered."""
-    count = 0
+    """What is set aside, the oldest first, file by file; count: of items, records: in them. Raises StoreUnanswered."""
+    count = records = 0
     items: list[dict[str, Any]] = []
     for file in files:
         with opened(file) as db:
             kept = _kept(file, db)
-            count += kept.count()
+            count += len(kept.ids())
+            records += kept.count()
             items += [_row(letter) for letter in kept.all(limit - len(items))]
-    return {"count": count, "items": items}
+    return {"count": count, "records": records, "items": items}
 
 
 def ids(files: Sequence[Path]) -> list[int]:
@@ -213,6 +214,7 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
         "set_aside_at": rfc3339(letter.since),
         "log_position": letter.position,
         "log_place": letter.place,
+        "records": letter.records,
     }
 
 

@@ -80,7 +80,7 @@ class Exporting:
         """For operators: what is the matter. listing: the command that lists dead letters."""
         notes = [note for exporter in self._exporters.values() if (note := exporter.note()) is not None]
         return notes + [
-            f"exporter {name}: {count} dead letters: see `{listing}`"
+            f"exporter {name}: {count} records in dead letters: see `{listing}`"
             for name, count in sorted(self._counts.items())
         ]
 
@@ -179,7 +179,11 @@ class Exporting:
         }
         await asyncio.to_thread(self._book.answer, task, done, failed, answer)
         action = "retried" if task.kind == "retry" else "dropped"
-        for consumer, count in Counter(one.consumer for one in letters if one.id in done).items():
+        counts: Counter[str] = Counter()
+        for letter in letters:
+            if letter.id in done:
+                counts[letter.consumer] += letter.records
+        for consumer, count in counts.items():
             self._telemetry.quarantined(action, count, consumer)
         with suppress(sqlite3.Error, OSError):
             await asyncio.to_thread(self._count)

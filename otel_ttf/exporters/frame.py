@@ -113,7 +113,7 @@ class Exporter:
     ceiling  a position beyond which nothing is to be read yet; None: there is none
     only     which records are sent: a condition; None: all
     annotate what is added to a request; the number of its records stays
-    count    told what was done to letters: set_aside, displaced
+    count    told what was done to records: set_aside, displaced; to a gap as to one
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Exporter:
         ceiling: Callable[[], int] | None = None,
         only: Test | None = None,
         annotate: Callable[[Row], Row] | None = None,
-        count: Callable[[str, int], None] = lambda action, letters: None,
+        count: Callable[[str, int], None] = lambda action, records: None,
     ) -> None:
         self.name = name
         self.config = config
@@ -390,7 +390,8 @@ class Exporter:
         self._letters.append(
             DeadLetter(
                 *(None, self._source.log_id, first, 0, row.signal, row.arrival, b"", b"", why),
-                *(f"positions {first} to {last}, {records} records", 0, self._clock.now(), self.name),
+                *(f"positions {first} to {last}, {records} records", 0, self._clock.now()),
+                consumer=self.name,
             )
         )
         self._count("set_aside", 1)
@@ -541,7 +542,7 @@ class Exporter:
         if records is None:
             records = sum(piece.row.records for piece in pieces)
         self._metrics.failed(pieces[0].row.signal, records)
-        self._count("set_aside", len(pieces))
+        self._count("set_aside", sum(piece.row.records for piece in pieces))
         if self._may_tell("aside"):
             log.error(
                 "records were set aside that an exporter's destination does not take; see otel-ttf dead-letters list",
@@ -564,7 +565,7 @@ class Exporter:
                 row.payload,
                 row.ids,
             ),
-            *(error, source, 0, self._clock.now(), self.name),
+            *(error, source, 0, self._clock.now(), row.records, self.name),
         )
 
     # Remembering.

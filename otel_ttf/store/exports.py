@@ -106,7 +106,7 @@ class ExportBook:
         return None if row is None else Cursor(*row)
 
     def save(self, cursor: Cursor, letters: Sequence[DeadLetter] = ()) -> int:
-        """Both, synced; how many letters went, the oldest, as there is no room for more."""
+        """Both, synced; how many records went, the oldest, as there is no room for more."""
         with self._writing() as db:
             displaced = 0
             if letters:
@@ -125,18 +125,18 @@ class ExportBook:
         return [letter for letter in found if letter is not None]
 
     def counts(self) -> dict[str, int]:
-        """Consumer -> letters that are set aside now."""
+        """Consumer -> records that are set aside now."""
         with self._lock:
             return dict(
-                self._db.execute("SELECT consumer, count(*) FROM quarantine GROUP BY consumer").fetchall()
+                self._db.execute("SELECT consumer, sum(records) FROM quarantine GROUP BY consumer").fetchall()
             )
 
     def expire(self, before: int, forget: int) -> dict[str, int]:
-        """Deletes letters that arrived before an instant, and old answers; how many letters of which consumer."""
+        """Deletes letters that arrived before an instant, and old answers; how many records of which consumer."""
         with self._writing() as db:
             Tasks(db).forget(forget)
             gone = db.execute(
-                "SELECT consumer, count(*) FROM quarantine WHERE arrival < ? GROUP BY consumer", (before,)
+                "SELECT consumer, sum(records) FROM quarantine WHERE arrival < ? GROUP BY consumer", (before,)
             ).fetchall()
             Letters(db).expire(before)
         return dict(gone)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from otel_ttf.otlp.wire import Signal
 
@@ -17,7 +17,7 @@ MAX_AT_ONCE = MAX_BYTES // 2
 # As DeadLetter has them.
 COLUMNS = (
     *("id", "log_id", "position", "place", "signal", "arrival"),
-    *("payload", "ids", "error", "source", "tries", "since"),
+    *("payload", "ids", "error", "source", "tries", "since", "records"),
 )
 TRACKER = "tracker"
 
@@ -32,6 +32,7 @@ class DeadLetter:
     error, source    class of the last error, and where in our code it was raised
     tries            how often it was put back and failed again
     id               None before it is written
+    records          that it stands for: 1, unless they could not be parted, or are gone
     consumer         who could not take it: the tracker, or an exporter
     """
 
@@ -47,11 +48,17 @@ class DeadLetter:
     source: str
     tries: int
     since: int
+    records: int = 1
     consumer: str = TRACKER
 
     @property
     def size(self) -> int:
         return len(self.payload) + len(self.ids)
+
+
+def records_of(letters: Iterable[DeadLetter]) -> int:
+    """That they stand for."""
+    return sum(letter.records for letter in letters)
 
 
 class Quarantine:
@@ -64,7 +71,7 @@ class Quarantine:
         self._named = ", ".join(self.columns)
 
     def add(self, letters: Sequence[DeadLetter], most: int = MAX_AT_ONCE) -> int:
-        """Writes them, the newest first, while they take at most so many bytes; how many have no room."""
+        """Writes them, the newest first, while they take at most so many bytes; how many records have no room."""
         kept: list[DeadLetter] = []
         for letter in reversed(letters):
             if letter.size <= most:
@@ -72,26 +79,41 @@ class Quarantine:
                 kept.append(letter)
         self._db.executemany(
             f"INSERT INTO quarantine ({self._named}) VALUES ({','.join('?' * len(self.columns))})",
-            [(None, *astuple(letter)[1 : len(self.columns)]) for letter in reversed(kept)],
+            [(None, *(getattr(letter, column) for column in self.columns[1:])) for letter in reversed(kept)],
         )
-        return len(letters) - len(kept)
+        return records_of(letters) - records_of(kept)
 
     def displace(self, most: int = MAX_BYTES) -> int:
         """Deletes the oldest until at most so many bytes are left; how many records went."""
-        return self._db.execute(
-            "DELETE FROM quarantine WHERE id IN (SELECT id FROM"
+        return self._gone(
+            "id IN (SELECT id FROM"
             " (SELECT id, sum(length(payload) + length(ids)) OVER (ORDER BY id DESC) AS held FROM quarantine)"
             " WHERE held > ?)",
-            (most,),
-        ).rowcount
+            most,
+        )
 
     def expire(self, before: int) -> int:
         """Deletes what arrived before the instant; how many records went."""
-        return self._db.execute("DELETE FROM quarantine WHERE arrival < ?", (before,)).rowcount
+        return self._gone("arrival < ?", before)
+
+    def _gone(self, which: str, value: int) -> int:
+        return sum(
+            count
+            for (count,) in self._db.execute(
+                f"DELETE FROM quarantine WHERE {which} RETURNING records", (value,)
+            )
+        )
 
     def count(self) -> int:
         """Records that are set aside."""
-        return int(self._db.execute("SELECT count(*) FROM quarantine").fetchone()[0])
+        return int(self._db.execute("SELECT coalesce(sum(records), 0) FROM quarantine").fetchone()[0])
+
+    def held(self) -> int:
+        """Bytes of them."""
+        (held,) = self._db.execute(
+            "SELECT coalesce(sum(length(payload) + length(ids)), 0) FROM quarantine"
+        ).fetchone()
+        return int(held)
 
     def ids(self) -> list[int]:
         """All of them, the oldest first."""
@@ -99,16 +121,20 @@ class Quarantine:
 
     def get(self, id_: int) -> DeadLetter | None:
         row = self._db.execute(f"SELECT {self._named} FROM quarantine WHERE id = ?", (id_,)).fetchone()
-        return None if row is None else DeadLetter(*row)
+        return None if row is None else self._letter(row)
 
     def all(self, limit: int) -> list[DeadLetter]:
         """The oldest first; without their bytes."""
         columns = self._named.replace("payload, ids", "x'', x''")
         rows = self._db.execute(f"SELECT {columns} FROM quarantine ORDER BY id LIMIT ?", (limit,))
-        return [DeadLetter(*row) for row in rows]
+        return [self._letter(row) for row in rows]
 
-    def delete(self, ids: Sequence[int]) -> None:
-        self._db.executemany("DELETE FROM quarantine WHERE id = ?", [(i,) for i in ids])
+    def _letter(self, row: Sequence[Any]) -> DeadLetter:
+        return DeadLetter(**dict(zip(self.columns, row, strict=True)))
+
+    def delete(self, ids: Sequence[int]) -> int:
+        """How many records went."""
+        return sum(self._gone("id = ?", id_) for id_ in ids)
 
     def failed(self, id_: int, error: str, source: str) -> None:
         """It was put back and has failed again."""

@@ -174,7 +174,7 @@ class Isolation:
         """Whether some event of a row can be taken; an error: none of those that were tried."""
         failed = None
         pieces = deque([[_Part(row)]])
-        room = _Room(pieces[0])
+        room = _Room(pieces[0], COPIES)
         for _ in range(PROBE_PIECES):
             if not pieces:
                 break
@@ -187,8 +187,13 @@ class Isolation:
                 return True
         return failed or False
 
-    def take(self, rows: Sequence[Row], now: int) -> Taken:
+    def take(
+        self, rows: Sequence[Row], now: int, *, copies: int | None = None, cuts: float = float("inf")
+    ) -> Taken:
         """Takes all that can be taken. Raises Stopped, or an error of the machine.
+
+        copies  bytes that parts may hold beyond what they are of; None: COPIES
+        cuts    so often something is parted at most
 
         What cannot be parted without too many copies of its resource is set aside as it is, with what is sound in it.
         Behind much that was set aside, rows are left for another transaction.
@@ -197,7 +202,7 @@ class Isolation:
         missing: Missing = Counter()
         events = streak = aside = 0
         whole = [_Part(row) for row in rows]
-        room = _Room(whole)
+        room = _Room(whole, COPIES if copies is None else copies, cuts)
         stack = [(whole, False)]  # the first last; whether they are parted before they are tried
         while stack:
             piece, untried = stack.pop()
@@ -256,6 +261,7 @@ class Isolation:
             told["place"],
             0,
             now,
+            max(1, row.records),
         )
 
 
@@ -279,19 +285,21 @@ def _most_fail(tried: Sequence[_Tried]) -> bool:
 class _Room:
     """Counts the bytes of what came of some rows: pieces that wait, and those that are set aside."""
 
-    def __init__(self, whole: Sequence[_Part]) -> None:
+    def __init__(self, whole: Sequence[_Part], copies: int, cuts: float = float("inf")) -> None:
         self._held = _size(whole)
-        self._most = self._held + COPIES
+        self._most = self._held + copies
+        self._cuts = cuts
 
     def passed(self, piece: Sequence[_Part]) -> None:
         self._held -= _size(piece)
 
     def halves(self, piece: Sequence[_Part]) -> list[list[_Part]]:
-        """Both; empty: there are none, or their copies of the resource have no room."""
-        halves = _halves(piece)
+        """Both; empty: there are none, or their copies of the resource have no room, or it has been often enough."""
+        halves = _halves(piece) if self._cuts > 0 else []
         held = self._held + sum(map(_size, halves)) - _size(piece)
         if not halves or held > self._most:
             return []
+        self._cuts -= 1
         self._held = held
         return halves
 

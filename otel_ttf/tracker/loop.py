@@ -20,6 +20,7 @@ from otel_ttf.otlp.events import Rules
 from otel_ttf.pages import is_damage
 from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.store.opening import StoreLost, lost
+from otel_ttf.store.quarantine import records_of
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker import rebuild
@@ -397,11 +398,11 @@ class Tracker:
         self._follower.undo()
         taken, displaced = self._transact(lambda now: self._take_parts(rows, now))
         self._missed(taken.missing)
-        self._quarantined({"set_aside": len(taken.letters), "displaced": displaced})
+        self._quarantined({"set_aside": records_of(taken.letters), "displaced": displaced})
         for letter in taken.letters[:1]:
             log.error(
                 "records make the tracker fail and were set aside; see otel-ttf dead-letters list",
-                records=len(taken.letters),
+                records=records_of(taken.letters),
                 error=letter.error,
                 place=letter.source,
             )

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from otel_ttf.journey.state import UNSET
-from otel_ttf.otlp.events import Rules, extract
+from otel_ttf.log.base import Row
+from otel_ttf.otlp.events import Rules
+from otel_ttf.store.quarantine import MAX_BYTES, DeadLetter, records_of
 from otel_ttf.store.sqlite_rows import parts
 from otel_ttf.store.tasks import Kind, Task
 from otel_ttf.telemetry import failure
 from otel_ttf.tracker.follow import Follower, Missing
-from otel_ttf.tracker.isolate import of_the_machine
+from otel_ttf.tracker.isolate import COPIES, Isolation, Taken, of_the_machine
 from otel_ttf.tracker.rebuild import begin
 from otel_ttf.tracker.recompute import Recomputed, Refused, recompute
 
 AT_MOST = 20  # records that are named in our log
+CUTS = 1000  # so often a letter is parted in one retry: the tracker follows nothing meanwhile
 
 
 @dataclass(slots=True)
@@ -83,42 +86,57 @@ class Errands:
     def _retry(self, what: dict[str, Any], now: int) -> Done:
         """what: ids. Each is followed as if it came now for the first time, with its own arrival and event ids.
 
+        Where one is several records, of which some fail again, these are set aside apart from one another, under new
+        ids, as far as there is room for their copies of what they share.
         answer: done, unknown: ids; failed: id -> error and place
         """
         quarantine = self._store.quarantine
         taken, unknown, failed = [], [], {}
         missing: Missing = Counter()
+        retried = 0
         for id_ in what["ids"]:
             letter = quarantine.get(id_)
             if letter is None:
                 unknown.append(id_)
                 continue
-            self._store.mark()
-            try:
-                found = extract(letter.signal, letter.payload, letter.ids, letter.arrival, self._rules)
-                matched = self._follower.take([(letter.arrival, found)], now)
-            except Exception as error:
-                if of_the_machine(error):
-                    raise
-                self._follower.undo_to_mark()
-                told = failure(error)
-                quarantine.failed(id_, told["error"], told["place"])
-                failed[str(id_)] = f"{told['error']} at {told['place']}"
-            else:
-                self._store.unmark()
+            again = self._again(letter, now)
+            missing += again.missing
+            retried += max(0, letter.records - records_of(again.letters))
+            if not again.letters:
                 quarantine.delete([id_])
                 taken.append(id_)
-                missing += matched
+                continue
+            first = again.letters[0]
+            failed[str(id_)] = f"{first.error} at {first.source}"
+            if len(again.letters) == 1 and first.records == letter.records:
+                quarantine.failed(id_, first.error, first.source)
+            else:
+                failed[str(id_)] += f"; parted: {records_of(again.letters)} records are set aside anew"
+                quarantine.delete([id_])
+                quarantine.add(again.letters, MAX_BYTES)
         answer = {"done": taken, "unknown": unknown, "failed": failed}
-        return Done(answer, {"retried": len(taken)}, missing)
+        return Done(answer, {"retried": retried}, missing)
+
+    def _again(self, letter: DeadLetter, now: int) -> Taken:
+        """Takes what of a letter can be taken now; the rest as letters that are not written yet."""
+        isolation = Isolation(self._follower, self._rules, letter.log_id, lambda: False)
+        row = Row(letter.position, letter.arrival, letter.signal, letter.payload, letter.ids, letter.records)
+        # Never so much that others would have to go for it.
+        room = min(COPIES, MAX_BYTES - self._store.quarantine.held())
+        taken = isolation.take([row], now, copies=max(0, room), cuts=CUTS)
+        letters = [
+            replace(one, place=letter.place + one.place, tries=letter.tries + 1, since=letter.since)
+            for one in taken.letters
+        ]
+        return replace(taken, letters=letters)
 
     def _drop(self, what: dict[str, Any], now: int) -> Done:
         """what: ids. answer: done, unknown: ids."""
         known = set(self._store.quarantine.ids())
         gone = [id_ for id_ in what["ids"] if id_ in known]
-        self._store.quarantine.delete(gone)
+        dropped = self._store.quarantine.delete(gone)
         unknown = [id_ for id_ in what["ids"] if id_ not in known]
-        return Done({"done": gone, "unknown": unknown, "failed": {}}, {"dropped": len(gone)})
+        return Done({"done": gone, "unknown": unknown, "failed": {}}, {"dropped": dropped})
 
     def _recompute(self, what: dict[str, Any], now: int) -> Done:
         """what: subjects, one person's tokens; without: an event id in hex, or None; dry_run.

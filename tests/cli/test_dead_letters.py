@@ -33,7 +33,7 @@ def full(store: SqliteStore) -> SqliteStore:
                 None, "log", 3, 4, "logs", ARRIVAL, b"\x0a\x00", bytes(20), "KeyError", "a.py:1", 0, ARRIVAL
             ),
             DeadLetter(
-                None, "log", 5, 0, "traces", ARRIVAL, b"\xff\x1b", b"", "Malformed", "b.py:2", 2, ARRIVAL
+                None, "log", 5, 0, "traces", ARRIVAL, b"\xff\x1b", b"", "Malformed", "b.py:2", 2, ARRIVAL, 7
             ),
         ]
     )
@@ -47,10 +47,10 @@ def run(folder: Path, *arguments: str) -> Result:
 
 def test_list(full: SqliteStore, tmp_path: Path) -> None:
     text = run(tmp_path, "list").stdout
-    for part in ("KeyError", "b.py:2", "traces", "2026-09-21 14:13:20Z", "2 records are set aside"):
+    for part in ("KeyError", "b.py:2", "traces", "2026-09-21 14:13:20Z", "8 records are set aside"):
         assert part in text
     told = json.loads(run(tmp_path, "list", "--format", "json").stdout)
-    assert told["count"] == 2
+    assert (told["count"], told["records"]) == (2, 8)
     assert told["items"][0] == {
         "id": 1,
         "consumer": "tracker",
@@ -62,6 +62,7 @@ def test_list(full: SqliteStore, tmp_path: Path) -> None:
         "set_aside_at": "2026-09-21T14:13:20.000000000Z",
         "log_position": 3,
         "log_place": 4,
+        "records": 1,
     }
 
 
@@ -100,8 +101,8 @@ def test_letters_of_exporters_stand_with_the_others(full: SqliteStore, tmp_path:
             "its destination",
             0,
             ARRIVAL,
-            "otlp/eu",
-        )
+        ),
+        consumer="otlp/eu",
     )
     book.save(Cursor("otlp/eu", "log", 9, 90), [letter])
     told = json.loads(run(tmp_path, "list", "--format", "json").stdout)

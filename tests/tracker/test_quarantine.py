@@ -17,7 +17,7 @@ from otel_ttf.log.base import Entry
 from otel_ttf.otlp.events import Extract, extract
 from otel_ttf.store.quarantine import DeadLetter, Quarantine
 from otel_ttf.store.sqlite import SqliteStore
-from otel_ttf.tracker import isolate, loop
+from otel_ttf.tracker import isolate, loop, tasks
 from otel_ttf.tracker.follow import Follower, Missing
 from otel_ttf.tracker.isolate import CREDIT
 from otel_ttf.tracker.loop import CONSUMER, TRIES
@@ -534,6 +534,57 @@ class TestRoom:
         await machine.stop()
         machine.once(46)
         assert last < tracker.position
+
+    async def test_a_retry_parts_them_where_there_is_room_by_then(
+        self, machine: Machine, plant: Plant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        last = await self.send(machine, (self.RESOURCE, [*self.poison(40), *users(0, 5)]))
+        tracker = machine.start()
+        await machine.taken(await machine.send(*users(5, 6)))
+        together = sum(records for _, records in self.aside(machine))
+        assert tracker.set_aside == together > 40
+        assert machine.quarantined == [("set_aside", together)]
+        await machine.stop()
+        ids = machine.world.store.quarantine.ids()
+        monkeypatch.setattr(tasks, "CUTS", 3)
+        number = machine.world.store.tasks.ask("retry", {"ids": ids[-1:]}, START)
+        machine.start()
+        await until(lambda: machine.world.store.tasks.answered(number) is not None)
+        await machine.stop()
+        # Not all of it at once: the tracker follows nothing meanwhile.
+        assert len(ids) < len(machine.world.store.quarantine.ids()) < 40
+        monkeypatch.undo()
+        plant()
+        ids = machine.world.store.quarantine.ids()
+        number = machine.world.store.tasks.ask("retry", {"ids": ids}, START)
+        tracker = machine.start()
+        await until(lambda: machine.world.store.tasks.answered(number) is not None)
+        await machine.stop()
+        assert self.aside(machine) == [(place, 1) for place in range(40)]
+        assert {letter[0] for letter in letters(machine)} == {last}
+        assert tracker.set_aside == 40
+        assert sum(records for action, records in machine.quarantined if action == "retried") == together - 40
+        answer = machine.world.store.tasks.answered(number)
+        assert answer["done"] == []
+        assert "parted: " in str(answer["failed"])
+        machine.once(6)
+
+    async def test_a_retry_takes_no_room_of_others(
+        self, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await self.send(machine, (self.RESOURCE, self.poison(40)))
+        machine.start()
+        await machine.taken(await machine.send(*users(5, 6)))
+        await machine.stop()
+        store = machine.world.store
+        before = self.aside(machine)
+        monkeypatch.setattr(tasks, "MAX_BYTES", store.quarantine.held())
+        number = store.tasks.ask("retry", {"ids": store.quarantine.ids()}, START)
+        machine.start()
+        await until(lambda: store.tasks.answered(number) is not None)
+        await machine.stop()
+        assert self.aside(machine) == before
+        assert {letter[-1] for letter in letters(machine)} == {1}
 
     async def test_one_bad_record_below_a_large_resource_is_found(self, machine: Machine) -> None:
         specs = [*users(0, 77), *self.poison(1), *users(77, 200)]
