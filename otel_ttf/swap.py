@@ -21,6 +21,7 @@ from otel_ttf.files import sync_folder
 _PARTS = ("", "-journal", "-wal")
 _NEW, _DRAFT = ".new-", ".draft"
 KEPT = 2  # of those that are set aside, of each kind
+FOUND = "found"  # what stood under the name of a file that was written again
 _STAMP = r"(\d{8}T\d{6}Z)(?:-(\d+))?"
 
 
@@ -85,16 +86,20 @@ def finish(path: Path) -> Path | None:
 def set_aside(path: Path, word: str) -> Path | None:
     """Renames a database; its new name, None: there is none. word: its kind and `stamp`. Raises OSError.
 
-    Older ones of that kind are deleted, except for the newest.
+    Older ones of that kind are deleted, except for the newest; so is a write-ahead log that was found without its
+    file, since what it held was written again.
     """
     aside = path.with_name(f"{path.name}.{word}")
     number = 1
     while aside.exists() and path.exists():
         number += 1
         aside = path.with_name(f"{path.name}.{word}-{number}")
+    orphaned = word.startswith(FOUND) and not path.exists() and not aside.exists()
     for part in _PARTS:
         file = path.with_name(path.name + part)
-        if file.exists():
+        if orphaned:
+            file.unlink(missing_ok=True)
+        elif file.exists():
             file.rename(aside.with_name(aside.name + part))
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
     _thin_out(path, word, aside.name)
@@ -129,7 +134,7 @@ def write_again(source: sqlite3.Connection, path: Path, now: int, *, mode: int =
     with drafted(path) as made:
         os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
         copy_database(source, made)
-        return put(path, "found", now)
+        return put(path, FOUND, now)
 
 
 def copy_database(source: sqlite3.Connection, target: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_ttf.swap import draft, drafted, put
+from otel_ttf.swap import draft, drafted, finish, put
 from otel_ttf.units import SECOND
 
 BEGAN = 1_790_000_000 * SECOND
@@ -59,6 +59,28 @@ def test_several_in_one_second_are_two_as_well(tmp_path):
         replace(path, str(number), "damaged", 0)
     assert len(held(path, "damaged")) == 4
     assert "3" in held(path, "damaged"), "the last one"
+
+
+def test_a_write_ahead_log_without_its_file_is_not_kept_once_it_is_written_again(tmp_path):
+    path = tmp_path / "log.db"
+    for why, kept in (("found", []), ("damaged", ["2"])):
+        replace(path, "1", why, 0)
+        path.unlink()
+        path.with_name("log.db-wal").write_text("2")
+        draft(path).write_text("3")
+        assert put(path, why, BEGAN) is None
+        assert [file.read_text() for file in tmp_path.glob(f"log.db.{why}-*-wal")] == kept
+    assert path.read_text() == "3"
+
+
+def test_a_kill_between_a_file_and_its_write_ahead_log_parts_them_not(tmp_path):
+    path = tmp_path / "log.db"
+    replace(path, "1", "found", 0)
+    path.rename(tmp_path / "log.db.found-20260921T141320Z")
+    (tmp_path / "log.db.new-found-20260921T141320Z").write_text("2")
+    finish(path)
+    assert held(path, "found") == ["1", "1"]
+    assert path.read_text() == "2"
 
 
 def test_a_draft_that_is_not_put_in_place_goes(tmp_path):

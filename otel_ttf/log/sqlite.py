@@ -30,7 +30,7 @@ from otel_ttf.log.room import Room
 from otel_ttf.log.sqlite_file import LogFile, Moved, Readers, Stored, checksum, note_lost
 from otel_ttf.log.upkeep import Upkeep
 from otel_ttf.pages import is_damage
-from otel_ttf.sqlite_disk import trouble
+from otel_ttf.sqlite_disk import remedy, trouble
 from otel_ttf.units import SECOND, Size
 
 __all__ = ["LogConfig", "LogError", "SqliteLog"]
@@ -247,7 +247,7 @@ class SqliteLog:
         except sqlite3.Error as error:
             self._fail(error)
             self._group = []
-            self._call(self._refuse, group, f"the event log cannot be written: {trouble(error)}")
+            self._call(self._refuse, group, self._unwritten(error))
             return
         first, records_before, last = bounds.end + 1, bounds.records, rows[-1]
         stored = last.stored_before + len(last.ids) + len(last.payload)
@@ -299,7 +299,7 @@ class SqliteLog:
 
     def _fail(self, error: sqlite3.Error | OSError) -> None:
         self._file.rollback()
-        reason = f"the event log cannot be written: {trouble(error)}"
+        reason = self._unwritten(error)
         if self._damage is None or self._room.broken is None:  # else the first reason says more
             if self._room.broken != reason:
                 log.error("senders are asked to come again", reason=reason, file=str(self._file.path))
@@ -307,6 +307,15 @@ class SqliteLog:
         if is_damage(error) or isinstance(error, Moved | LogDamaged):
             self._damage = trouble(error)
         self._probe_at = time.monotonic() + PROBE_EVERY
+
+    def _unwritten(self, error: sqlite3.Error | OSError) -> str:
+        path, mended = self._file.path, is_damage(error) or isinstance(error, Moved | LogDamaged)
+        what = (
+            "it is mended by itself, or our log says why not"
+            if mended
+            else remedy(error, "mend the disk", path)
+        )
+        return f"the event log cannot be written: {path}: {trouble(error)}: {what}"
 
     def _found_damage(self, what: str) -> None:
         """A reader's thread has found something; the writer mends it."""

@@ -32,7 +32,7 @@ from otel_ttf.sqlite_disk import (
     trouble,
     vacuum,
 )
-from otel_ttf.swap import copy_database, draft, finish, put
+from otel_ttf.swap import FOUND, copy_database, draft, finish, put
 
 PAGE_SIZE = 16 * 1024
 APPLICATION = 0x6F74746C  # "ottl", where `file` and we ourselves look
@@ -206,7 +206,7 @@ class LogFile:
         """
         copy_database(self._db, draft(self.path))
         self._db.close()
-        found = put(self.path, "found", now)
+        found = put(self.path, FOUND, now)
         self.open()
         return found
 

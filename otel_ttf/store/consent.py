@@ -84,11 +84,11 @@ class SqliteBook(Book):
         found = write_again(self._db, self.path, time.time_ns())
         before = self._db, self._reader
         db, reader = _connect(self.path), _connect(self.path)
+        check_writable(db)  # makes the write-ahead log, too
         with self._lock:  # nobody reads meanwhile
-            self._db, self._reader = db, reader
+            self._db, self._reader, self._nodes = db, reader, nodes(self.path)
         for connection in before:
             connection.close()
-        self._nodes = nodes(self.path)
         log.error(
             "consent.db was deleted or replaced: it was written again, nothing is lost",
             file=str(self.path),

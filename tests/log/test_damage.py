@@ -189,8 +189,8 @@ def replaced(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "harm",
-    [deleted, replaced, lambda path: path.with_name("log.db-wal").unlink()],
-    ids=["deleted", "replaced", "only the write-ahead log deleted"],
+    [deleted, replaced, lambda path: path.with_name("log.db-wal").unlink(), Path.unlink],
+    ids=["deleted", "replaced", "only the write-ahead log deleted", "all but the write-ahead log deleted"],
 )
 async def test_a_file_that_is_taken_away_while_it_is_open_is_written_again_with_every_row(tmp_path, harm):
     log = open_log(tmp_path / "log.db")
@@ -211,6 +211,8 @@ async def test_a_file_that_is_taken_away_while_it_is_open_is_written_again_with_
     await log.append(entry(b"after"))
     await log.close()
     assert any("was deleted or replaced" in each["event"] for each in said)
+    for rest in tmp_path.glob("log.db.found-*-wal"):
+        assert rest.with_name(rest.name.removesuffix("-wal")).exists(), "without its file it is of no use"
     log = open_log(tmp_path / "log.db")
     rows = log.read(0)
     await log.close()

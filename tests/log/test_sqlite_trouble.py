@@ -137,7 +137,7 @@ def test_a_disk_that_takes_no_more_loses_nothing_and_is_recovered_from(tmp_path)
     assert done.returncode == 0, done.stderr
     acknowledged, _, reason = done.stdout.splitlines()[-1].partition(" ")
     assert int(acknowledged) > 3
-    assert reason.startswith("the event log cannot be written: the disk")
+    assert reason.startswith(f"the event log cannot be written: {tmp_path / 'log.db'}: the disk")
 
 
 WRITER = """
