@@ -167,6 +167,16 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> object:
     return table
 
 
+def _known(answer: Answer, more: str = "") -> str:
+    """Of which instant, and of how many users, an answer speaks."""
+    text = f"as of {_second(answer['as_of'])}{more}"
+    if (share := answer.get("sampled")) is None:
+        return text
+    weight, since = answer["weight"], answer["sampled_since"]
+    stands = "before that it was another share" if weight is None else f"each here stands for {weight:.4g}"
+    return f"{text}\n{share:.4g} of all users followed{f' since {_second(since)}' if since else ''}; {stands}"
+
+
 def _user(answer: Answer) -> None:
     reached = [
         (
@@ -188,7 +198,7 @@ def _user(answer: Answer) -> None:
         f"score {_minutes(answer['ttf_efficiency_score'])}, "
         f"started {_second(answer['started_at'])}",
         *([f"flags: {', '.join(answer['flags'])}"] if answer["flags"] else []),
-        f"as of {_second(answer['as_of'])}",
+        _known(answer),
     )
 
 
@@ -216,12 +226,12 @@ def _summary(answer: Answer) -> None:
             f"within target {_share(journey['within_target'])} of {journey['within_target_of']}",
             _table(("stage", " reached", " median", " p90", " target", " within", " of"), stages),
         )
-    _print(f"as of {_second(answer['as_of'])}")
+    _print(_known(answer))
 
 
 def _stuck(answer: Answer) -> None:
     if not answer["items"]:
-        _print(f"Nobody is stuck in {answer['journey']}, as of {_second(answer['as_of'])}.")
+        _print(f"Nobody is stuck in {answer['journey']}, {_known(answer)}")
         return
     rows = [
         (
@@ -235,8 +245,7 @@ def _stuck(answer: Answer) -> None:
     ]
     _print(
         _table(("subject", "stage", " minutes", " target", "since"), rows),
-        f"as of {_second(answer['as_of'])}"
-        + ("; there are more, see the API's further pages" if answer["next"] else ""),
+        _known(answer, "; there are more, see the API's further pages" if answer["next"] else ""),
     )
 
 
@@ -256,7 +265,7 @@ def _seen(answer: Answer) -> None:
     ]
     _print(
         _table(("name", "kind", " count", "last seen", "milestones"), rows),
-        f"as of {_second(answer['as_of'])}",
+        _known(answer),
     )
 
 

@@ -17,6 +17,7 @@ from otel_ttf.config.change import changed, why_restart
 from otel_ttf.config.problems import dotted
 from otel_ttf.config.translate import place
 from otel_ttf.journey.dispatch import Dispatch
+from otel_ttf.journey.sampling import ALL
 from otel_ttf.otlp.events import Rules
 from otel_ttf.processors.base import ProcessorRefused
 from otel_ttf.receivers.intake import Intake
@@ -137,6 +138,7 @@ def follower_of(config: Config, store: SqliteStore) -> Follower:
         config.domain_journeys(),
         events=config.storage.events,
         retention=config.storage.retention.events,
+        share=config.followed_share or ALL,
     )
 
 

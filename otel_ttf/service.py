@@ -32,6 +32,7 @@ from otel_ttf.doors import Doors
 from otel_ttf.exporters.told import ToldTransitions
 from otel_ttf.files import LOG_FILE
 from otel_ttf.journey.definition import Journey
+from otel_ttf.journey.sampling import Sampling
 from otel_ttf.log.lock import DirectoryLocked
 from otel_ttf.log.rescue import note
 from otel_ttf.log.sqlite import LogError, SqliteLog
@@ -317,7 +318,7 @@ class Service:
                 ],
                 otlp=otlp_on_api,
                 normalise=config.subject.normalise,
-                sampled=config.followed_share,
+                sampling=(lambda: tracker.sampling) if tracker is not None else Sampling,
                 gate=gate,
                 open_metrics=config.auth.metrics == "open",
                 hosts=hosts,

@@ -18,6 +18,7 @@ from otel_ttf.api.context import Context
 from otel_ttf.api.front import Front, needed
 from otel_ttf.api.health import Readiness
 from otel_ttf.journey.definition import Journey
+from otel_ttf.journey.sampling import Sampling
 from otel_ttf.pii.pseudonym import Pseudonyms
 from otel_ttf.store.base import Reader
 from otel_ttf.telemetry import Telemetry
@@ -44,7 +45,7 @@ def build(
     gate: Gate | None = None,
     open_metrics: bool = False,
     hosts: Hosts | None = None,
-    sampled: float | None = None,
+    sampling: Callable[[], Sampling] = Sampling,
 ) -> FastAPI:
     """The application of the API port.
 
@@ -56,9 +57,9 @@ def build(
     otlp       takes every request below /v1/, with its path unchanged
     normalise  subject.normalise
     gate, open_metrics, hosts  see Front
-    sampled    the share of users that is followed; None: all
+    sampling   which share of the users was followed when, tracker.sampling
     """
-    context = Context(journeys, reader, pseudonyms, as_of, normalise, sampled)
+    context = Context(journeys, reader, pseudonyms, as_of, normalise, sampling)
     app = _Documented(
         title="otel_ttf",
         version=__version__,

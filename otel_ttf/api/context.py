@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote_to_bytes
 
@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from otel_ttf.api.problems import BadQuery, Problem, listed
-from otel_ttf.api.times import rfc3339
+from otel_ttf.api.times import rfc3339, rfc3339_or_none
 from otel_ttf.journey.definition import Journey
+from otel_ttf.journey.sampling import Sampling
 from otel_ttf.pii.pseudonym import MAX_SUBJECT_BYTES, Pseudonyms, is_token, subject_text
 from otel_ttf.store.base import Reader
 
@@ -24,26 +25,35 @@ LAG = "TTF-Lag-Seconds"
 class AsOf:
     """The instant an answer speaks of (unix ns), and how far it lies behind our clock (seconds).
 
-    sampled  the share of users that is followed; None: all
+    sampling  which share of the users was followed when
 
     Taken before the store is read: what is read then is never older than the answer says.
     """
 
     at: int
     lag: float
-    sampled: float | None = None
+    sampling: Sampling = field(default_factory=Sampling)
 
     def members(self) -> dict[str, object]:
-        """as_of and lag_seconds, as every answer carries them; sampled, weight where only a share is followed."""
+        """as_of and lag_seconds, as every answer carries them; where not all users are, or were, followed also by
+        which share, since when, and for how many users what is in the answer stands."""
         known: dict[str, object] = {"as_of": rfc3339(self.at), "lag_seconds": self.lag}
-        if self.sampled is not None:
-            known |= {"sampled": self.sampled, "weight": 1 / self.sampled}
+        if self.sampling.steps:
+            known |= {
+                "sampled": self.sampling.share,
+                "sampled_since": rfc3339_or_none(self.sampling.since),
+                **self.weight(None),
+            }
         return known
 
+    def weight(self, recorded: int | None) -> dict[str, object]:
+        """`weight` of a journey by when its start was recorded, where not all users are, or were, followed."""
+        return {"weight": self.sampling.weight(recorded)} if self.sampling.steps else {}
+
     def answer(self, content: object) -> Response:
-        """JSON. A mapping gets as_of and lag_seconds as members; the headers tell them for every answer."""
+        """JSON. A mapping gets `members` beside its own; the headers tell as_of and lag for every answer."""
         if isinstance(content, dict):
-            content = content | self.members()
+            content = content | (self.members() | content)
         return JSONResponse(content, headers={AS_OF: rfc3339(self.at), LAG: repr(self.lag)})
 
 
@@ -54,7 +64,7 @@ class Context:
     journeys   as configured; the first one is meant where a question names none
     as_of      (unix ns, seconds behind our clock), tracker.as_of
     normalise  subject.normalise, for raw user ids in questions
-    sampled    the share of users that is followed; None: all
+    sampling   which share of the users was followed when
     """
 
     journeys: Mapping[str, Journey]
@@ -62,11 +72,11 @@ class Context:
     pseudonyms: Pseudonyms
     clock: Callable[[], tuple[int, float]]
     normalise: Literal["none", "lower"] = "none"
-    sampled: float | None = None
+    sampling: Callable[[], Sampling] = Sampling
 
     def as_of(self) -> AsOf:
         """Now, for one answer."""
-        return AsOf(*self.clock(), self.sampled)
+        return AsOf(*self.clock(), self.sampling())
 
     def journey(self, name: str | None) -> Journey:
         """The journey of that name, or the first one. Raises Problem 404."""

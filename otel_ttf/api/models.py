@@ -15,10 +15,18 @@ class Answer(BaseModel):
     )
     lag_seconds: float = Field(description="How far `as_of` lies behind our clock.", examples=[0.0])
     sampled: float | None = Field(
-        None, description="Share of users that is followed; only there where not all are.", examples=[0.1]
+        None,
+        description="Share of users that is followed; only there where not all are, or were.",
+        examples=[0.1],
+    )
+    sampled_since: str | None = Field(
+        None, description="Since when; null: from the beginning. Only beside it.", examples=[_TIME]
     )
     weight: float | None = Field(
-        None, description="For how many users each counts: 1 / sampled; only beside it.", examples=[10.0]
+        None,
+        description="For how many users each that is counted here stands: 1 / the share that was followed when its "
+        "start was recorded; null where that is not the same for all. Only beside it.",
+        examples=[10.0],
     )
 
 
@@ -180,6 +188,11 @@ class StuckItem(BaseModel):
     minutes: float = Field(description="How long ago that is.")
     target_minutes: float | None = Field(description="The stage's target; null: none.")
     started_at: str = Field(description="When the journey started.", examples=[_TIME])
+    weight: float | None = Field(
+        None,
+        description="For how many users it stands, where not all are, or were, followed.",
+        examples=[10.0],
+    )
 
 
 class StuckAnswer(Answer):

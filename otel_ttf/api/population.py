@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from otel_ttf.api.ttf import minutes_or_none
 from otel_ttf.api.versions import chosen
 from otel_ttf.journey.definition import Journey
 from otel_ttf.journey.figures import figures, longest_target, young
+from otel_ttf.journey.rollup import cohort_day as cohort_day_of
 from otel_ttf.store.base import UNKNOWN, Cohort, NotReady
 from otel_ttf.units import SECOND
 
@@ -74,6 +76,7 @@ def routes(context: Context) -> APIRouter:
                 "cohort": {"from": first, "to": beyond, "segments": wanted},
                 "journeys": [_figures(context, one, cohort, as_of) for one in asked],
             }
+            | _weight(asked, cohort, as_of)
         )
 
     return router
@@ -103,6 +106,14 @@ def _with_segments(journeys: list[Journey], wanted: list[str]) -> list[Journey]:
         known = dict.fromkeys(PREFIX + s.attribute for j in journeys for s in j.segments)
         raise BadQuery("segment", f"no journey has these segments; known: {listed(list(known))}")
     return fitting
+
+
+def _weight(journeys: Sequence[Journey], cohort: Cohort, as_of: AsOf) -> dict[str, object]:
+    """Those who started after the share of users that is followed last changed all stand for as many."""
+    since = as_of.sampling.since
+    days = [cohort_day_of(since, journey.timezone) for journey in journeys] if since is not None else []
+    alike = all(cohort.first_day is not None and cohort.first_day > day for day in days)
+    return as_of.weight(since if alike else None)
 
 
 def _figures(context: Context, journey: Journey, cohort: Cohort, as_of: AsOf) -> dict[str, object]:

@@ -64,8 +64,11 @@ class ProblemDocument(BaseModel):
     detail: str = Field(description="What was expected, for people.")
     as_of: str | None = Field(None, description="What had arrived until then was known (RFC 3339).")
     lag_seconds: float | None = Field(None, description="How far `as_of` lies behind our clock.")
-    sampled: float | None = Field(None, description="Share of users that is followed, where not all are.")
-    weight: float | None = Field(None, description="For how many users each counts, where not all are.")
+    sampled: float | None = Field(
+        None, description="Share of users that is followed, where not all are, or were."
+    )
+    sampled_since: str | None = Field(None, description="Since when, beside it; null: from the beginning.")
+    weight: float | None = Field(None, description="For how many users each counts, beside it.")
 
 
 class Problem(Exception):

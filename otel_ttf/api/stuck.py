@@ -68,7 +68,7 @@ def routes(context: Context) -> APIRouter:
             {
                 "journey": defined.name,
                 "version": defined.version,
-                "items": [_item(defined, row, as_of.at) for row in page],
+                "items": [_item(defined, row, as_of.at) | as_of.weight(row.recorded) for row in page],
                 "next": write_cursor((page[-1].opened, page[-1].id)) if len(rows) > limit else None,
             }
         )

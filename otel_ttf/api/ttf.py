@@ -106,11 +106,12 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class OfUser:
-    """One journey of a user. subject: the newest token that has it"""
+    """One journey of a user. subject: the newest token that has it; recorded: when its start was"""
 
     key: Key
     subject: str
     state: State
+    recorded: int | None
 
 
 def of_user(rows: Sequence[JourneyRow], tokens: Sequence[str]) -> list[OfUser]:
@@ -126,6 +127,7 @@ def of_user(rows: Sequence[JourneyRow], tokens: Sequence[str]) -> list[OfUser]:
             key,
             min((row.subject for row in some), key=tokens.index),
             reduce(State.join, (row.state for row in some)),
+            min((row.recorded for row in some if row.recorded is not None), default=None),
         )
         for key, some in by_key.items()
     ]
@@ -162,7 +164,7 @@ def _answer(
     has = _has(defined, wanted.parts)
     found = of_user(context.reader.find(defined.name, tokens, wanted.version and defined.version), tokens)
     if not found:
-        raise Problem(404, "no-milestone", _nobody(context, defined, tokens))
+        raise Problem(404, "no-milestone", _nobody(context, defined, tokens, as_of.sampling.share))
     asked = list(filter(has, found))
     if not asked:
         more = {"keys": len(found)}
@@ -182,16 +184,19 @@ def _answer(
                 strict=True,
             ):
                 stage["evidence"] = events
-        answers.append(answer | as_of.members())
+        answers.append(answer | as_of.members() | as_of.weight(one.recorded))
     return as_of.answer(answers if wanted.every else answers[0])
 
 
-def _nobody(context: Context, asked: Journey, tokens: Sequence[str]) -> str:
-    """That nothing is known of a user; after a change of the journey an older version may know something."""
+def _nobody(context: Context, asked: Journey, tokens: Sequence[str], share: float) -> str:
+    """That nothing is known of a user, who may be one of those that are not followed; after a change of the journey an
+    older version may know something."""
     reader, name = context.reader, asked.name
     others = [v.version for v in reader.versions(name) if v.version != asked.version]
     known = [version for version in others if reader.find(name, tokens, version)]
     hint = f"; another version of it knows this user: ?version={known[0]}" if known else ""
+    if share < 1:
+        hint += f"; {share:.4g} of all users are followed (processors.sample)"
     return f"no milestone of {name} is known of this user{hint}"
 
 

@@ -72,7 +72,6 @@ class JourneyRow:
     state: State
     told: int
     recorded: int | None
-    weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,7 @@ class StuckRow:
     milestone: int
     started: int
     opened: int
+    recorded: int | None
 
 
 @dataclass(frozen=True, slots=True)

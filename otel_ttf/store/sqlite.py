@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from otel_ttf.journey.definition import Journey, canonical
+from otel_ttf.journey.sampling import Sampling
 from otel_ttf.journey.transitions import Transition
 from otel_ttf.migrate import SchemaRefused, migrate
 from otel_ttf.pages import is_damage
@@ -22,6 +23,7 @@ from otel_ttf.store.quarantine import Quarantine
 from otel_ttf.store.rebuilds import NEW_ID, Rebuilds
 from otel_ttf.store.sqlite_file import CHECKPOINT_PAGES, connect, insert_rows
 from otel_ttf.store.sqlite_rows import (
+    SAMPLED,
     Definition,
     Kept,
     definition_from,
@@ -31,6 +33,7 @@ from otel_ttf.store.sqlite_rows import (
     subject_hash,
     to_json,
     unpack_counts,
+    unpack_sampling,
 )
 from otel_ttf.store.tasks import Tasks
 from otel_ttf.swap import write_again
@@ -196,6 +199,19 @@ class SqliteStore:
 
     def save_cursor(self, consumer: str, log_id: str, position: int) -> None:
         self.db.execute("REPLACE INTO cursor VALUES (?, ?, ?)", (consumer, log_id, position))
+
+    # Sampling.
+
+    def sampling(self) -> Sampling:
+        """Which share of the users was followed when. Raises RowDamaged."""
+        row = self.db.execute("SELECT value FROM meta WHERE name = ?", (SAMPLED,)).fetchone()
+        if row is None:
+            return Sampling()
+        with reading("meta", SAMPLED):
+            return unpack_sampling(row[0])
+
+    def save_sampling(self, sampling: Sampling) -> None:
+        self.db.execute("REPLACE INTO meta VALUES (?, ?)", (SAMPLED, to_json(sampling.steps)))
 
     # Definitions.
 

@@ -204,8 +204,8 @@ class SqliteReader:
     ) -> list[JourneyRow]:
         names = [segment.attribute for segment in self._journeys[journey].segments]
         found = []
-        for id_, subject, key, reached, segments, told, recorded, weight in self._db.execute(
-            "SELECT id, subject, key, reached, segments, told, recorded, weight FROM journey"
+        for id_, subject, key, reached, segments, told, recorded in self._db.execute(
+            "SELECT id, subject, key, reached, segments, told, recorded FROM journey"
             " WHERE definition = ? AND subject_hash IN (SELECT value FROM json_each(?))",
             (definition[0], json.dumps([subject_hash(subject) for subject in subjects])),
         ):
@@ -213,9 +213,7 @@ class SqliteReader:
                 with reading("journey", id_):
                     state = State(unpack_times(reached), unpack_segments(names, segments))
                     parts = unpack_key(key)
-                found.append(
-                    JourneyRow(id_, journey, definition[1], subject, parts, state, told, recorded, weight)
-                )
+                found.append(JourneyRow(id_, journey, definition[1], subject, parts, state, told, recorded))
         return found
 
     def _with_others(
@@ -341,15 +339,15 @@ class SqliteReader:
         definition = self._ready(journey, None)
         from_, after_id = after or (-(2**63), 0)
         rows = self._db.execute(
-            "SELECT id, subject, key, waiting, started, opened FROM journey INDEXED BY journey_waiting"
+            "SELECT id, subject, key, waiting, started, opened, recorded FROM journey INDEXED BY journey_waiting"
             " WHERE definition = ? AND state = 1 AND waiting = ? AND opened <= ? AND opened >= ?"
             " AND (opened, id) > (?, ?) AND started > ? ORDER BY opened, id LIMIT ?",
             (definition, milestone, opened_until, from_, from_, after_id, started_after, limit),
         )
         found = []
-        for id_, subject, key, waiting, started, opened in rows:
+        for id_, subject, key, waiting, started, opened, recorded in rows:
             with reading("journey", id_):
-                found.append(StuckRow(id_, subject, unpack_key(key), waiting, started, opened))
+                found.append(StuckRow(id_, subject, unpack_key(key), waiting, started, opened, recorded))
         return found
 
     @_told

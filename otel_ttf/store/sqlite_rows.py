@@ -13,6 +13,7 @@ from typing import Any
 from otel_ttf.journey.definition import carried
 from otel_ttf.journey.keys import Key
 from otel_ttf.journey.rollup import unpack
+from otel_ttf.journey.sampling import Sampling
 from otel_ttf.journey.state import State
 from otel_ttf.journey.times import unpack_times
 from otel_ttf.sqlite_disk import RowDamaged
@@ -21,6 +22,8 @@ from otel_ttf.store.base import COUNTED, MINUTE_BOUNDS, SCORE_BOUNDS
 # One encoder: `json.dumps` with options makes a new one for every call. And `json.loads` asks what it is given.
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _from_json = json.JSONDecoder().decode
+
+SAMPLED = "sampled"  # in table meta: journey.sampling
 
 STATES = {"not_started": 0, "in_progress": 1, "completed": 2, "expired": 3}
 
@@ -201,6 +204,14 @@ def _unpack_id(digest: bytes) -> bytes:
     if len(digest) != 16:
         raise ValueError
     return digest
+
+
+def unpack_sampling(text: str) -> Sampling:
+    """Steps as JSON: [[since, share]], the oldest first."""
+    steps = tuple((since, share) for since, share in _list(text))
+    if not all(type(since) is int and type(share) is float and 0 < share <= 1 for since, share in steps):
+        raise ValueError
+    return Sampling(steps)
 
 
 def unpack_names(text: str) -> set[str]:

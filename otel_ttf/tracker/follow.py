@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from otel_ttf.journey.definition import Journey, canonical, carried
 from otel_ttf.journey.dispatch import Dispatch
+from otel_ttf.journey.sampling import ALL, Sampling
 from otel_ttf.journey.state import UNSET, State, empty
 from otel_ttf.otlp.events import FLAG_TOO_OLD, Event, Extract, Source
 from otel_ttf.pii.pseudonym import TOKEN_LENGTH
@@ -50,7 +51,9 @@ class Follower:
         *,
         events: StoredEvents,
         retention: int,
+        share: float = ALL,
     ) -> None:
+        """share: of the users that is followed, see journey/sampling.py"""
         self.store = store
         self.dispatch = Dispatch(journeys)
         self.counts = Counts(store)
@@ -60,12 +63,18 @@ class Follower:
         self._events = events
         self._texts = Texts(segment.attribute for journey in journeys for segment in journey.segments)
         self.retention = retention
+        self.sampling = Sampling()
+        self._share = share
         # Events that move no journey; by subject: id -> time.
         self.excluded: frozenset[bytes] = frozenset()
         self._excluded_of: dict[str, dict[bytes, int]] = {}
 
     def prepare(self, now: int) -> None:
         """Brings the stored definitions in step with the configured ones. In a transaction of its own."""
+        known = self.store.sampling()
+        self.sampling = known.changed(self._share, now if self.store.definitions() else 0)
+        if self.sampling != known:
+            self.store.save_sampling(self.sampling)
         for journey in self._journeys:
             self._prepare(journey, now)
         self.reload()

@@ -15,6 +15,7 @@ import structlog
 
 from otel_ttf.clock import Clock
 from otel_ttf.commands import NOTHING_GIVEN, Given
+from otel_ttf.journey.sampling import Sampling
 from otel_ttf.log.base import EventLog, LogError, Row
 from otel_ttf.otlp.events import Rules
 from otel_ttf.pages import is_damage
@@ -139,6 +140,11 @@ class Tracker:
         self._switching = threading.Condition()
         self._wanted: _Switch | None = None
         self._retention = retention
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which share of the users was followed when. From any thread."""
+        return self._follower.sampling
 
     @property
     def position(self) -> int:

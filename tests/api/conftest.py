@@ -72,7 +72,7 @@ class MemoryReader:
         own = self.journeys[journey].version
         states = self.states[journey] if version in (None, own) else self.old[journey, str(version)][1]
         return [
-            JourneyRow(i, journey, version or own, subject, (), state, 0, START, 1.0)
+            JourneyRow(i, journey, version or own, subject, (), state, 0, START)
             for i, (subject, state) in enumerate(states.items(), 1)
             if subject in subjects and any(time != UNSET for time in state.reached)
         ]
@@ -156,7 +156,7 @@ class MemoryReader:
             if status(defined, line, self.swept) == "expired" or line.opened is None:
                 continue
             if line.opened <= opened_until and line.started_at > started_after:
-                rows.append(StuckRow(i, subject, (), milestone, line.started_at, line.opened))
+                rows.append(StuckRow(i, subject, (), milestone, line.started_at, line.opened, START))
         rows.sort(key=lambda row: (row.opened, row.id))
         return [row for row in rows if after is None or (row.opened, row.id) > after][:limit]
 

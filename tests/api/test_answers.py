@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from fastapi import APIRouter, Body
 from starlette.responses import PlainTextResponse
 
+from otel_ttf.journey.sampling import Sampling
 from otel_ttf.store.base import SeenName
+from otel_ttf.units import DAY
 
 ANSWERS = ["/api/v1/ttf/u", "/api/v1/ttf", "/api/v1/stuck", "/api/v1/ttf/u/alerts", "/api/v1/events/names"]
 QUIET = [*ANSWERS, "/health", "/ready", "/metrics", "/openapi.json", "/docs", "/favicon.ico"]
@@ -36,9 +40,43 @@ def test_where_a_share_of_the_users_is_followed_every_answer_says_so(
 ):
     states = {token("u"): state(onboarding, 0, 4)}
     whole = serve_memory(onboarding, states).client.get(url).json()
-    told = serve_memory(onboarding, states, options={"sampled": 0.25}).client.get(url).json()
+    sampling = partial(Sampling, ((0, 0.25),))
+    told = serve_memory(onboarding, states, options={"sampling": sampling}).client.get(url).json()
     if isinstance(told, dict):
-        assert told == whole | {"sampled": 0.25, "weight": 4.0}
+        for item in whole.get("items", ()):
+            item["weight"] = 4.0
+        if "detail" in whole:
+            whole["detail"] += "; 0.25 of all users are followed (processors.sample)"
+        assert told == whole | {"sampled": 0.25, "sampled_since": None, "weight": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("url", "weight"),
+    [
+        pytest.param("/api/v1/ttf/u", 4.0, id="one user, by when the start was recorded"),
+        pytest.param("/api/v1/ttf", None, id="figures of all who ever came"),
+        pytest.param("/api/v1/ttf?from=2026-01-02", None, id="figures from the day of the change"),
+        pytest.param("/api/v1/ttf?from=2026-01-03", 2.0, id="figures of who started after the change"),
+        pytest.param("/api/v1/stuck", None, id="who is stuck"),
+        pytest.param("/api/v1/events/names", None, id="event names"),
+        pytest.param("/api/v1/ttf/nobody", None, id="nobody"),
+    ],
+)
+def test_where_the_share_has_changed_a_weight_is_told_where_it_is_the_same_for_all(
+    serve_memory, onboarding, state, token, start, url, weight
+):
+    sampling = partial(Sampling, ((0, 0.25), (start + DAY, 0.5)))
+    api = serve_memory(onboarding, {token("u"): state(onboarding, 0, 4)}, options={"sampling": sampling})
+    told = api.client.get(url).json()
+    assert (told["sampled"], told["sampled_since"]) == (0.5, "2026-01-02T12:00:00.000000000Z")
+    assert told["weight"] == weight
+
+
+def test_each_who_is_stuck_has_a_weight(serve_memory, onboarding, state, token, start):
+    sampling = partial(Sampling, ((0, 0.25), (start + DAY, 1.0)))
+    api = serve_memory(onboarding, {token("u"): state(onboarding, 0, 4)}, options={"sampling": sampling})
+    (item,) = api.get("/api/v1/stuck?over=0")["items"]
+    assert item["weight"] == 4.0
 
 
 @pytest.mark.parametrize(

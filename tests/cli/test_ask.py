@@ -186,6 +186,26 @@ def test_answers_are_tables(api, arguments, lines):
     assert [line for line in (*lines, "as of 2026-01-02 03:04:05Z") if line not in result.output] == []
 
 
+@pytest.mark.parametrize("arguments", [["ttf", "a/b [bold]"], ["ttf", "--summary"], ["stuck"], ["seen"]])
+@pytest.mark.parametrize(
+    ("since", "weight", "line"),
+    [
+        pytest.param(None, 5.0, "0.2 of all users followed; each here stands for 5", id="always"),
+        pytest.param(
+            TIME,
+            None,
+            "0.2 of all users followed since 2026-01-02 03:04:05Z; before that it was another share",
+            id="changed",
+        ),
+    ],
+)
+def test_tables_say_which_share_of_the_users_they_are_of(api, monkeypatch, arguments, since, weight, line):
+    sampled = {"sampled": 0.2, "sampled_since": since, "weight": weight}
+    for path, answer in ANSWERS.items():
+        monkeypatch.setitem(ANSWERS, path, answer.model_copy(update=sampled))
+    assert line in ask(api, *arguments).output
+
+
 def test_json_is_the_answer_as_it_is(api):
     result = ask(api, "stuck", "--format", "json")
     assert json.loads(result.output) == STUCK.model_dump()
