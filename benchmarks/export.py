@@ -117,7 +117,7 @@ def _measured(options: argparse.Namespace, work: Path) -> tuple[list[Phase], Seq
             wait_for(lambda: server.metrics().total("otelcol_exporter_queue_size") == 0, "the rest", 300, 0.2)
             caught_up = time.perf_counter() - began
         skipped = server.metrics().total("otel_ttf_exporter_skipped_records_total")
-        letters = server.metrics().total("otel_ttf_quarantine_records", consumer="otlp")
+        letters = server.metrics().total("otel_ttf_quarantine_records", consumer="otlp:logs")
         server.terminate()
     records, users = 0, []
     for line in arrived.read_bytes().splitlines():

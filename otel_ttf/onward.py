@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any
 from otel_ttf.clock import Clock
 from otel_ttf.config import CannotStart, Config
 from otel_ttf.exporters.annotate import Annotator
+from otel_ttf.exporters.base import Sender
 from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.exporting import Exporting
 from otel_ttf.exporters.frame import Exporter, Source
 from otel_ttf.exporters.journeys import Told, Traces, as_events
-from otel_ttf.exporters.metrics import ExportMetrics
+from otel_ttf.exporters.metrics import ExportMetrics, WayOut
 from otel_ttf.exporters.told import ToldTransitions
 from otel_ttf.journey.match import parse
 from otel_ttf.log.base import EventLog
@@ -30,8 +31,8 @@ OF_JOURNEYS: Mapping[str, Signal] = {"journey_events": "logs", "journey_traces":
 
 
 def configured(config: Config) -> list[str]:
-    """Names of the exporters that a pipeline names: these read the event log."""
-    return [name for name in config.exporters if config.exported(name)]
+    """Those that read the event log: NAME:SIGNAL of each exporter that a pipeline names."""
+    return [f"{name}:{signal}" for name in config.exporters for signal in config.exported(name)]
 
 
 def open_book(config: Config, data_dir: Path) -> ExportBook | None:
@@ -75,44 +76,41 @@ class Onward:
         journeys, reader = config.domain_journeys(), followed.reader(config)
         self._annotator = Annotator(journeys, followed.rules(config), reader)
         self._traces = Traces(journeys, reader)
-        metrics = ExportMetrics(telemetry.registry)
+        all_metrics, told = ExportMetrics(telemetry.registry), followed.told
+        made: list[Exporter] = []
 
         def exporter(
-            consumer: str, name: str, signals: Sequence[Signal], source: Source, **more: Any
-        ) -> Exporter:
-            settings = config.exporters[name]
+            name: str, what: str, sender: Sender, signal: Signal, source: Source, metrics: WayOut, **more: Any
+        ) -> None:
+            consumer, settings = f"{name}:{what}", config.exporters[name]
+            more["count"] = partial(_count, telemetry, consumer)
+            made.append(Exporter(consumer, settings, signal, sender, source, book, metrics, clock, **more))
+
+        for name, settings in config.exporters.items():
+            signals = config.exported(name)
+            of_journeys = [
+                setting for setting in OF_JOURNEYS if told is not None and getattr(settings, setting)
+            ]
+            if not signals and not of_journeys:
+                continue
             try:
-                sender = settings.build(name)
+                sender = settings.build(name)  # all of it goes over the same connections
             except CannotExport as error:
                 raise CannotStart(str(error), 2) from None
-            count = partial(_count, telemetry, consumer)
-            return Exporter(
-                consumer,
-                settings,
-                signals,
-                sender,
-                source,
-                book,
-                metrics.of(consumer),
-                clock,
-                count=count,
-                **more,
-            )
-
-        made = []
-        for name, settings in config.exporters.items():
-            if signals := config.exported(name):
-                more: dict[str, Any] = {}
-                if settings.only is not None:
-                    more["only"] = parse(settings.only).test
-                if settings.annotate:
-                    more |= {"annotate": self._annotator, "ceiling": followed.position}
-                made.append(exporter(name, name, signals, event_log, **more))
-            for setting, signal in OF_JOURNEYS.items():
-                if getattr(settings, setting) and followed.told is not None:
-                    as_ = as_events if setting == "journey_events" else self._traces
-                    source = Told(followed.told, followed.store_id, signal, as_, clock)
-                    made.append(exporter(f"{name}:{setting}", name, (signal,), source))
+            more: dict[str, Any] = {}
+            if settings.only is not None:
+                more["only"] = parse(settings.only).test
+            if settings.annotate:
+                more |= {"annotate": self._annotator, "ceiling": followed.position}
+            metrics = all_metrics.of(name)
+            for signal in signals:
+                exporter(name, signal, sender, signal, event_log, metrics, **more)
+            for setting in of_journeys:
+                as_ = as_events if setting == "journey_events" else self._traces
+                assert told is not None, "looked at above"
+                source = Told(told, followed.store_id, OF_JOURNEYS[setting], as_, clock)
+                of_setting = all_metrics.of(f"{name}:{setting}")
+                exporter(name, setting, sender, OF_JOURNEYS[setting], source, of_setting)
         self.exporting = Exporting(made, book, telemetry, clock, retention=config.storage.retention.events)
 
     def follow(self, config: Config) -> None:

@@ -91,4 +91,4 @@ class Sender(Protocol):
         """Sends requests of one signal. Raises Unreachable; whatever else it raises is a defect of ours."""
 
     async def close(self) -> None:
-        """Lets go of connections."""
+        """Lets go of connections. All signals of an exporter share them, so it is called for each."""

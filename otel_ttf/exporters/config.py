@@ -37,7 +37,7 @@ class QueueConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     num_consumers: int = Field(
-        2, ge=1, le=64, description="Requests on their way at once; 1 where `ordered` is true."
+        2, ge=1, le=64, description="Requests of a signal on their way at once; 1 where `ordered` is true."
     )
     batch: BatchConfig = Field(BatchConfig(), description="How requests are put together.")
 

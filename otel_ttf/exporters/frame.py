@@ -37,6 +37,7 @@ from otel_ttf.telemetry import failure
 from otel_ttf.units import SECOND
 
 SAVE_EVERY = 0.2  # seconds: each costs the disk a sync
+PASSED_EVERY = 1.0  # seconds, where there were only rows of other signals
 POLL = 0.05  # seconds between looks at the end of the log
 READ_ROWS = 256
 TRIES = (
@@ -79,7 +80,7 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class _Building:
-    """Requests of one signal that wait for others."""
+    """Requests that wait for others."""
 
     pieces: list[Piece] = field(default_factory=list)
     records: int = 0
@@ -106,10 +107,10 @@ class _Spent:
 
 
 class Exporter:
-    """One consumer of the log. `start` is for any thread; the rest for the exporters' event loop.
+    """One consumer of the log, for one signal. `start` is for any thread; the rest for the exporters' event loop.
 
-    name     in the configuration, and as a consumer
-    signals  what is sent; other rows are passed over
+    name     as a consumer
+    signal   what is sent; rows of others are passed over
     ceiling  a position beyond which nothing is to be read yet; None: there is none
     only     which records are sent: a condition; None: all
     annotate what is added to a request; the number of its records stays
@@ -120,7 +121,7 @@ class Exporter:
         self,
         name: str,
         config: ExporterConfig,
-        signals: Sequence[Signal],
+        signal: Signal,
         sender: Sender,
         source: Source,
         book: ExportBook,
@@ -134,7 +135,7 @@ class Exporter:
     ) -> None:
         self.name = name
         self.config = config
-        self._signals = frozenset(signals)
+        self._signal = signal
         self._sender = sender
         self._source = source
         self._book = book
@@ -154,7 +155,7 @@ class Exporter:
         self._records: int | None = None
         self._saved = 0
         self._saved_records: int | None = None
-        self._building: dict[Signal, _Building] = {}
+        self._building = _Building()
         # Rows that are on their way, in order: position -> records in all rows before it.
         self._open: dict[int, int] = {}
         # (position, bytes) of what was read and is not behind the cursor yet.
@@ -162,6 +163,7 @@ class Exporter:
         self._ahead_bytes = 0
         self._letters: list[DeadLetter] = []
         self._busy = 0
+        self._sent = False  # since the cursor was saved
         self._refused = 0  # batches of which nothing was taken, in a row
         self._writing: asyncio.Task[None] | None = None
         self._stopping = False
@@ -226,7 +228,8 @@ class Exporter:
         self._ready: asyncio.Queue[tuple[list[Piece], list[int]]] = asyncio.Queue()
         self._dirty, self._ending = asyncio.Event(), asyncio.Event()
         self._at, self._records = self._saved, self._saved_records
-        for waiting in (self._building, self._open, self._ahead, self._letters):
+        self._building = _Building()
+        for waiting in (self._open, self._ahead, self._letters):
             waiting.clear()
         self._ahead_bytes = self._busy = 0
         async with asyncio.TaskGroup() as group:
@@ -314,7 +317,7 @@ class Exporter:
             if row.position > end or (made and isinstance(made[-1][1], Unreachable)):
                 break
             piece: Piece | Exception | None = None
-            if row.signal in self._signals and row.records:
+            if row.signal == self._signal and row.records:
                 try:
                     piece = self._leaving(row)
                 except Exception as error:  # noqa: BLE001 - a request that makes us fail must not stop the others
@@ -339,17 +342,16 @@ class Exporter:
         self._open[row.position] = row.before
         self._ahead.append((row.position, piece.size))
         self._ahead_bytes += piece.size
-        waiting = self._building.setdefault(row.signal, _Building())
-        if waiting.pieces and waiting.size + piece.size > self._batch_bytes:
-            self._go(row.signal)
-            waiting = self._building.setdefault(row.signal, _Building())
+        if self._building.size + piece.size > self._batch_bytes:
+            self._go()
+        waiting = self._building
         if not waiting.pieces:
             waiting.since = monotonic()
         waiting.pieces.append(piece)
         waiting.records += piece.row.records
         waiting.size += piece.size
         if waiting.records >= self.config.sending_queue.batch.min_size or waiting.size >= self._batch_bytes:
-            self._go(row.signal)
+            self._go()
 
     def _leaving(self, row: Row) -> Piece | None:
         """What of a row may go; None: nothing. Raises Malformed, Unreachable."""
@@ -385,12 +387,16 @@ class Exporter:
         first, last = self._at + 1, row.position - 1
         known = [gap for gap in self._source.gaps(self.name) if gap.first <= last and gap.last >= first]
         records = sum(gap.records for gap in known) if self._records is None else row.before - self._records
-        self._metrics.skipped.inc(records)
+        self._metrics.skipped(last, records)
         why = "beyond log.max_lag" if known else "no longer in the log"
         self._letters.append(
             DeadLetter(
-                *(None, self._source.log_id, first, 0, row.signal, row.arrival, b"", b"", why),
-                *(f"positions {first} to {last}, {records} records", 0, self._clock.now()),
+                *(None, self._source.log_id, first, 0, self._signal, row.arrival, b"", b"", why),
+                *(
+                    f"positions {first} to {last}, {records} records of all signals",
+                    0,
+                    self._clock.now(),
+                ),
                 consumer=self.name,
             )
         )
@@ -404,15 +410,16 @@ class Exporter:
             )
 
     def _flush(self, *, aged: bool = False) -> None:
-        """Lets batches go. aged: only those that have waited long enough."""
+        """Lets the batch go. aged: if it has waited long enough."""
         longest = self.config.sending_queue.batch.flush_timeout / SECOND
-        for signal, waiting in list(self._building.items()):
-            if not aged or monotonic() - waiting.since >= longest:
-                self._go(signal)
+        if not aged or monotonic() - self._building.since >= longest:
+            self._go()
 
-    def _go(self, signal: Signal) -> None:
-        pieces = self._building.pop(signal).pieces
-        self._ready.put_nowait((pieces, [piece.row.position for piece in pieces]))
+    def _go(self) -> None:
+        pieces = self._building.pieces
+        self._building = _Building()
+        if pieces:
+            self._ready.put_nowait((pieces, [piece.row.position for piece in pieces]))
 
     # Sending.
 
@@ -425,6 +432,7 @@ class Exporter:
                 self._letters += letters  # not in one: meanwhile it is another list
                 for position in positions:
                     del self._open[position]
+                self._sent = True
                 self._dirty.set()
             except Stopping:
                 pass  # it stays in the log
@@ -442,8 +450,7 @@ class Exporter:
             kept = [piece for at, piece in enumerate(batch) if at not in outcome.rejected]
             again = [batch[at] for at in outcome.retry]
             taken = sum(piece.row.records for piece in kept) - sum(piece.row.records for piece in again)
-            signal = batch[0].row.signal
-            self._metrics.sent(signal, taken - outcome.unnamed)
+            self._metrics.sent(self._signal, taken - outcome.unnamed)
             if outcome.unnamed:
                 letters += self._aside(
                     kept, f"{PARTIAL}: {outcome.unnamed} of {taken} records", outcome.unnamed
@@ -541,7 +548,7 @@ class Exporter:
         """records  how many of theirs were not taken, where that is not all"""
         if records is None:
             records = sum(piece.row.records for piece in pieces)
-        self._metrics.failed(pieces[0].row.signal, records)
+        self._metrics.failed(self._signal, records)
         self._count("set_aside", sum(piece.row.records for piece in pieces))
         if self._may_tell("aside"):
             log.error(
@@ -580,12 +587,13 @@ class Exporter:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
+            sent, self._sent = self._sent, False
             try:
                 # What is begun is ended, or close would write the same letters once more.
                 self._writing = asyncio.create_task(self._write())
                 await asyncio.shield(self._writing)
                 self._unsaved = self._writing = None
-                await self._rest()
+                await self._rest(SAVE_EVERY if sent else PASSED_EVERY)
             except (sqlite3.Error, OSError) as error:
                 path = self._book.path
                 self._unsaved = f"{path}: {trouble(error)}: {remedy(error, 'mend it', path)}"
@@ -594,10 +602,10 @@ class Exporter:
                 await asyncio.sleep(AGAIN)
                 self._dirty.set()
 
-    async def _rest(self) -> None:
+    async def _rest(self, seconds: float) -> None:
         """Until the cursor may be saved again; at the end at once."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(SAVE_EVERY):
+            async with asyncio.timeout(seconds):
                 await self._ending.wait()
 
     async def _write(self) -> None:

@@ -32,7 +32,9 @@ class ExportMetrics:
             )
             for signal, records in RECORDS.items()
         }
-        self._queue = gauge("otelcol_exporter_queue_size", "Records in the log that were not sent yet.")
+        self._queue = gauge(
+            "otelcol_exporter_queue_size", "Records in the log behind the signal that is furthest behind."
+        )
         self._retries = counter("otel_ttf_exporter_retries", "Requests that failed and are sent again.")
         self._skipped = counter(
             "otel_ttf_exporter_skipped_records", "Records that went before they were sent: see log.max_lag."
@@ -43,7 +45,10 @@ class ExportMetrics:
         self._withheld = counter(
             "otel_ttf_exporter_withheld_records", "Records that must not go to this destination."
         )
-        self._up = gauge("otel_ttf_exporter_up", "0 while the destination is taken for dead, else 1.")
+        self._up = gauge(
+            "otel_ttf_exporter_up",
+            "0 while the destination is taken for dead, for any of the signals, else 1.",
+        )
         self._seconds = Histogram(
             "otel_ttf_exporter_request_duration_seconds",
             "From a request's first byte until the destination's answer.",
@@ -58,7 +63,7 @@ class ExportMetrics:
 
 
 class WayOut:
-    """Metrics of one exporter, bound once."""
+    """Metrics of one exporter, of all of its signals, bound once. For one event loop."""
 
     def __init__(self, all_: ExportMetrics, exporter: str) -> None:
         by_signal = all_._by_signal
@@ -67,10 +72,13 @@ class WayOut:
         self._queue = all_._queue.labels(exporter)
         self._up = all_._up.labels(exporter)
         self.retries = all_._retries.labels(exporter)
-        self.skipped = all_._skipped.labels(exporter)
+        self._skipped = all_._skipped.labels(exporter)
         self.elsewhere = all_._elsewhere.labels(exporter)
         self.withheld = all_._withheld.labels(exporter)
         self.seconds = all_._seconds.labels(exporter)
+        self._skipped_through = 0
+        self._queues: list[Callable[[], float]] = []
+        self._ups: list[Callable[[], float]] = []
 
     def sent(self, signal: Signal, records: int) -> None:
         self._sent[signal].inc(records)
@@ -78,7 +86,15 @@ class WayOut:
     def failed(self, signal: Signal, records: int) -> None:
         self._failed[signal].inc(records)
 
+    def skipped(self, last: int, records: int) -> None:
+        """Records in rows up to a position went. Where several signals miss the same rows they count once."""
+        if last > self._skipped_through:
+            self._skipped_through = last
+            self._skipped.inc(records)
+
     def watch(self, queue: Callable[[], float], up: Callable[[], float]) -> None:
-        """Asked for at every scrape."""
-        self._queue.set_function(queue)
-        self._up.set_function(up)
+        """One signal's, asked for at every scrape: the exporter is as far as the last of them."""
+        self._queues.append(queue)
+        self._ups.append(up)
+        self._queue.set_function(lambda: max(one() for one in self._queues))
+        self._up.set_function(lambda: min(one() for one in self._ups))

@@ -274,7 +274,8 @@ def test_no_text_of_otlp_is_forgotten(tmp_path: Path, sink: GrpcDestination) -> 
         answers += canaries.ask(server)
         wait_for(lambda: server.metrics().total("otelcol_exporter_queue_size") == 0, "the exporter", 30)
         wait_for(
-            lambda: server.metrics().total("otel_ttf_quarantine_records", consumer="otlp") > 0, "letters"
+            lambda: server.metrics().total("otel_ttf_quarantine_records", consumer="otlp:metrics") > 0,
+            "letters",
         )
         letters = [
             json.dumps(dead_letters(server, "show", str(item["id"])))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -20,7 +21,7 @@ from otel_ttf.exporters.metrics import ExportMetrics
 from otel_ttf.log.base import Entry
 from otel_ttf.log.sqlite import LogConfig, SqliteLog
 from otel_ttf.otlp.events import pack_ids
-from otel_ttf.otlp.wire import SIGNALS, Signal
+from otel_ttf.otlp.wire import Signal
 from otel_ttf.store.exports import ExportBook
 from otel_ttf.store.quarantine import DeadLetter
 from otel_ttf.telemetry import Telemetry
@@ -58,10 +59,10 @@ class World:
     def start(
         self,
         configs: Mapping[str, ExporterConfig],
-        signals: tuple[Signal, ...] = SIGNALS,
+        signals: Mapping[str, Signal] = MappingProxyType({}),
         **more: Any,
     ) -> None:
-        """Exporters by name; what the configuration names no more is forgotten."""
+        """Exporters by name, of logs unless another signal is told; those that are not named are forgotten."""
         for gone in set(self.log.consumers()) - {"tracker", *configs}:
             self.log.forget(gone)
         self.book = ExportBook(self.folder / "exporters.db")
@@ -72,7 +73,7 @@ class World:
             name: Exporter(
                 name,
                 config,
-                signals,
+                signals.get(name, "logs"),
                 config.build(name),
                 self.log,
                 self.book,

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_ttf.exporters.config import ExporterConfig
 from otel_ttf.log.base import LogRefused
-from otel_ttf.otlp.wire import SHAPES
+from otel_ttf.otlp.wire import SHAPES, SIGNALS, Signal
 from otel_ttf.store.tasks import Tasks
 from otel_ttf.units import HOUR
 
@@ -83,7 +83,8 @@ class ExporterContract:
         await world.append(traces.SerializeToString(), signal="traces")
         await world.append(metrics.SerializeToString(), signal="metrics", records=2)
         await world.send(*some(30))
-        world.start(self.one(destination))
+        signals: dict[str, Signal] = {f"otlp/{signal}": signal for signal in SIGNALS}
+        world.start({name: self.config(destination.port, **FAST) for name in signals}, signals)
         await until(lambda: len(destination.taken) >= 32)
         await world.stop()
         assert destination.counts == dict.fromkeys([*some(30), "span", "metric"], 1)
@@ -97,8 +98,8 @@ class ExporterContract:
         assert sent["metrics"] == metrics.SerializeToString()
         assert sent["logs"] == b"".join(logs(name) for name in some(30))
         for name, records in (("log_records", 30), ("spans", 1), ("metric_points", 2)):
-            assert world.total(f"otelcol_exporter_sent_{name}_total", exporter=NAME) == records
-        assert world.total("otelcol_exporter_queue_size", exporter=NAME) == 0
+            assert world.total(f"otelcol_exporter_sent_{name}_total") == records
+        assert world.total("otelcol_exporter_queue_size") == 0
 
     async def test_requests_are_put_together(self, world: World, destination: Destination) -> None:
         await world.send(*some(100))
@@ -302,6 +303,28 @@ class ExporterContract:
         await until(lambda: len(destination.taken) == 5)
         assert world.letters() == []
 
+    async def test_a_signal_that_is_refused_holds_up_no_other(
+        self, world: World, destination: Destination
+    ) -> None:
+        destination.judge = lambda came: DENIED if came.signal == "metrics" else OK
+        signals: dict[str, Signal] = {f"otlp/{signal}": signal for signal in ("logs", "metrics")}
+        queue = {"batch": {"max_bytes": "1KiB", "flush_timeout": "20ms"}}
+        given = FAST | {"sending_queue": queue}
+        world.start({name: self.config(destination.port, **given) for name in signals}, signals)
+        metrics = ExportMetricsServiceRequest()
+        metric = metrics.resource_metrics.add().scope_metrics.add().metrics.add(name="m", unit="x" * 500)
+        metric.gauge.data_points.add(as_int=1)
+        for name in some(50):
+            await world.append(metrics.SerializeToString(), signal="metrics")
+            await world.send(name)
+        await until(lambda: world.exporters["otlp/logs"].position == 100)
+        assert destination.counts == dict.fromkeys(some(50), 1)
+        assert world.exporters["otlp/metrics"].position == 0
+        destination.judge = lambda _: OK
+        await until(lambda: world.exporters["otlp/metrics"].position >= 99)
+        assert destination.counts["m"] == 50
+        assert world.letters() == []
+
     async def test_after_max_elapsed_time_it_is_set_aside(
         self, world: World, destination: Destination
     ) -> None:
@@ -358,7 +381,7 @@ class ExporterContract:
         assert destination.counts == dict.fromkeys([*some(10), "back"], 1)
         await until(world.letters)
         (letter,) = world.letters()
-        assert letter.source == "positions 11 to 20, 10 records"
+        assert letter.source == "positions 11 to 20, 10 records of all signals"
 
     async def test_a_lost_file_of_cursors_costs_no_record(
         self, world: World, destination: Destination

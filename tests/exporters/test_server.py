@@ -130,7 +130,7 @@ def test_a_dead_destination_fails_no_probe_and_delays_no_stop(tmp_path: Path) ->
         ready = server.get("/ready")
         assert (ready.status, ready.json["reasons"]) == (200, [])
         assert "exporter otlp" in ready.json["notes"][0]
-        assert server.metrics().total("otel_ttf_consumer_lag_records", consumer="otlp") == 1
+        assert server.metrics().total("otel_ttf_consumer_lag_records", consumer="otlp:logs") == 1
         server.wait_caught_up()
         began = time.monotonic()
         assert server.terminate() == 0
@@ -145,18 +145,21 @@ def test_dead_letters_of_an_exporter_on_the_command_line(
     with ServerProcess(tmp_path / "data", settings=exporting(destination.port)) as server:
         send(server, request("a", "poison", "b"))
         wait_for(
-            lambda: server.metrics().total("otel_ttf_quarantine_records", consumer="otlp") == 1, "a letter"
+            lambda: server.metrics().total("otel_ttf_quarantine_records", consumer="otlp:logs") == 1,
+            "a letter",
         )
         assert sorted(destination.taken) == ["a", "b"]
         assert "dead letters" in server.get("/ready").json["notes"][0]
         listed = json.loads(command_on(server.data_dir, "dead-letters", "list", "--format", "json").stdout)
         (letter,) = listed["items"]
-        assert (letter["consumer"], letter["error"]) == ("otlp", "INVALID_ARGUMENT")
+        assert (letter["consumer"], letter["error"]) == ("otlp:logs", "INVALID_ARGUMENT")
         destination.judge = lambda _: OK
         done = command_on(server.data_dir, "dead-letters", "retry", "--all", "--format", "json")
         assert json.loads(done.stdout)["done"] == [letter["id"]]
         assert "poison" in destination.taken
-        assert server.metrics().total("otel_ttf_quarantine_total", consumer="otlp", action="retried") == 1
+        assert (
+            server.metrics().total("otel_ttf_quarantine_total", consumer="otlp:logs", action="retried") == 1
+        )
         assert "secret words" not in server.printed()
         assert server.terminate() == 0
 
