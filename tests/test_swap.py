@@ -68,7 +68,7 @@ def test_a_write_ahead_log_without_its_file_is_not_kept_once_it_is_written_again
         path.unlink()
         path.with_name("log.db-wal").write_text("2")
         draft(path).write_text("3")
-        assert put(path, why, BEGAN) is None
+        assert put(path, why, BEGAN + SECOND) is None
         assert [file.read_text() for file in tmp_path.glob(f"log.db.{why}-*-wal")] == kept
     assert path.read_text() == "3"
 
