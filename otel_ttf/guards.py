@@ -99,7 +99,8 @@ async def gate(
     if there and not keys.value and not others:
         log.warning("there is no API key any more, so nobody can send or ask", file=str(file))
     issuer = await _issuer(oidc, telemetry, stack) if oidc is not None else None
-    changed.append(Gate(telemetry, config.auth.limits, keys.value, own, issuer))
+    refusals = config.auth.refusals_per_second
+    changed.append(Gate(telemetry, config.auth.limits, keys.value, own, issuer, refusals=refusals))
     await stack.enter_async_context(watching([(keys, KEYS_EVERY)]))
     return changed[0]
 

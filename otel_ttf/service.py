@@ -298,7 +298,7 @@ class Service:
         certificates = await guards.certificates(config, telemetry, stack, self._watched)
         gate = await guards.gate(config, data_dir, telemetry, stack, self.given, self._watched)
         hosts = guards.hosts(config.api)
-        otlp_on_api = otlp_app(http, intake, trusted=trusted, gate=gate, hosts=hosts)
+        otlp_on_api = otlp_app(http, intake, door="api", trusted=trusted, gate=gate, hosts=hosts)
 
         def answering(config: Config) -> ASGIApp:
             return build(

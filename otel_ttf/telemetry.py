@@ -30,6 +30,7 @@ RECORDS = {"logs": "log_records", "traces": "spans", "metrics": "metric_points"}
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _PACKAGE = Path(__file__).parent
+_REFUSALS = ("unauthenticated", "too_often", "forbidden", "limited", "unavailable", "host", "cross_site")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ class Telemetry:
             registry=registry,
         )
         for door in ("grpc", "http", "api"):
-            for reason in ("unauthenticated", "forbidden", "limited", "unavailable", "host", "cross_site"):
+            for reason in _REFUSALS:
                 self._access_refused.labels(door, reason)
         self._key_used = Counter(
             "otel_ttf_api_key_requests",

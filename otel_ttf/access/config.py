@@ -110,3 +110,9 @@ class AuthConfig(BaseModel):
     )
     oidc: OidcConfig | None = Field(default=None, description="Tokens of an issuer are taken, too.")
     limits: LimitConfig = Field(default=LimitConfig(), description="What each key may send.")
+    refusals_per_second: float | None = Field(
+        default=1.0,
+        gt=0,
+        description="Calls without a good key from one address (IPv6: one /64) that hear so, a minute's worth of them "
+        "at once; more are asked to come later. null: all hear it. A good key is never held up by this.",
+    )

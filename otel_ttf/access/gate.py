@@ -1,6 +1,7 @@
 """What every door asks before it reads a body: who is it, may they, and how much.
 
-Whatever is wrong with a key or a token, the answer is the same: which part it was is nobody's business.
+Whatever is wrong with a key or a token, the answer is the same: which part it was is nobody's business. Where wrong
+ones come too often, it is that one. A right one is never asked where it comes from: many may share an address.
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from prometheus_client import Counter
 
 from otel_ttf.access.config import LimitConfig
 from otel_ttf.access.keys import ApiKey, Scope, digest, id_of
+from otel_ttf.access.sources import Sources
 from otel_ttf.bucket import Bucket
 from otel_ttf.telemetry import Telemetry
 from otel_ttf.units import SECOND
 
 Door = Literal["grpc", "http", "api"]
-Why = Literal["unauthenticated", "forbidden", "limited", "unavailable"]
+Why = Literal["unauthenticated", "too_often", "forbidden", "limited", "unavailable"]
 LONGEST = 16 << 10  # characters of a credential; a token of an issuer with many groups has some 4,000
 OF_SERVER = "environment"  # what the key in the server's environment is called, in the place of an id
 MOST_CALLERS = 10_000  # users of an issuer that are told apart by what they send
@@ -30,6 +32,7 @@ GRANT = "otel_ttf.grant"  # in an ASGI scope: the Grant of who asks
 _NOTHING = bytes(32)
 _TOLD = {
     "unauthenticated": "expected an API key or token that is valid here, see docs/security.md",
+    "too_often": "too many calls without an API key or token that is valid here have come from this address",
     "limited": "this key has sent what it may",
     "unavailable": "tokens cannot be checked now",
 }
@@ -56,7 +59,13 @@ class Refused(Exception):
 
 
 # why -> HTTP status
-STATUS: Mapping[Why, int] = {"unauthenticated": 401, "forbidden": 403, "limited": 429, "unavailable": 503}
+STATUS: Mapping[Why, int] = {
+    "unauthenticated": 401,
+    "too_often": 429,
+    "forbidden": 403,
+    "limited": 429,
+    "unavailable": 503,
+}
 
 
 class Buckets:
@@ -120,9 +129,10 @@ class Unavailable(Exception):
 class Gate:
     """Lets callers in. One event loop calls, and any thread may change the keys.
 
-    own     a key that is not in the file: that of the server's environment
-    tokens  None: only API keys are known
-    now     unix seconds
+    own       a key that is not in the file: that of the server's environment
+    tokens    None: only API keys are known
+    refusals  of each source a second; None: all it likes
+    now       unix seconds
     """
 
     def __init__(
@@ -133,12 +143,14 @@ class Gate:
         own: str | None = None,
         tokens: Tokens | None = None,
         *,
+        refusals: float | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._telemetry = telemetry
         self._limits = limits
         self._tokens = tokens
         self._now = now
+        self._sources = Sources(refusals) if refusals is not None else None
         self._buckets: dict[str, tuple[tuple[object, ...], Buckets]] = {}
         self._callers: OrderedDict[str, Buckets] = OrderedDict()
         self._own: tuple[bytes, Grant] | None = None
@@ -165,23 +177,30 @@ class Gate:
             self._buckets[key.id] = rates, buckets
         return Grant(key.scopes, buckets, self._telemetry.key_used(key.id), key.trusted_tokens, key.good)
 
-    async def admit(self, door: Door, scope: Scope, credential: str | None) -> Grant:
-        """Who has this credential, and may. Raises Refused, which is counted."""
+    async def admit(self, door: Door, scope: Scope, credential: str | None, source: str) -> Grant:
+        """Who has this credential, and may. Raises Refused, which is counted. source: see sources.network"""
         try:
             grant = await self._admitted(scope, credential)
         except Refused as refused:
+            if refused.why == "unauthenticated" and (wait := self._refuse(source)):
+                refused = Refused("too_often", scope, wait)
             self._telemetry.access_refused(door, refused.why)
-            raise
+            raise refused from None
         grant.used.inc()
         return grant
 
-    async def knows(self, scope: Scope, credential: str | None) -> bool:
+    async def knows(self, scope: Scope, credential: str | None, source: str) -> bool:
         """Whether they would be let in; nothing is counted."""
         try:
             grant = await self._who(scope, credential)
-        except Refused:
+        except Refused as refused:
+            if credential and refused.why == "unauthenticated":
+                self._refuse(source)
             return False
         return grant.may(scope)
+
+    def _refuse(self, source: str) -> float:
+        return self._sources.refuse(source, time.monotonic_ns()) if self._sources is not None else 0.0
 
     async def _admitted(self, scope: Scope, credential: str | None) -> Grant:
         grant = await self._who(scope, credential)
@@ -245,6 +264,12 @@ def of_http(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         elif name == b"x-api-key":
             shown[1].append(value.decode("latin-1"))
     return credential(*shown)
+
+
+def came_from(scope: Mapping[str, Any]) -> str:
+    """Where a request of HTTP comes from, of its ASGI scope."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def of_grpc(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from otel_ttf.access.gate import GRANT, STATUS, Gate, Refused, of_http
+from otel_ttf.access.gate import GRANT, STATUS, Gate, Refused, came_from, of_http
 from otel_ttf.access.hosts import MISDIRECTED, Hosts
 from otel_ttf.access.keys import Scope as Needed
 from otel_ttf.api.problems import ALWAYS, Problem, document
@@ -104,10 +104,12 @@ class Front:
             return None
         need = needed(scope["method"], path)
         if need is None:
-            scope[BRIEF] = path == "/ready" and not await gate.knows("read", of_http(headers))
+            scope[BRIEF] = path == "/ready" and not await gate.knows(
+                "read", of_http(headers), came_from(scope)
+            )
             return None
         try:
-            scope[GRANT] = await gate.admit("api", need, of_http(headers))
+            scope[GRANT] = await gate.admit("api", need, of_http(headers), came_from(scope))
         except Refused as refused:
             more = refused.headers | _unread(headers)
             return document(Problem(STATUS[refused.why], _KINDS[refused.why], str(refused), headers=more))
@@ -116,6 +118,7 @@ class Front:
 
 _KINDS = {
     "unauthenticated": "unauthenticated",
+    "too_often": "too-many-requests",
     "forbidden": "forbidden",
     "limited": "too-many-requests",
     "unavailable": "unavailable",

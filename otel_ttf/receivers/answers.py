@@ -78,6 +78,7 @@ def come_again(refused: LogRefused) -> status_pb2.Status:
 
 _NOT_ADMITTED: dict[Why, int] = {
     "unauthenticated": code_pb2.UNAUTHENTICATED,
+    "too_often": code_pb2.RESOURCE_EXHAUSTED,
     "forbidden": code_pb2.PERMISSION_DENIED,
     "limited": code_pb2.RESOURCE_EXHAUSTED,
     "unavailable": code_pb2.UNAVAILABLE,

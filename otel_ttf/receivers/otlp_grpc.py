@@ -35,8 +35,7 @@ _GPC = (GPC_HEADER, "1")
 _CODES = {
     code_pb2.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
     code_pb2.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
-    # With RetryInfo it asks to come again, and not every client looks for that; they all do with this one.
-    code_pb2.RESOURCE_EXHAUSTED: grpc.StatusCode.UNAVAILABLE,
+    code_pb2.RESOURCE_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     code_pb2.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
     code_pb2.PERMISSION_DENIED: grpc.StatusCode.PERMISSION_DENIED,
 }
@@ -205,7 +204,8 @@ def _export(signal: Signal, intake: Intake, calls: Calls, trusted: bool, gate: G
         trusts = trusted
         try:
             if gate is not None:  # before the message is read, or inflated
-                grant = await gate.admit("grpc", "ingest", of_grpc(call.invocation_metadata() or ()))
+                shown = of_grpc(call.invocation_metadata() or ())
+                grant = await gate.admit("grpc", "ingest", shown, call.peer())
                 trusts = trusted or grant.trusted_tokens
             raw = await calls.message(call)
             if raw is None:
@@ -220,6 +220,10 @@ def _export(signal: Signal, intake: Intake, calls: Calls, trusted: bool, gate: G
             refusal = come_again(refused)
         except Refused as refused:
             refusal = not_admitted(refused)
+            if refused.why == "limited":
+                # With RetryInfo RESOURCE_EXHAUSTED asks to come again, and not every client looks for that; they all
+                # do with this one.
+                refusal.code = code_pb2.UNAVAILABLE
         else:
             if receipt.rejected or receipt.warnings:
                 return response(signal, receipt).SerializeToString()

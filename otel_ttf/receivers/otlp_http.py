@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from otel_ttf.access.gate import STATUS, Gate, Grant, Refused, of_http
+from otel_ttf.access.gate import STATUS, Door, Gate, Grant, Refused, came_from, of_http
 from otel_ttf.access.hosts import MISDIRECTED, Hosts
 from otel_ttf.log.base import LogRefused
 from otel_ttf.otlp.json import Found, decode
@@ -84,17 +84,19 @@ def otlp_app(
     config: HttpConfig,
     intake: Intake,
     *,
+    door: Door = "http",
     trusted: bool = False,
     gate: Gate | None = None,
     hosts: Hosts | None = None,
 ) -> ASGIApp:
     """`POST /v1/logs|traces|metrics`, for a port of its own or mounted at "/v1" or "/" elsewhere.
 
+    door     by which it is come in, for the count of refusals
     trusted  subjects that are tokens already are taken as they are
     gate     who may send; None: everybody
     hosts    by which names the server may be called; None: by any
     """
-    app = _OtlpHttp(config, intake, trusted=trusted, gate=gate, hosts=hosts)
+    app = _OtlpHttp(config, intake, door, trusted=trusted, gate=gate, hosts=hosts)
     cors = config.cors
     if not cors.allowed_origins:
         return app
@@ -120,8 +122,16 @@ def otlp_app(
 
 class _OtlpHttp:
     def __init__(
-        self, config: HttpConfig, intake: Intake, *, trusted: bool, gate: Gate | None, hosts: Hosts | None
+        self,
+        config: HttpConfig,
+        intake: Intake,
+        door: Door,
+        *,
+        trusted: bool,
+        gate: Gate | None,
+        hosts: Hosts | None,
     ) -> None:
+        self._door = door
         self._limit = config.max_request_body_size
         self._seconds = config.body_timeout / SECOND
         self._intake = intake
@@ -143,13 +153,13 @@ class _OtlpHttp:
         more: dict[str, str] = {}
         try:
             if self._hosts is not None and not self._hosts.allow(headers.get(b"host")):
-                self._intake.telemetry.access_refused("http", "host")
+                self._intake.telemetry.access_refused(self._door, "host")
                 raise Unusable(421, MISDIRECTED)
             # Before the body is read.
             gate = self._gate
-            grant = (
-                await gate.admit("http", "ingest", of_http(scope["headers"])) if gate is not None else None
-            )
+            grant = None
+            if gate is not None:
+                grant = await gate.admit(self._door, "ingest", of_http(scope["headers"]), came_from(scope))
             signal, receipt = await self._take(scope, headers, media, receive, grant)
             if receipt.rejected or receipt.warnings:
                 body = _encoded(response(signal, receipt), encoding)

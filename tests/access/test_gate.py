@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from otel_ttf.access.config import LimitConfig
-from otel_ttf.access.gate import LONGEST, MOST_CALLERS, Gate, Refused, Unavailable, of_grpc, of_http
+from otel_ttf.access.gate import (
+    LONGEST,
+    MOST_CALLERS,
+    STATUS,
+    Gate,
+    Refused,
+    Unavailable,
+    of_grpc,
+    of_http,
+)
 from otel_ttf.access.keys import ApiKey, make
 from otel_ttf.telemetry import Telemetry
 
@@ -21,6 +30,7 @@ _, REVOKED_KEY = make(ApiKey("", b"", frozenset({"ingest"})))
 OWN = "the key of the environment"
 FORGED = f"{INGEST_KEY[:-1]}{'a' if INGEST_KEY[-1] != 'a' else 'b'}"
 LIMITS = LimitConfig()
+HOME = "192.0.2.1"
 
 
 def gate(limits: LimitConfig = LIMITS, **options: object) -> tuple[Gate, Telemetry]:
@@ -42,10 +52,10 @@ async def test_a_key_opens_what_it_is_for(key, scopes):
     asked, _ = gate()
     for scope in ("ingest", "read", "admin"):
         if scope in scopes:
-            await asked.admit("api", scope, key)
+            await asked.admit("api", scope, key, HOME)
         else:
             with pytest.raises(Refused) as caught:
-                await asked.admit("api", scope, key)
+                await asked.admit("api", scope, key, HOME)
             assert caught.value.why == "forbidden"
 
 
@@ -70,7 +80,7 @@ WRONG = [
 async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same(key):
     asked, telemetry = gate()
     with pytest.raises(Refused) as caught:
-        await asked.admit("http", "ingest", key)
+        await asked.admit("http", "ingest", key, HOME)
     refused = caught.value
     assert (refused.why, refused.seconds) == ("unauthenticated", 0.0)
     assert str(refused) == "expected an API key or token that is valid here, see docs/security.md"
@@ -87,37 +97,71 @@ async def test_a_key_is_compared_as_often_whatever_it_is(monkeypatch):
     )
     for key in (INGEST_KEY, FORGED, REVOKED_KEY, EXPIRED_KEY, OWN, "x"):
         compared.clear()
-        await asked.knows("ingest", key)
+        await asked.knows("ingest", key, HOME)
         assert compared == [True, True]
 
 
 async def test_keys_change_while_it_runs_and_keep_what_is_left_of_their_limits():
     asked, telemetry = gate(LimitConfig(requests_per_second=0.001, burst="1s"))
-    await asked.admit("http", "ingest", INGEST_KEY)
+    await asked.admit("http", "ingest", INGEST_KEY, HOME)
     new, new_key = make(INGEST)
     asked.change((INGEST, new, replace(TRUSTED, requests_per_second=0.002)))
-    await asked.admit("http", "ingest", new_key)
+    await asked.admit("http", "ingest", new_key, HOME)
     for spent in (INGEST_KEY, new_key):
         with pytest.raises(Refused, match="this key has sent what it may"):
-            await asked.admit("http", "ingest", spent)
+            await asked.admit("http", "ingest", spent, HOME)
     with pytest.raises(Refused):
-        await asked.admit("http", "read", READ_KEY)
+        await asked.admit("http", "read", READ_KEY, HOME)
     used = telemetry.registry.get_sample_value
     assert used("otel_ttf_api_key_requests_total", {"key": new.id}) == 1
 
 
 async def test_bytes_are_charged_when_they_are_known_and_then_are_waited_for():
     asked, telemetry = gate(LimitConfig(bytes_per_second=100, burst="1s"))
-    grant = await asked.admit("grpc", "ingest", INGEST_KEY)
+    grant = await asked.admit("grpc", "ingest", INGEST_KEY, HOME)
     grant.charge(1000)
     with pytest.raises(Refused) as caught:
-        await asked.admit("grpc", "ingest", INGEST_KEY)
+        await asked.admit("grpc", "ingest", INGEST_KEY, HOME)
     assert caught.value.why == "limited"
     assert 8.5 < caught.value.seconds <= 9.01
     assert caught.value.headers == {"Retry-After": "10"} or caught.value.headers == {"Retry-After": "9"}
-    await asked.admit("grpc", "ingest", TRUSTED_KEY)  # others are none the worse for it
+    await asked.admit("grpc", "ingest", TRUSTED_KEY, HOME)  # others are none the worse for it
     count = telemetry.registry.get_sample_value
     assert count("otel_ttf_access_refused_total", {"door": "grpc", "reason": "limited"}) == 1
+
+
+async def test_wrong_keys_that_come_too_often_are_asked_to_come_later_and_a_right_one_never_is():
+    asked, telemetry = gate(refusals=1.0, tokens=Issuer())
+    said = []
+    for number in range(100):
+        with pytest.raises(Refused) as caught:
+            await asked.admit("http", "ingest", f"wrong {number}" if number % 2 else "bad.to.ken", HOME)
+        said.append(caught.value)
+        await asked.admit("http", "ingest", INGEST_KEY, HOME)
+        await asked.admit("http", "read", "good.to.ken", HOME)
+    assert [one.why for one in said] == ["unauthenticated"] * 60 + ["too_often"] * 40
+    assert said[-1].headers == {"Retry-After": "1"}
+    assert STATUS[said[-1].why] == 429
+    # Others are none the worse for it.
+    with pytest.raises(Refused, match="expected an API key"):
+        await asked.admit("http", "ingest", "wrong", "192.0.2.2")
+    with pytest.raises(Refused, match="expected a key or token with the scope read"):
+        await asked.admit("http", "read", INGEST_KEY, HOME)
+    count = telemetry.registry.get_sample_value
+    assert count("otel_ttf_access_refused_total", {"door": "http", "reason": "too_often"}) == 40
+    assert count("otel_ttf_access_refused_total", {"door": "http", "reason": "unauthenticated"}) == 61
+
+
+async def test_trying_keys_where_nothing_is_refused_counts_too():
+    asked, _ = gate(refusals=1.0)
+    for _ in range(100):
+        assert not await asked.knows("read", None, "192.0.2.2")
+        assert not await asked.knows("read", "wrong", HOME)
+    assert await asked.knows("read", READ_KEY, HOME)
+    for source, why in ((HOME, "too_often"), ("192.0.2.2", "unauthenticated")):
+        with pytest.raises(Refused) as caught:
+            await asked.admit("api", "read", None, source)
+        assert caught.value.why == why
 
 
 class Issuer:
@@ -135,25 +179,25 @@ class Issuer:
 async def test_tokens_of_an_issuer_are_good_beside_keys():
     issuer = Issuer()
     asked, _ = gate(tokens=issuer)
-    assert (await asked.admit("api", "read", "good.to.ken")).may("read")
+    assert (await asked.admit("api", "read", "good.to.ken", HOME)).may("read")
     for token, why in (("bad.to.ken", "unauthenticated"), ("good.for.read", "forbidden")):
         with pytest.raises(Refused) as caught:
-            await asked.admit("api", "ingest", token)
+            await asked.admit("api", "ingest", token, HOME)
         assert caught.value.why == why
     issuer.up = False
     with pytest.raises(Refused) as caught:
-        await asked.admit("api", "read", "good.to.ken")
+        await asked.admit("api", "read", "good.to.ken", HOME)
     assert (caught.value.why, caught.value.headers) == ("unavailable", {"Retry-After": "5"})
-    await asked.admit("api", "read", READ_KEY)
+    await asked.admit("api", "read", READ_KEY, HOME)
 
 
 async def test_what_is_kept_of_an_issuers_users_is_bounded():
     asked, _ = gate(LimitConfig(requests_per_second=0.001, burst="1s"), tokens=Issuer())
     for number in range(MOST_CALLERS + 10):
-        await asked.admit("api", "read", f"good.{number}.x")
+        await asked.admit("api", "read", f"good.{number}.x", HOME)
     assert len(asked._callers) == MOST_CALLERS
     with pytest.raises(Refused):
-        await asked.admit("api", "read", f"good.{MOST_CALLERS + 9}.x")
+        await asked.admit("api", "read", f"good.{MOST_CALLERS + 9}.x", HOME)
 
 
 @pytest.mark.parametrize(

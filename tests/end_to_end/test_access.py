@@ -85,11 +85,17 @@ def one(user: str = "ada", name: str = "signup") -> bytes:
     return request.SerializeToString()
 
 
+def details_of(error: grpc.RpcError) -> status_pb2.Status:
+    (details,) = [value for name, value in error.trailing_metadata() if name == "grpc-status-details-bin"]
+    return status_pb2.Status.FromString(details)
+
+
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     folder = tmp_path_factory.mktemp("access") / "data"
     keys = {scope: make_key(folder, "--scope", scope) for scope in ("ingest", "read", "admin")}
-    server = ServerProcess(folder, settings=("service.telemetry.logs.level=debug",))
+    settings = ("service.telemetry.logs.level=debug", "auth.refusals_per_second=1000")
+    server = ServerProcess(folder, settings=settings)
     server.environment = {"TELEMETRY_API_KEY": OWN}
     with server:
         yield Doors(server, keys)
@@ -179,6 +185,42 @@ def test_grpc_says_unauthenticated_and_does_not_ask_to_come_again(doors):
             channel.unary_unary(f"/opentelemetry.proto.collector.{service}/Export")(b"", timeout=20)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert doors.refused("grpc", "unauthenticated") == before + 5
+
+
+def test_telemetry_that_comes_by_the_port_of_the_api_is_refused_at_that_door(doors):
+    for door, port in (("api", doors.server.api_port), ("http", doors.server.http_port)):
+        other = "http" if door == "api" else "api"
+        before = doors.refused(door, "unauthenticated"), doors.refused(other, "unauthenticated")
+        assert doors.otlp(port, {"x-api-key": "wrong"}).status == 401
+        after = doors.refused(door, "unauthenticated"), doors.refused(other, "unauthenticated")
+        assert after == (before[0] + 1, before[1])
+
+
+def test_wrong_keys_from_one_address_are_held_up_at_every_door_and_right_ones_at_none(tmp_path):
+    with server_of(tmp_path, "auth.refusals_per_second=0.1", own=OWN) as server:
+        doors = Doors(server, {"admin": OWN, "ingest": OWN})
+        wrong = {"x-api-key": "wrong"}
+        said = [doors.otlp(server.http_port, wrong).status for _ in range(8)]
+        assert said == [401] * 6 + [429] * 2
+        answer = doors.otlp(server.http_port, wrong)
+        assert 1 <= int(answer.headers["retry-after"]) <= 10
+        assert status_pb2.Status.FromString(answer.body).code == code_pb2.RESOURCE_EXHAUSTED
+        info = error_details_pb2.RetryInfo()
+        error = doors.call(("x-api-key", "wrong"))
+        status = details_of(error)
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (status.code, status.details[0].Unpack(info)) == (code_pb2.RESOURCE_EXHAUSTED, True)
+        assert 0 < info.retry_delay.ToMilliseconds() <= 10_000
+        for port in (server.http_port, server.api_port):
+            assert doors.otlp(port, wrong).status == 429
+        problem = doors.ask("GET", "/api/v1/ttf", wrong)
+        assert (problem.status, problem.json["type"]) == (429, "urn:otel-ttf:problem:too-many-requests")
+        assert "retry-after" in problem.headers
+        assert doors.ask("GET", "/health", {}).status == doors.ask("GET", "/ready", {}).status == 200
+        assert doors.ask("GET", "/api/v1/ttf", doors.key("admin")).status == 200
+        assert doors.otlp(server.http_port, doors.key("ingest")).status == 200
+        assert doors.call(("x-api-key", OWN)) == b""
+        assert doors.refused("grpc", "too_often") == 1
 
 
 def test_the_answer_is_the_same_whatever_is_wrong(doors, tmp_path):
@@ -379,8 +421,8 @@ def test_limits_of_a_key_are_told_as_senders_understand_them(doors):
     assert 0 < info.retry_delay.ToMilliseconds() <= 5000
     error = doors.call(("x-api-key", key))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
-    (details,) = [value for name, value in error.trailing_metadata() if name == "grpc-status-details-bin"]
-    assert status_pb2.Status.FromString(details).details[0].Unpack(info)
+    status = details_of(error)
+    assert (status.code, status.details[0].Unpack(info)) == (code_pb2.UNAVAILABLE, True)
     rest = doors.ask("POST", "/api/v1/events", {"x-api-key": key}, json.dumps(EVENT).encode())
     assert (rest.status, rest.json["type"]) == (429, "urn:otel-ttf:problem:too-many-requests")
     assert "retry-after" in rest.headers
@@ -611,7 +653,7 @@ def test_a_page_of_a_stranger_whose_name_means_this_machine_gets_nothing(doors, 
         answer = doors.otlp(port, {"host": host, **key})
         assert answer.status == 421
         assert "hosts" in status_pb2.Status.FromString(answer.body).message
-    assert (doors.refused("api", "host"), doors.refused("http", "host")) == (before[0] + 4, before[1] + 2)
+    assert (doors.refused("api", "host"), doors.refused("http", "host")) == (before[0] + 5, before[1] + 1)
 
 
 @pytest.mark.parametrize(

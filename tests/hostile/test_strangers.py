@@ -33,7 +33,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asking]:
     folder = tmp_path_factory.mktemp("strangers") / "data"
     folder.mkdir()
     (folder / "api-keys").write_text(written(KEYS))
-    with Asking(folder, settings=("service.telemetry.logs.level=debug",)) as running:
+    # So that each row hears what is wrong with it, however many there are.
+    settings = ("service.telemetry.logs.level=debug", "auth.refusals_per_second=null")
+    with Asking(folder, settings=settings) as running:
         whoever_has_a_key_is_served(running)
         yield running
 
