@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from click.testing import CliRunner
+from local_http import LocalHttp, Request, reply
 
 from otel_ttf.api import models
 from otel_ttf.cli import main
@@ -116,42 +115,35 @@ ANSWERS = {
 }
 
 
-class Api(BaseHTTPRequestHandler):
-    """Answers in the shapes of the API's own models; remembers what it was asked in `server.asked`."""
+class Api(LocalHttp):
+    """Answers in the shapes of the API's own models; remembers what it was asked in `asked`."""
 
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        path = self.path.partition("?")[0]
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def answer(self, request: Request) -> None:
+        self.asked.append(request.path)
+        path = request.path.partition("?")[0]
         if path == "/api/v1/ttf/html":
-            return self.say(200, "<html>")
-        if path in ANSWERS:
-            return self.say(200, ANSWERS[path].model_dump_json())
-        problem = "urn:otel-ttf:problem:no-milestone" if path.endswith("/nobody") else "about:blank"
-        detail = "no milestone of that user is known"
-        return self.say(404, json.dumps({"type": problem, "title": "Not Found", "detail": detail}))
-
-    def say(self, status: int, body: str) -> None:
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *_: object) -> None:
-        """Not on the screen."""
+            reply(request, 200, b"<html>")
+        elif path in ANSWERS:
+            reply(request, 200, ANSWERS[path].model_dump_json().encode())
+        else:
+            problem = "urn:otel-ttf:problem:no-milestone" if path.endswith("/nobody") else "about:blank"
+            detail = "no milestone of that user is known"
+            told = {"type": problem, "title": "Not Found", "detail": detail}
+            reply(request, 404, json.dumps(told).encode())
 
 
 @pytest.fixture
 def api():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    server.asked = []
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with Api() as running:
+        yield running
 
 
 def ask(api, *arguments: str, env=None):
-    url = f"http://127.0.0.1:{api.server_address[1]}"
-    return CliRunner(env={"COLUMNS": "120", **(env or {})}).invoke(main, [*arguments, "--url", url])
+    return CliRunner(env={"COLUMNS": "120", **(env or {})}).invoke(main, [*arguments, "--url", api.address])
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from joserfc import jwk, jwt
+from local_http import LocalHttp, Request, reply
 
 AUDIENCE = "otel-ttf"
 
 
-class LocalIssuer:
+class LocalIssuer(LocalHttp):
     """Signs tokens, and says by which keys.
 
     trouble  what it answers with instead: a status, `garbage`, `slow`, `large`, `elsewhere`, `another`
@@ -22,35 +20,15 @@ class LocalIssuer:
     """
 
     def __init__(self) -> None:
+        super().__init__()
+        self.url = f"{self.address}/realms/test"
         self.trouble: int | str | None = None
         self.asked = 0
         self.signing = jwk.RSAKey.generate_key(2048, {"kid": "first", "use": "sig"})
         self.keys: list[Any] = [self.signing]
         self.more: list[Any] = []  # as they stand in the document
-        issuer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                issuer.answer(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/realms/test"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
+    def answer(self, request: Request) -> None:
         keys = request.path == "/realms/test/keys"
         self.asked += keys
         document: dict[str, Any] = {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
@@ -73,10 +51,7 @@ class LocalIssuer:
                 body = json.dumps(document).encode()
             case "another":
                 body = json.dumps({**document, "issuer": "https://another.example"}).encode()
-        request.send_response(status)
-        request.send_header("content-length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
+        reply(request, status, body)
 
     def rotate(self, name: str, *, drop: bool = True) -> None:
         """Signs with a new key. drop: the old one is not published any more."""

@@ -7,8 +7,6 @@ import ssl
 import threading
 import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from certificates import Certificates
 from destinations import Destination, HttpDestination
 from export_world import NAME, World, until
 from exporter_contract import FAST, ExporterContract
+from local_http import LocalHttp, Request, body_of, reply
 
 from otel_ttf.exporters.base import DONE, Piece
 from otel_ttf.exporters.config import CannotExport
@@ -164,32 +163,19 @@ JSON = {"content-type": "application/json"}
 async def test_whatever_comes_with_an_ok_it_is_one(headers: dict[str, str], body: bytes) -> None:
     came = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    class Server(LocalHttp):
+        def answer(self, request: Request) -> None:
+            body_of(request)
+            came.append(request.headers)
+            reply(request, 200, body, headers)
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            came.append(self.headers)
-            self.send_response(200)
-            for name, value in {**headers, "content-length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            with suppress(OSError):
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    sender = OtlpHttpConfig(endpoint=f"http://127.0.0.1:{server.server_port}").build("otlp_http")
-    piece = Piece(Row(1, 0, "logs", b"", b"", 1))
-    tracemalloc.start()
-    for _ in range(2):
-        assert await sender.send([piece]) == DONE
-    assert tracemalloc.get_traced_memory()[1] < 16 << 20
-    tracemalloc.stop()
-    assert "cookie" not in came[-1]
-    await sender.close()
-    server.shutdown()
-    server.server_close()
+    with Server() as server:
+        sender = OtlpHttpConfig(endpoint=server.address).build("otlp_http")
+        piece = Piece(Row(1, 0, "logs", b"", b"", 1))
+        tracemalloc.start()
+        for _ in range(2):
+            assert await sender.send([piece]) == DONE
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        tracemalloc.stop()
+        assert "cookie" not in came[-1]
+        await sender.close()

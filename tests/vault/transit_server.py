@@ -6,14 +6,13 @@ import base64
 import binascii
 import json
 import os
-import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from local_http import LocalHttp, Request, body_of, reply
 
 
 class Failure(Exception):
@@ -24,7 +23,7 @@ class Failure(Exception):
 
 
 @dataclass
-class TransitServer:
+class TransitServer(LocalHttp):
     """keys: name -> versions, the first is v1. broken: status codes for the next requests, then all is well."""
 
     token: str = "s.the-token-of-the-test"
@@ -36,47 +35,21 @@ class TransitServer:
     broken: list[int] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
 
-    def __enter__(self) -> TransitServer:
-        server = self
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.url = self.address
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                try:
-                    status, answer = 200, server.answer(self.path, dict(self.headers.items()), body)
-                except Failure as failure:
-                    status, answer = failure.status, {"errors": [failure.text]}
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+    def answer(self, request: Request) -> None:
+        try:
+            status, answer = 200, self.answered(request.path, dict(request.headers.items()), body_of(request))
+        except Failure as failure:
+            status, answer = failure.status, {"errors": [failure.text]}
+        reply(request, status, json.dumps(answer).encode(), {"content-type": "application/json"})
 
     def rotate(self, name: str = "ttf") -> None:
         self.keys[name].append(os.urandom(32))
 
-    def answer(self, path: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
+    def answered(self, path: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
         self.asked[path.split("/")[3]] += 1
         if self.broken:
             raise Failure(self.broken.pop(0), "internal error")
