@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 import requests
+import urllib3
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 from requests import PreparedRequest, Response, Session
 
 from otel_ttf import __version__
 from otel_ttf.client.options import Options
+from otel_ttf.client.punctual import MAX_ANSWER, Adapter, TooLong, left, within
 
-MAX_ANSWER = 4 * 1024 * 1024
-_ABOUT_THE_BODY = ("content-type", "content-encoding", "content-length", "accept", "accept-encoding")
+_ABOUT_THE_BODY = ("content-type", "content-encoding", "content-length", "accept")
 
 
 class Unanswered(Exception):
@@ -35,7 +37,8 @@ class _OurHeaders(requests.auth.AuthBase):
     """The key and no others: those in the environment's headers for OTLP, and in .netrc, are for other servers."""
 
     def __init__(self, key: str | None) -> None:
-        self._ours = {"User-Agent": f"otel-ttf-client/{__version__}"}
+        # An answer is taken as it comes: what is packed could be of any size.
+        self._ours = {"User-Agent": f"otel-ttf-client/{__version__}", "Accept-Encoding": "identity"}
         if key is not None:
             self._ours["Authorization"] = f"Bearer {key}"
 
@@ -49,6 +52,8 @@ class _OurHeaders(requests.auth.AuthBase):
 def session(options: Options) -> Session:
     """A session for the server of these options; for one thread."""
     made = Session()
+    for scheme in ("http://", "https://"):
+        made.mount(scheme, Adapter())
     made.auth = _OurHeaders(options.key)
     made.trust_env = not options.loopback
     made.verify = options.ca_file or True
@@ -69,41 +74,47 @@ def ask(
 ) -> Answer:
     """The answer, whatever its status. Raises Unanswered.
 
-    timeout  seconds for a connection and for each next part of the answer; beyond, none that is still to come is read
+    timeout  seconds, for all of it, but for looking up the server's name
     """
-    deadline = time.monotonic() + timeout
     # Instrumentation of this application would trace our own requests, whose paths hold user ids.
     token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
     try:
-        with opened.request(
-            method,
-            url,
-            data=data,
-            headers=headers,
-            timeout=timeout,
-            allow_redirects=False,
-            stream=True,
-            verify=opened.verify,  # else the environment's would come before it
-        ) as answer:
-            return Answer(answer.status_code, _body(answer, deadline), _retry_after(answer))
-    except requests.exceptions.SSLError as error:
-        raise Unanswered(f"no TLS connection ({_cause(error)})") from error
-    except requests.exceptions.Timeout as error:
-        raise Unanswered(f"no answer within {timeout:g} s") from error
-    except (requests.exceptions.RequestException, OSError, ValueError) as error:
-        raise Unanswered(f"no connection ({_cause(error)})") from error
+        with (
+            within(timeout),
+            _answered(timeout),
+            opened.request(
+                method,
+                url,
+                data=data,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
+                verify=opened.verify,  # else the environment's would come before it
+            ) as answer,
+        ):
+            body = b"".join(answer.raw.stream(64 * 1024, decode_content=False))
+            return Answer(answer.status_code, body, _retry_after(answer))
     finally:
         detach(token)
 
 
-def _body(answer: Response, deadline: float) -> bytes:
-    parts, size = [], 0
-    for part in answer.iter_content(64 * 1024):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER or time.monotonic() > deadline:
-            raise Unanswered("an answer without an end")
-    return b"".join(parts)
+@contextmanager
+def _answered(timeout: float) -> Iterator[None]:
+    """Whatever goes wrong in the block is Unanswered."""
+    try:
+        yield
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        cause = _cause(error)
+        if not left() or isinstance(error, requests.exceptions.Timeout):
+            said = f"no answer within {timeout:g} s"
+        elif isinstance(cause, TooLong):
+            said = f"an answer of more than {MAX_ANSWER >> 20} MiB"
+        elif isinstance(error, requests.exceptions.SSLError):
+            said = f"no TLS connection ({type(cause).__name__})"
+        else:
+            said = f"no connection ({type(cause).__name__})"
+        raise Unanswered(said) from error
 
 
 def _retry_after(answer: Response) -> float | None:
@@ -116,8 +127,8 @@ def _retry_after(answer: Response) -> float | None:
         return None
 
 
-def _cause(error: BaseException) -> str:
-    """The innermost error's class: its text may hold the address, with whatever is in it."""
+def _cause(error: BaseException) -> BaseException:
+    """The innermost error: only its class may be told, since its text may hold the address, with whatever is in it."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
-    return type(error).__name__
+    return error

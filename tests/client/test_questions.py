@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
+import socket
 import threading
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -127,6 +130,69 @@ def test_an_answer_that_is_none_says_what_was_found(
         client_of(fake.url, timeout=0.2 if answering.hold else 20).get_ttf_metrics("ada")
     assert "ada" not in str(raised.value)
     assert f"{fake.url}/api/v1/ttf/{{user_id}}" in str(raised.value)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+DRIPS = [
+    pytest.param(b"H", id="the first line"),
+    pytest.param(OK + b"x: y", id="a header"),
+    pytest.param(OK + b"content-length: 1000000\r\n\r\n[", id="a body of a known length"),
+    pytest.param(OK + b"\r\n[", id="a body until the end"),
+    pytest.param(OK + b"transfer-encoding: chunked\r\n\r\n0", id="the length of a chunk"),
+    pytest.param(OK + b"transfer-encoding: chunked\r\n\r\n1\r\n[\r\n0\r\nx", id="a trailer"),
+]
+
+
+@pytest.mark.parametrize("dripped", DRIPS)
+async def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_any_longer(
+    fake: FakeServer, client_of: ClientOf, dripped: bytes
+) -> None:
+    fake.always = Answering(dripped=dripped)
+    client = client_of(fake.url, timeout=0.5)
+    with pytest.raises(TelemetryError, match=r"no answer within 0\.5 s"):
+        client.get_ttf_metrics("ada")
+    with pytest.raises(TelemetryError, match=r"no answer within 0\.5 s"):
+        await client.acheck_ttf_alerts("ada")
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "says"),
+    [
+        pytest.param(bytes(5 << 20), {}, "an answer of more than 4 MiB", id="much"),
+        pytest.param(
+            gzip.compress(bytes(64 << 20)),
+            {"content-encoding": "gzip"},
+            "expected an answer of otel-ttf, found another",
+            id="a bomb",
+        ),
+    ],
+)
+def test_an_answer_without_measure_is_none(
+    fake: FakeServer, client_of: ClientOf, body: bytes, headers: dict[str, str], says: str
+) -> None:
+    fake.always = Answering(200, body, headers)
+    client = client_of(fake.url, timeout=20)
+    with pytest.raises(TelemetryError, match="an answer"):
+        client.get_ttf_metrics("ada")  # with what has to be imported
+    tracemalloc.start()
+    with pytest.raises(TelemetryError, match=says):
+        client.get_ttf_metrics("ada")
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+    assert fake.came[-1].headers["accept-encoding"] == "identity"
+
+
+def test_of_several_addresses_the_first_that_answers_is_asked(
+    fake: FakeServer, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.always = Answering(200, b"[]")
+    right = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(fake.url.rpartition(":")[2])))
+    wrong = (*right[:4], ("127.0.0.1", free_ports(1)[0]))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [wrong, right, wrong])
+    assert client_of("http://ttf.example:1").check_ttf_alerts("ada") == []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [wrong, wrong])
+    with pytest.raises(TelemetryError, match=r"no connection \(ConnectionRefusedError\)"):
+        client_of("http://ttf.example:1").check_ttf_alerts("ada")
 
 
 def test_retry_after_is_in_the_error(fake: FakeServer, client_of: ClientOf) -> None:

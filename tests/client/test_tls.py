@@ -73,6 +73,16 @@ def test_a_certificate_that_is_believed_is_good_for_events_and_questions(
         assert {came.headers["authorization"] for came in server.came} == {"Bearer k"}
 
 
+def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_any_longer(
+    tmp_path: Path, client_of: ClientOf
+) -> None:
+    with serving(tmp_path) as (server, certificate):
+        server.always = Answering(dripped=b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n[")
+        client = client_of(server.url, ca_file=certificate, timeout=0.5)
+        with pytest.raises(TelemetryError, match=r"no answer within 0\.5 s"):
+            client.check_ttf_alerts("ada")
+
+
 def test_to_one_that_is_not_nothing_goes(
     tmp_path: Path, client_of: ClientOf, caplog: pytest.LogCaptureFixture
 ) -> None:
