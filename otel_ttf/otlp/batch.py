@@ -1,23 +1,21 @@
 """A request on its way: bytes in, bytes out, and what is read of it in between.
 
-The request is cut into slices. What nobody changes stays the bytes that came; what is changed is put back, and one
-serialisation at the end splices. What our protobuf classes do not know nobody could mask, so it does not stay where
-the scan has found something, nor beside resources, scopes and records.
+What our protobuf classes do not know nobody could mask, so it does not stay where the scan has found something, nor
+beside resources, scopes and records.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
+from otel_ttf.otlp.cut import Cut, Head
 from otel_ttf.otlp.events import Extract, Reading, Rules, Source, event_name, pack_ids
-from otel_ttf.otlp.leaving import keep
 from otel_ttf.otlp.mend import TOLD, mend
 from otel_ttf.otlp.wire import (
     SHAPES,
@@ -35,44 +33,6 @@ from otel_ttf.pii.scanner import EVERYTHING, NAME, Scanner
 
 _HEADS: dict[str, type[Any]] = {"resource": Resource, "scope": InstrumentationScope}
 _EVENT_ATTRIBUTES: int = SPAN_EVENT.DESCRIPTOR.fields_by_name["attributes"].number
-
-
-@dataclass(slots=True, eq=False)
-class Head:
-    """A resource or a scope, with the slices that stand below it.
-
-    data, url   its bytes as they are now, of whatever type; received: as they came
-    first, end  its slices
-    subject     the subject that a resource names, as it came
-    gone        it goes, with all that is below; the slices have been dropped
-    """
-
-    kind: Literal["resource", "scope"]
-    container: Any
-    data: bytes
-    url: bytes
-    received: bytes
-    first: int
-    end: int
-    present: bool
-    changed: bool = False
-    subject: str | None = None
-    gone: bool = False
-
-
-@dataclass(slots=True)
-class _Decoded:
-    """What the checked request holds. names: of logs that have one, of all spans; sizes: events of a span, or
-    data points of a metric, where there are any."""
-
-    shallow: Any
-    resources: list[Head] = field(default_factory=list)
-    scopes: list[Head] = field(default_factory=list)
-    slices: list[bytes] = field(default_factory=list)
-    owners: list[int] = field(default_factory=list)  # first slice of each resource
-    names: dict[int, str] = field(default_factory=dict)
-    sizes: dict[int, int] = field(default_factory=dict)
-    changed: bool = False
 
 
 class Batch:
@@ -120,7 +80,7 @@ class Batch:
         self.whom: dict[tuple[int, int | None], str] = {}
         self.shape = SHAPES[signal]
         self._as_it_is = as_it_is
-        self._decoded: _Decoded | None = None
+        self._known: Cut | None = None
         self._rules: dict[int, str] = {}  # place of what is rejected -> rule
         self._warnings: list[tuple[int, str, int]] = []
         self._views: dict[int, Any] = {}
@@ -136,16 +96,15 @@ class Batch:
     # Reading.
 
     @property
-    def _all(self) -> _Decoded:
-        if self._decoded is None:
-            self._decoded, broken = self._read()
-            for number, rule in broken.items():
+    def _cut(self) -> Cut:
+        if self._known is None:
+            for number, rule in self._read().items():
                 self.reject(number, rule)
-        return self._decoded
+        assert self._known is not None
+        return self._known
 
-    def _read(self) -> tuple[_Decoded, Mapping[int, str]]:
-        """(what the request holds; number of a record that is none -> what is wrong with it)."""
-        shape = self.shape
+    def _read(self) -> Mapping[int, str]:
+        """Number of a record that is none -> what is wrong with it."""
         broken: Mapping[int, str] = {}
         # Decoded as a whole to check it: UTF-8 and all that the shallow messages take as bytes.
         try:
@@ -160,24 +119,13 @@ class Batch:
             request = decode(self.signal, self.raw)
         names, sizes = contents(self.signal, request)
         del request  # of a large one it is twice the bytes, and what follows takes as much again
-        shallow = shape.shallow.FromString(self.raw)
-        shallow.DiscardUnknownFields()
-        known = _Decoded(shallow, names=names, sizes=sizes, changed=shallow.ByteSize() != len(self.raw))
-        slices = known.slices
-        for by_resource in shallow.resources:
-            first = len(slices)
-            for by_scope in by_resource.scopes:
-                start = len(slices)
-                slices += by_scope.records
-                known.scopes.append(_head("scope", by_scope, by_scope.scope, start, len(slices)))
-            known.resources.append(_head("resource", by_resource, by_resource.resource, first, len(slices)))
-            known.owners.append(first)
-        return known, broken
+        self._known = Cut(self.shape, self.raw, names, sizes)
+        return broken
 
     @property
     def records(self) -> int:
         """Log records, spans or data points that came. Raises Malformed."""
-        known = self._all
+        known = self._cut
         return sum(known.sizes.values()) if self.signal == "metrics" else len(known.slices)
 
     @property
@@ -188,51 +136,51 @@ class Batch:
     @property
     def resources(self) -> Sequence[Head]:
         """All resources, in order."""
-        return self._all.resources
+        return self._cut.resources
 
     @property
     def heads(self) -> Sequence[Head]:
         """Resources, then scopes."""
-        return [*self._all.resources, *self._all.scopes]
+        return self._cut.heads
 
     @property
     def named(self) -> Mapping[int, str]:
         """Slice -> name as it came: of log records with an `event_name`, of all spans."""
-        return self._all.names
+        return self._cut.names
 
     @property
     def sizes(self) -> Mapping[int, int]:
         """Slice -> how many span events, or data points, it came with; none is left out."""
-        return self._all.sizes
+        return self._cut.sizes
 
     def __len__(self) -> int:
-        return len(self._all.slices)
+        return len(self._cut.slices)
 
     @property
     def slices(self) -> Sequence[bytes]:
         """Records as they came, or were last written."""
-        return self._all.slices
+        return self._cut.slices
 
     def slice(self, number: int) -> bytes:
         """A record as it is now."""
         view = self._views.get(number)
         if view is not None and number in self._changed:
             view.DiscardUnknownFields()
-            self._all.slices[number] = view.SerializeToString()
-        return self._all.slices[number]
+            self._cut.slices[number] = view.SerializeToString()
+        return self._cut.slices[number]
 
     def view(self, number: int) -> Any:
         """A record's shallow message; whoever changes it calls `touch`."""
         view = self._views.get(number)
         if view is None:
-            view = self._views[number] = self.shape.view.FromString(self._all.slices[number])
+            view = self._views[number] = self.shape.view.FromString(self._cut.slices[number])
         return view
 
     def event_name(self, number: int) -> str:
         """The name of a log record as it is now; "" for a plain line."""
         if self._hits is not None and number not in self._changed:
             # As it came. One from elsewhere than the field has its key in the record's bytes.
-            name = self._all.names.get(number, "")
+            name = self._cut.names.get(number, "")
             if name or not self._hits[0].get(number, 0) & NAME:
                 return name
         view = self.view(number)
@@ -240,11 +188,7 @@ class Batch:
 
     def resource_of(self, number: int) -> Head:
         """The resource of a slice."""
-        known = self._all
-        if len(known.resources) == 1:
-            return known.resources[0]
-        # The last that begins here or before; those without slices begin where the next one does.
-        return known.resources[bisect_right(known.owners, number) - 1]
+        return self._cut.resource_of(number)
 
     # The one scan.
 
@@ -258,7 +202,7 @@ class Batch:
             return
         pieces = [part for head in heads for part in (head.data, head.url)]
         first = len(pieces)
-        found = scanner.hits(pieces + self._all.slices)
+        found = scanner.hits(pieces + self._cut.slices)
         around: dict[int, int] = {}
         records: dict[int, int] = {}
         for place in sorted(found):
@@ -304,10 +248,10 @@ class Batch:
         view = self.view(number)
         if event is None:
             view.attributes.extend(pairs)
-            self._all.slices[number] += b"".join([delimited(self.shape.attributes, data) for data in pairs])
+            self._cut.slices[number] += b"".join([delimited(self.shape.attributes, data) for data in pairs])
         else:
             view.events[event] += b"".join([delimited(_EVENT_ATTRIBUTES, data) for data in pairs])
-            self._all.slices[number] = view.SerializeToString()
+            self._cut.slices[number] = view.SerializeToString()
         self._changed.add(number)
         self.added[number, event] = len(pairs)
         self._unscanned.append((number, b"".join(pairs)))
@@ -336,12 +280,12 @@ class Batch:
         if number not in self._changed:
             view = self.view(number)
             view.DiscardUnknownFields()
-            if view.ByteSize() != len(self._all.slices[number]):
+            if view.ByteSize() != len(self._cut.slices[number]):
                 self._changed.add(number)
 
     def replace(self, number: int, data: bytes) -> None:
         """A slice becomes other bytes."""
-        self._all.slices[number] = data
+        self._cut.slices[number] = data
         self._views.pop(number, None)
         self._subjects.pop(number, None)
         self._changed.add(number)
@@ -360,11 +304,11 @@ class Batch:
             self._rules.setdefault(number, rule)
             return
         if self._points is None:
-            sizes = self._all.sizes
+            sizes = self._cut.sizes
             self._points = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
         if point is None:
             self._dropped.add(number)
-        for at in range(self._all.sizes.get(number, 0)) if point is None else (point,):
+        for at in range(self._cut.sizes.get(number, 0)) if point is None else (point,):
             self._rules.setdefault(self._points[number] + at, rule)
 
     def refusals(self, first: int, count: int) -> dict[int, str]:
@@ -451,9 +395,9 @@ class Batch:
         if moved:
             gone = sorted(events)
             ids = [(at - bisect_left(gone, at), id_) for at, id_ in ids]
-            self._all.sizes[number] -= len(gone)
-            if not self._all.sizes[number]:
-                del self._all.sizes[number]
+            self._cut.sizes[number] -= len(gone)
+            if not self._cut.sizes[number]:
+                del self._cut.sizes[number]
             if self.whom:
                 self._move(number, gone)
         self._ids[number] = ids
@@ -472,44 +416,14 @@ class Batch:
     def finish(self) -> bytes:
         """The request as it goes on: what was changed put back, rejected records gone, the rest as it came."""
         if self._finished is None:
-            self._finished = self._splice()
+            known, changed = self._cut, sorted(self._changed)
+            if known.complete and not (changed or self._dropped or any(head.changed for head in self.heads)):
+                self._finished = self.raw
+            else:
+                for number in changed:
+                    self.slice(number)  # as it is now
+                self._finished = known.joined(changed, self._dropped)
         return self._finished
-
-    def _splice(self) -> bytes:
-        known = self._all
-        heads = [head for head in self.heads if head.changed]
-        if not (known.changed or heads or self._changed or self._dropped):
-            return self.raw
-        for head in heads:
-            occurrences = getattr(head.container, head.kind)
-            del occurrences[:]
-            if head.present:
-                occurrences.append(head.data)
-            head.container.schema_url = head.url
-        changed = sorted(self._changed)
-        at = 0
-        for scope in known.scopes:
-            records = scope.container.records
-            while at < len(changed) and changed[at] < scope.end:
-                records[changed[at] - scope.first] = self.slice(changed[at])
-                at += 1
-        if self._dropped:
-            for scope in known.scopes:
-                gone = [number for number in range(scope.first, scope.end) if number in self._dropped]
-                if gone:
-                    kept = [
-                        s
-                        for n, s in enumerate(scope.container.records, scope.first)
-                        if n not in self._dropped
-                    ]
-                    del scope.container.records[:]
-                    scope.container.records.extend(kept)
-        if any(head.gone for head in heads):
-            scopes, resources = iter(known.scopes), iter(known.resources)
-            for by_resource in known.shallow.resources:
-                keep(by_resource.scopes, lambda _: not next(scopes).gone)
-            keep(known.shallow.resources, lambda _: not next(resources).gone)
-        return bytes(known.shallow.SerializeToString())
 
     @property
     def ids(self) -> bytes:
@@ -526,7 +440,7 @@ class Batch:
             yield from ((number, number - bisect_right(gone, number)) for number in numbers)
             return
         first = 0
-        for number, size in self._all.sizes.items():
+        for number, size in self._cut.sizes.items():
             if number not in self._dropped:
                 if number in self._ids:
                     yield number, first
@@ -558,7 +472,7 @@ class Batch:
 
     def _candidates(self, rules: Rules, found: Extract) -> Iterator[int]:
         """Slices that may hold an event; names of other spans are counted here."""
-        known = self._all
+        known = self._cut
         if self.signal == "logs" and not rules.lines:
             # A name from elsewhere than the field has its key in the record's bytes.
             named = (
@@ -581,8 +495,3 @@ class Batch:
                 yield number
             else:
                 found.count("span", known.names[number])
-
-
-def _head(kind: Literal["resource", "scope"], container: Any, data: Any, first: int, end: int) -> Head:
-    joined = b"".join(data)
-    return Head(kind, container, joined, container.schema_url, joined, first, end, len(data) > 0)

@@ -16,7 +16,8 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from pydantic import BaseModel, ConfigDict, Field
 
-from otel_ttf.otlp.batch import Batch, Head
+from otel_ttf.otlp.batch import Batch
+from otel_ttf.otlp.cut import Head
 from otel_ttf.otlp.events import Rules
 from otel_ttf.otlp.leaving import MARK, keep, marked
 from otel_ttf.otlp.statements import (

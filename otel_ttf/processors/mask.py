@@ -24,7 +24,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from otel_ttf.otlp.batch import Batch, Head
+from otel_ttf.otlp.batch import Batch
+from otel_ttf.otlp.cut import Head
 from otel_ttf.otlp.tree import place, plan
 from otel_ttf.otlp.wire import SHAPES
 from otel_ttf.pii.action import Action, rule_for_vendors

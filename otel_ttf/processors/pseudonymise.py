@@ -14,7 +14,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pydantic import BaseModel, ConfigDict
 
-from otel_ttf.otlp.batch import Batch, Head
+from otel_ttf.otlp.batch import Batch
+from otel_ttf.otlp.cut import Head
 from otel_ttf.otlp.events import event_name
 from otel_ttf.otlp.identity import EventIds, own_id
 from otel_ttf.otlp.subject import with_text

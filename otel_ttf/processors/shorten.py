@@ -14,7 +14,8 @@ from typing import Any
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from otel_ttf.otlp.batch import Batch, Head
+from otel_ttf.otlp.batch import Batch
+from otel_ttf.otlp.cut import Head
 from otel_ttf.otlp.events import NAME_ATTRIBUTES
 from otel_ttf.otlp.leaving import MARK
 from otel_ttf.otlp.mend import REPAIRED
