@@ -203,7 +203,7 @@ def lookup(config: LookupConfig, setting: str) -> Derivation:
                 same[values] = tuple((key, pair(key, value)) for key, value in told if value != "")
             return same[values]
 
-        return {key: row(values) for key, values in table(path, config.column, tuple(config.columns))}
+        return table(path, config.column, tuple(config.columns), row)
 
     file = Watched(f"{setting}.file", Path(config.file), read)
     targets = frozenset(config.columns.values())

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from otel_ttf.otlp.batch import Batch
 from otel_ttf.otlp.subject import SubjectKeys
@@ -31,7 +31,14 @@ from otel_ttf.processors.derive import (
     pair,
 )
 from otel_ttf.processors.kubernetes import KubernetesConfig, attributes
-from otel_ttf.processors.lookup import Scalar
+from otel_ttf.processors.lookup import Scalar, fits
+
+
+def _fitting(value: Scalar) -> Scalar:
+    if isinstance(value, int) and not fits(value):
+        raise ValueError("expected a whole number of at most 64 bits")
+    return value
+
 
 _On = BeforeValidator(lambda data: {} if data is None else data)  # `kubernetes:` is on, with its defaults
 
@@ -41,7 +48,9 @@ class EnrichConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    attributes: dict[str, Scalar] = Field({}, description="Attribute of every resource: value.")
+    attributes: dict[str, Annotated[Scalar, AfterValidator(_fitting)]] = Field(
+        {}, description="Attribute of every resource: value."
+    )
     environment: dict[str, str] = Field(
         {},
         description="Attribute: name of the environment variable that holds its value; unset ones are left out.",

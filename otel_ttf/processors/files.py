@@ -36,7 +36,7 @@ class Watched(Generic[T]):
         try:
             self.value = read(path)
         except (ValueError, OSError) as error:
-            raise ProcessorRefused(f"{setting}: {path}: {_told(error)}, and start again") from None
+            raise ProcessorRefused(f"{setting}: {path}: {_told(error)}") from None
 
     def look(self) -> None:
         """Whether the file has changed is asked every 2 s at most; it is read in a thread of its own."""

@@ -193,6 +193,12 @@ def test_ids_become_tokens_under_all_keys(serve_memory, onboarding, token, old_t
     ]
 
 
+def test_commas_and_brackets_in_ids_are_no_more_ids(serve_memory, onboarding):
+    id_ = 'cn="a",ou=[x],dc={y}\\'
+    told = posted(serve_memory(onboarding, {}), {"ids": [id_] * resolve.MAX_IDS})
+    assert len(told["tokens"]) == resolve.MAX_IDS
+
+
 def test_ids_are_normalised_as_events_are(serve_memory, onboarding, token):
     api = serve_memory(onboarding, {}, options={"normalise": "lower"})
     assert posted(api, {"ids": ["Alice"]})["tokens"][0][0] == token("alice")
@@ -208,6 +214,8 @@ def test_ids_are_normalised_as_events_are(serve_memory, onboarding, token):
         pytest.param({"ids": ["alice"], "more": 1}, 400, "bad-request", id="something else besides"),
         pytest.param({"ids": ["alice"] * (resolve.MAX_IDS + 1)}, 413, "too-large", id="too many"),
         pytest.param(b"[" * 20_000, 413, "too-large", id="nested"),
+        pytest.param(b'{"ids": ["' + b'\\"' * 1_000_000, 400, "bad-request", id="a text without an end"),
+        pytest.param(b'{"ids": [",\\' + b"," * 20_000 + b"\\", 400, "bad-request", id="an escape at the end"),
         pytest.param(b" " * (resolve.MAX_BODY + 1), 413, "too-large", id="too large"),
     ],
 )

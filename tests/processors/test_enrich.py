@@ -267,9 +267,7 @@ def test_metrics_get_only_what_the_resource_tells(geo):
         pytest.param(
             "a.csv", b"k,v\n\xff,1\n", "expected text in UTF-8, found something else at byte 4", id="bytes"
         ),
-        pytest.param(
-            "a.csv", 'k,v\n"1"x,2\n', "expected CSV, found an error in it behind line 1", id="a quote"
-        ),
+        pytest.param("a.csv", 'k,v\n"1"x,2\n', "expected CSV, found an error in line 2", id="a quote"),
         pytest.param("a.json", "[{]", "expected JSON, found an error in it at line 1", id="no JSON"),
         pytest.param(
             "a.json", '{"k": 1}', "expected a list of objects, found something else", id="an object"
@@ -291,7 +289,6 @@ def test_a_file_that_cannot_be_used_stops_the_start(tmp_path, name, text, error)
         processor({"lookups": {"a": one}})
     assert str(caught.value).startswith(f"processors.enrich.lookups.a.file: {path}: ")
     assert error in str(caught.value)
-    assert str(caught.value).endswith(", and start again")
 
 
 def test_json_keeps_the_kinds_of_values(tmp_path):
