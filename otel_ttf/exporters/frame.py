@@ -47,15 +47,16 @@ TRIES = (
 # in a million is found with the first; the second bounds what a destination costs that refuses every other one.
 FRUITLESS = 24
 PARTS = 512
-# So many batches in a row may be refused as a whole; then it is the destination that is wrong, not the records, and
-# further ones are only set aside when they were refused so many times, max_interval apart.
-CREDIT = 3
-HELD = 10
+# So many batches that were refused as a whole may wait for one that is taken, before each further look costs a wait of
+# max_interval. Each such look goes at the oldest of them and at as many others, doubled each time up to the second.
+LOOKS = 3
+MOST_LOOKS = 64
 SMALLEST = 16 * 1024  # bytes: no batch is made smaller than this because the destination found one too large
 GROWS = (
     64  # each batch that is taken gives back this part of max_bytes: what found them too large may be gone
 )
 REFUSED = "its destination"  # source of letters that were refused
+LOOK_AT = "look at its endpoint, at our headers and tls, and whether it has room"
 AGAIN = 1.0  # seconds, after the log could not be read or the cursor not be written
 TOLD = 60.0  # seconds
 
@@ -88,21 +89,53 @@ class _Building:
     since: float = 0.0
 
 
+class _Overtaken(Exception):
+    """All that was read and not sent went from the log, which did not wait any longer."""
+
+
+@dataclass(slots=True)
+class _Refused:
+    """Pieces that were refused. records: how many of theirs; None: all. alone: nothing smaller can be sent."""
+
+    pieces: list[Piece]
+    why: str
+    records: int | None = None
+    alone: bool = True
+
+
+@dataclass(slots=True, order=True)
+class _Batch:
+    """Requests that are sent together. What is put back goes first again.
+
+    first      position of the first of them
+    positions  of all of them
+    began      when it was tried first; None: not yet
+    refused    what was refused for good; the rest is in, or in `pieces`
+    passed     how many times something had been taken before all of its pieces were refused
+    why        they were refused
+    """
+
+    first: int
+    pieces: list[Piece] = field(compare=False)
+    positions: list[int] = field(compare=False)
+    began: float | None = field(compare=False, default=None)
+    refused: list[_Refused] = field(compare=False, default_factory=list)
+    passed: int = field(compare=False, default=0)
+    why: str = field(compare=False, default="")
+
+
 @dataclass(slots=True)
 class _Spent:
-    """What a batch has cost so far.
+    """What one delivery of a batch has cost so far.
 
     in_a_row, parts  parts of it that were refused: since something was taken, and in all
     defects          times that sending failed by a defect of ours
-    held             times that it was refused while everything is
     taken            whether any of it was taken
     """
 
-    began: float
     in_a_row: int = 0
     parts: int = 0
     defects: int = 0
-    held: int = 0
     taken: bool = False
 
 
@@ -164,7 +197,11 @@ class Exporter:
         self._letters: list[DeadLetter] = []
         self._busy = 0
         self._sent = False  # since the cursor was saved
-        self._refused = 0  # batches of which nothing was taken, in a row
+        # Batches of which all was refused and none taken since; how many were tried since the last wait, and may be.
+        self._undecided: list[_Batch] = []
+        self._looked, self._looks = 0, LOOKS
+        self._passed = 0  # batches of which something was taken
+        self._refusing = False  # all that the destination says is no
         self._writing: asyncio.Task[None] | None = None
         self._stopping = False
         self._read_all = False
@@ -195,9 +232,10 @@ class Exporter:
         if self._why is None:
             return None
         records, seconds = self.lag()
+        what, mend = ("refuses everything", f"{LOOK_AT}; ") if self._refusing else ("takes nothing", "")
         return (
-            f"exporter {self.name}: its destination takes nothing ({self._why}): {records} records wait, the oldest "
-            f"for {seconds:.0f} s; nothing is lost while they are less than log.max_lag; it goes on by itself"
+            f"exporter {self.name}: its destination {what} ({self._why}): {records} records wait, the oldest "
+            f"for {seconds:.0f} s; {mend}nothing is lost while they are less than log.max_lag; it goes on by itself"
         )
 
     def start(self) -> None:
@@ -218,25 +256,41 @@ class Exporter:
         self._saved, self._saved_records = self._at, self._records
         if saved is None or saved.position != self._at:
             self._book.save(self._cursor())
-        self._metrics.watch(lambda: self.lag()[0], lambda: float(not self._pace.open))
+        self._metrics.watch(
+            lambda: self.lag()[0], lambda: float(not self._pace.open), lambda: float(self._refusing)
+        )
 
     # The event loop.
 
     async def run(self, pool: Executor) -> None:
         """Sends until it is cancelled, from where it was saved. pool: for what blocks. Raises nothing but defects."""
         self._pool = pool
-        self._ready: asyncio.Queue[tuple[list[Piece], list[int]]] = asyncio.Queue()
+        while True:
+            await self._begin()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._read())
+                    group.create_task(self._save())
+                    for _ in range(self._workers):
+                        group.create_task(self._work())
+            except* _Overtaken:
+                pass  # it goes on behind the gap
+
+    async def _begin(self) -> None:
+        """Everything as after a start."""
+        with suppress(sqlite3.Error, OSError):
+            if self._writing is not None:
+                await self._writing
+        self._ready: asyncio.PriorityQueue[_Batch] = asyncio.PriorityQueue()
         self._dirty, self._ending = asyncio.Event(), asyncio.Event()
+        if self._stopping:
+            self._ending.set()
         self._at, self._records = self._saved, self._saved_records
         self._building = _Building()
-        for waiting in (self._open, self._ahead, self._letters):
+        for waiting in (self._open, self._ahead, self._letters, self._undecided):
             waiting.clear()
         self._ahead_bytes = self._busy = 0
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._read())
-            group.create_task(self._save())
-            for _ in range(self._workers):
-                group.create_task(self._work())
+        self._looked, self._looks = 0, LOOKS
 
     async def drained(self, deadline: float) -> None:
         """Sends what is in the log until then (time.monotonic), as long as the destination takes it."""
@@ -279,7 +333,9 @@ class Exporter:
 
     async def _read(self) -> None:
         while True:
-            if self._ahead_bytes >= self._window:
+            if (
+                self._ahead_bytes >= self._window and len(self._open) > 1
+            ):  # a second one, whatever its size: see _next
                 self._flush()  # else nobody would make room
                 await asyncio.sleep(POLL)
                 continue
@@ -419,68 +475,133 @@ class Exporter:
         pieces = self._building.pieces
         self._building = _Building()
         if pieces:
-            self._ready.put_nowait((pieces, [piece.row.position for piece in pieces]))
+            positions = [piece.row.position for piece in pieces]
+            self._ready.put_nowait(_Batch(positions[0], pieces, positions))
 
     # Sending.
 
     async def _work(self) -> None:
         while True:
-            pieces, positions = await self._ready.get()
+            batch = await self._next()
             self._busy += 1
             try:
-                letters = await self._deliver(pieces)
-                self._letters += letters  # not in one: meanwhile it is another list
-                for position in positions:
-                    del self._open[position]
-                self._sent = True
-                self._dirty.set()
+                await self._deliver(batch)
             except Stopping:
-                pass  # it stays in the log
+                continue  # it stays in the log
             finally:
                 self._busy -= 1
+            if not batch.pieces:
+                self._done(batch)
+            elif self._passed > batch.passed:  # others were taken in between: it is the records
+                batch.refused.append(_Refused(batch.pieces, batch.why))
+                self._done(batch)
+            else:
+                self._undecide(batch)
 
-    async def _deliver(self, whole: list[Piece]) -> list[DeadLetter]:
-        """Sends until the destination has taken it all; what it never will. Raises Stopping."""
-        letters: list[DeadLetter] = []
-        spent = _Spent(monotonic())
-        stack = [whole]
+    async def _next(self) -> _Batch:
+        """The batch that is to be sent next."""
+        if self._undecided and self._ready.empty():
+            # Another one would tell whether it is the destination that is wrong; without any, it is asked again.
+            try:
+                async with asyncio.timeout(self.config.retry_on_failure.max_interval / SECOND):
+                    self._ready.put_nowait(await self._ready.get())
+            except TimeoutError:
+                if self._undecided:
+                    self._say(Outcome(why=self._undecided[0].why, barred=True))
+            self._put_back()
+        return await self._ready.get()
+
+    def _done(self, batch: _Batch) -> None:
+        """Nothing of it is to be sent any more."""
+        for one in batch.refused:
+            self._letters += self._aside(one.pieces, one.why, one.records)
+        for position in batch.positions:
+            del self._open[position]
+        self._sent = True
+        self._dirty.set()
+
+    def _undecide(self, batch: _Batch) -> None:
+        """All of it was refused, and nothing else was taken since: nobody knows whether it is its records."""
+        self._undecided.append(batch)
+        self._looked += 1
+        if self._looked <= self._looks:
+            return
+        with suppress(LogError):
+            if any(gap.last >= self._at for gap in self._source.gaps(self.name)):
+                raise _Overtaken
+        self._looked, self._looks = 0, min(2 * self._looks, MOST_LOOKS)
+        self._fails(Outcome(why=batch.why, barred=True))
+        oldest = min(self._undecided)
+        self._undecided.remove(oldest)
+        self._ready.put_nowait(oldest)
+
+    def _put_back(self) -> None:
+        """What is undecided is tried again."""
+        for batch in self._undecided:
+            self._ready.put_nowait(batch)
+        self._undecided.clear()
+
+    async def _deliver(self, batch: _Batch) -> None:
+        """Sends until all of it is taken or refused; `pieces` are then those of which nobody knows whether they are
+        to blame for it. Raises Stopping."""
+        if batch.began is None:
+            batch.began, batch.passed = monotonic(), self._passed
+        refused: list[_Refused] = []
+        spent = _Spent()
+        stack = [batch.pieces]
         while stack:
-            batch = stack.pop()
-            outcome = await self._attempt(batch, spent)
-            kept = [piece for at, piece in enumerate(batch) if at not in outcome.rejected]
-            again = [batch[at] for at in outcome.retry]
+            sent = stack.pop()
+            outcome = await self._attempt(sent, spent)
+            kept = [piece for at, piece in enumerate(sent) if at not in outcome.rejected]
+            again = [sent[at] for at in outcome.retry]
             taken = sum(piece.row.records for piece in kept) - sum(piece.row.records for piece in again)
             self._metrics.sent(self._signal, taken - outcome.unnamed)
             if outcome.unnamed:
-                letters += self._aside(
-                    kept, f"{PARTIAL}: {outcome.unnamed} of {taken} records", outcome.unnamed
-                )
-            if again and self._given_up(spent):
-                letters += self._aside(again, outcome.why)
+                why = f"{PARTIAL}: {outcome.unnamed} of {taken} records"
+                batch.refused.append(_Refused(kept, why, outcome.unnamed))
+            if again and self._given_up(batch):
+                batch.refused.append(_Refused(again, outcome.why))
             elif again:
                 stack.append(again)
             if taken:
-                spent.in_a_row = self._refused = 0
-                spent.taken = True
-                most = self.config.sending_queue.batch.max_bytes
-                self._batch_bytes = min(most, self._batch_bytes + most // GROWS)
+                self._takes()
+                spent.in_a_row, spent.taken = 0, True
+                batch.refused += refused
+                refused = []
             if outcome.rejected:
-                bad = [batch[at] for at in sorted(outcome.rejected)]
-                if self._refused >= CREDIT and not spent.taken and spent.held < HELD:
-                    spent.held += 1
-                    self._fails(replace(outcome, barred=True))
-                    stack.append(bad)
-                    continue
+                bad = [sent[at] for at in sorted(outcome.rejected)]
                 parts = self._parts(bad, outcome, spent)
                 stack += reversed(parts)
                 if not parts:
-                    letters += self._aside(bad, outcome.why)
-        self._refused += bool(letters) and not spent.taken
-        return letters
+                    refused.append(_Refused(bad, outcome.why, alone=spent.in_a_row <= FRUITLESS))
+        given_up = self._given_up(batch)
+        if spent.taken:
+            batch.passed = self._passed
+        batch.pieces = []
+        for one in refused:
+            # A record that was refused alone, beside others that were taken, is to blame.
+            if given_up or (spent.taken and one.alone):
+                batch.refused.append(one)
+            else:
+                batch.pieces += one.pieces
+                batch.why = one.why
 
-    def _given_up(self, spent: _Spent) -> bool:
+    def _takes(self) -> None:
+        """The destination has taken something."""
+        self._passed += 1
+        most = self.config.sending_queue.batch.max_bytes
+        self._batch_bytes = min(most, self._batch_bytes + most // GROWS)
+        self._looked, self._looks = 0, LOOKS
+        self._put_back()
+        self._pace.answered()
+        self._refusing = False
+        if self._why is not None:
+            log.info("an exporter's destination takes records again", exporter=self.name)
+            self._why = None
+
+    def _given_up(self, batch: _Batch) -> bool:
         longest = self.config.retry_on_failure.max_elapsed_time / SECOND
-        return 0 < longest <= monotonic() - spent.began
+        return 0 < longest <= monotonic() - (batch.began or 0.0)
 
     def _parts(self, bad: list[Piece], outcome: Outcome, spent: _Spent) -> list[list[Piece]]:
         """Both halves of what was refused; empty: it is one record, or looking further costs too much."""
@@ -499,21 +620,29 @@ class Exporter:
         """One request, when its turn has come. Raises Stopping."""
         async with self._pace.turn():
             outcome = await self._send(batch, spent)
-            if not outcome.retry:
-                self._pace.answered()
-                if self._why is not None:
-                    log.info("an exporter's destination takes records again", exporter=self.name)
-                    self._why = None
-                return outcome
-            self._fails(outcome)
+            if outcome.retry:
+                self._fails(outcome)
             return outcome
 
     def _fails(self, outcome: Outcome) -> None:
         """Nothing was taken; what there is to send is sent again later."""
         self._metrics.retries.inc()
         self._pace.failed(outcome.after, barred=outcome.barred)
-        self._why = outcome.why
-        if self._may_tell("failing"):
+        self._say(outcome)
+
+    def _say(self, outcome: Outcome) -> None:
+        """For operators: why nothing is taken."""
+        self._why, self._refusing = outcome.why, outcome.barred
+        if not self._may_tell("refusing" if outcome.barred else "failing"):
+            return
+        if outcome.barred:
+            log.error(
+                "an exporter's destination refuses everything: records wait in the log, and one request each "
+                f"max_interval finds out whether it is mended; {LOOK_AT}",
+                exporter=self.name,
+                reason=outcome.why,
+            )
+        else:
             log.warning(
                 "an exporter's destination takes nothing; it is tried again, and records wait in the log",
                 exporter=self.name,

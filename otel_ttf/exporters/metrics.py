@@ -49,6 +49,10 @@ class ExportMetrics:
             "otel_ttf_exporter_up",
             "0 while the destination is taken for dead, for any of the signals, else 1.",
         )
+        self._refusing = gauge(
+            "otel_ttf_exporter_refusing",
+            "1 while the destination answers and refuses all of a signal, else 0.",
+        )
         self._seconds = Histogram(
             "otel_ttf_exporter_request_duration_seconds",
             "From a request's first byte until the destination's answer.",
@@ -71,6 +75,7 @@ class WayOut:
         self._failed = {signal: by_signal["send_failed", signal].labels(exporter) for signal in SIGNALS}
         self._queue = all_._queue.labels(exporter)
         self._up = all_._up.labels(exporter)
+        self._refusing = all_._refusing.labels(exporter)
         self.retries = all_._retries.labels(exporter)
         self._skipped = all_._skipped.labels(exporter)
         self.elsewhere = all_._elsewhere.labels(exporter)
@@ -79,6 +84,7 @@ class WayOut:
         self._skipped_through = 0
         self._queues: list[Callable[[], float]] = []
         self._ups: list[Callable[[], float]] = []
+        self._refusals: list[Callable[[], float]] = []
 
     def sent(self, signal: Signal, records: int) -> None:
         self._sent[signal].inc(records)
@@ -92,9 +98,13 @@ class WayOut:
             self._skipped_through = last
             self._skipped.inc(records)
 
-    def watch(self, queue: Callable[[], float], up: Callable[[], float]) -> None:
+    def watch(
+        self, queue: Callable[[], float], up: Callable[[], float], refusing: Callable[[], float]
+    ) -> None:
         """One signal's, asked for at every scrape: the exporter is as far as the last of them."""
         self._queues.append(queue)
         self._ups.append(up)
+        self._refusals.append(refusing)
         self._queue.set_function(lambda: max(one() for one in self._queues))
         self._up.set_function(lambda: min(one() for one in self._ups))
+        self._refusing.set_function(lambda: max(one() for one in self._refusals))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -183,49 +184,103 @@ class ExporterContract:
     async def test_each_refused_record_is_set_aside_once_whatever_ends_first(
         self, world: World, destination: Destination
     ) -> None:
-        answers = {"ok1": Answer(slow=0.3), "bad2": Answer("bad", slow=1.5), "bad3": BAD}
+        slow = Answer("bad", slow=1.5)
+        answers = {"ok1": Answer(slow=0.3), "bad2": slow, "bad3": BAD, "ok4": Answer(slow=0.1)}
         destination.judge = lambda came: answers[came.names[0]]
         world.start(self.one(destination, sending_queue={"batch": {"min_size": 1}}))
         await world.send("ok1", "bad2")
         # The cursor has been saved while the second is on its way.
         await until(lambda: world.exporters[NAME].position == 1)
-        await world.send("bad3")
-        await until(lambda: world.exporters[NAME].position == 3)
+        await world.send("bad3", "ok4")
+        await until(lambda: world.exporters[NAME].position == 4)
         assert sorted(letter.payload for letter in world.letters()) == [logs("bad2"), logs("bad3")]
 
-    async def test_what_refuses_everything_is_not_asked_for_ever(
-        self, world: World, destination: Destination
+    @pytest.mark.parametrize("ordered", [False, True], ids=["in any order", "ordered"])
+    async def test_who_refuses_everything_gets_it_later_and_nothing_is_set_aside(
+        self, world: World, destination: Destination, ordered: bool
     ) -> None:
-        destination.judge = lambda _: BAD
-        await world.append(logs(*some(3000)), records=3000)
-        world.start(self.one(destination))
+        configs = self.one(destination, ordered=ordered, sending_queue={"batch": {"min_size": 1}})
+        world.start(configs)
+        await world.send("before")
         await until(lambda: world.exporters[NAME].position == 1)
-        assert len(destination.came) < 100
-        set_aside = [SHAPES["logs"].request.FromString(letter.payload) for letter in world.letters()]
-        told = [
-            record.event_name
-            for request in set_aside
-            for record in request.resource_logs[0].scope_logs[0].log_records
-        ]
-        assert sorted(told) == sorted(some(3000))
+        destination.judge = lambda _: BAD
+        await world.append(logs(*some(3000, 1000)), records=3000)
+        for round_ in range(3):
+            await world.send(*some(20, 20 * round_))
+            exporter, before = world.exporters[NAME], len(destination.came)
+            await until(lambda exporter=exporter: "refuses everything" in (exporter.note() or ""))  # type: ignore[misc]
+            await until(lambda before=before: len(destination.came) > before + 200)  # type: ignore[misc]
+            assert world.total("otel_ttf_exporter_refusing", exporter=NAME) == 1
+            assert world.total("otelcol_exporter_send_failed_log_records_total") == 0
+            assert (exporter.position, world.letters()) == (1, [])
+            await world.stop()
+            assert world.log.end() == world.log.position("tracker")
+            world.start(configs)
+        assert world.letters() == []
+        destination.judge = lambda _: OK
+        await until(lambda: world.exporters[NAME].position == world.log.end())
+        expected = ["before", *some(3000, 1000), *some(60)]
+        assert destination.taken == expected if ordered else destination.counts == Counter(expected)
+        assert world.exporters[NAME].note() is None
+        assert world.total("otel_ttf_exporter_refusing", exporter=NAME) == 0
+        assert world.letters() == []
 
-    async def test_who_refuses_everything_for_long_is_taken_for_the_one_that_is_wrong(
+    async def test_an_hour_of_refusals_costs_a_request_now_and_then(
         self, world: World, destination: Destination
     ) -> None:
         destination.judge = lambda _: BAD
-        retry = {"initial_interval": "20ms", "max_interval": "1s"}
-        world.start(self.one(destination, retry_on_failure=retry))
-        for number in range(3):
-            await world.send(f"r{number}")
-            await until(lambda number=number: len(world.letters()) > number)  # type: ignore[misc]
-        await world.send("r3")
+        retry = {"initial_interval": "20ms", "max_interval": "1m"}
+        await world.append(logs(*some(3000)), records=3000)
+        await world.send(*some(10, 3000))
+        world.start(self.one(destination, retry_on_failure=retry, sending_queue={"batch": {"min_size": 1}}))
+        await until(world.exporters[NAME].note)
+        came = len(destination.came)
+        assert came < 100
+        await asyncio.sleep(0.5)
+        assert len(destination.came) == came
+
+    @pytest.mark.parametrize("ordered", [False, True], ids=["in any order", "ordered"])
+    async def test_a_row_of_bad_requests_is_set_aside_as_soon_as_another_is_taken(
+        self, world: World, destination: Destination, ordered: bool
+    ) -> None:
+        destination.judge = lambda came: BAD if came.names[0].startswith("bad") else OK
+        await world.send(*(f"bad{number}" for number in range(30)), *some(5))
+        world.start(self.one(destination, ordered=ordered, sending_queue={"batch": {"min_size": 1}}))
+        await until(lambda: world.exporters[NAME].position == 35)
+        assert sorted(destination.taken) == some(5)
+        assert destination.taken == some(5) or not ordered
+        assert len(world.letters()) == 30
+
+    async def test_a_bad_request_alone_waits_for_another_one(
+        self, world: World, destination: Destination
+    ) -> None:
+        destination.judge = bad_if("bad")
+        world.start(self.one(destination))
+        await world.send("bad")
         exporter = world.exporters[NAME]
         await until(exporter.note)
+        assert (exporter.position, world.letters()) == (0, [])
+        await world.send("good")
+        await until(lambda: exporter.position == 2)
+        assert destination.taken == ["good"]
+        assert [letter.payload for letter in world.letters()] == [logs("bad")]
+        assert exporter.note() is None
+
+    async def test_who_begins_to_refuse_everything_within_a_batch_gets_the_rest_later(
+        self, world: World, destination: Destination
+    ) -> None:
+        destination.answers += [Answer("bad"), OK]
+        destination.judge = lambda _: BAD
+        await world.append(logs(*some(4096)), records=4096)
+        world.start(self.one(destination))
+        await until(world.exporters[NAME].note)
         destination.judge = lambda _: OK
-        await world.send("r4")
-        await until(lambda: exporter.position == 5)
-        assert destination.counts == {"r3": 1, "r4": 1}
-        assert len(world.letters()) == 3
+        await until(lambda: world.exporters[NAME].position == 1)
+        letters = world.letters()
+        assert len(letters) <= 24
+        assert {letter.error for letter in letters} <= {"HTTP 400", "INVALID_ARGUMENT"}
+        assert max(destination.counts.values()) == 1
+        assert len(destination.counts) + len(letters) == 4096
 
     async def test_a_request_that_is_too_large_is_halved(
         self, world: World, destination: Destination
@@ -515,9 +570,10 @@ class ExporterContract:
         request = ExportLogsServiceRequest.FromString(logs("sold", "kept"))
         kept = request.resource_logs[0].scope_logs[0].log_records[1]
         kept.attributes.add(key="ttf.consent.do_not_sell").value.bool_value = True
-        destination.judge = lambda came: Answer("bad")
-        world.start(self.one(destination, retry_on_failure={"max_interval": "20ms"}))
+        destination.judge = lambda came: OK if came.names == ["good"] else BAD
+        world.start(self.one(destination))
         await world.append(request.SerializeToString(), records=2)
+        await world.send("good")
         await until(lambda: len(world.letters()) == 2)
         ids = [letter.id for letter in world.letters()]
         await world.stop()
@@ -525,4 +581,4 @@ class ExporterContract:
         world.start(self.one(destination, vendor=True))
         Tasks(world.book._db).ask("retry", {"ids": ids}, 0)
         await until(lambda: not world.letters())
-        assert destination.taken == ["sold"]
+        assert destination.taken == ["good", "sold"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from certificates import Certificates
-from destinations import Destination, GrpcDestination
-from export_world import NAME, World, until
+from destinations import OK, Answer, Destination, GrpcDestination
+from export_world import NAME, World, logs, until
 from exporter_contract import FAST, ExporterContract
 from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
@@ -18,6 +21,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.otlp_grpc import KINDS, OtlpGrpcConfig, retry_info
+from otel_ttf.log.base import LogRefused
 
 
 class TestOtlpGrpc(ExporterContract):
@@ -62,6 +66,36 @@ async def test_headers_and_compression_go_along(world: World) -> None:
     (came,) = destination.came
     assert came.headers["authorization"] == "Bearer x"
     assert came.headers["user-agent"].startswith("otel_ttf/")
+    destination.stop()
+
+
+async def test_a_destination_that_refuses_all_that_was_read_goes_on_behind_the_gap(world: World) -> None:
+    """As a sender may bring about who has a lot of records that only the destination finds bad."""
+    await world.reopen(max_size="1MiB", max_lag="200KiB")
+    destination = GrpcDestination(judge=lambda came: Answer("bad") if "bad" in came.names else OK)
+    destination.start()
+    given = FAST | {"tls": {"insecure": True}, "sending_queue": {"batch": {"max_bytes": "1KiB"}}}
+    world.start({NAME: OtlpGrpcConfig(endpoint=f"127.0.0.1:{destination.port}", **given)})
+    async with asyncio.timeout(30):
+        while "good" not in destination.taken:
+            with suppress(LogRefused):
+                name = "good" if world.log.gaps(NAME) else "bad"
+                await world.append(logs(name, body=os.urandom(7000).hex()))
+            await asyncio.sleep(0.01)
+    await until(lambda: world.exporters[NAME].position == world.log.end())
+    assert "beyond log.max_lag" in {letter.error for letter in world.letters()}
+    destination.stop()
+
+
+async def test_a_bad_request_of_any_size_holds_up_nothing(world: World) -> None:
+    destination = GrpcDestination(judge=lambda came: Answer("bad") if "bad" in came.names else OK)
+    destination.start()
+    given = FAST | {"tls": {"insecure": True}, "sending_queue": {"batch": {"max_bytes": "1KiB"}}}
+    world.start({NAME: OtlpGrpcConfig(endpoint=f"127.0.0.1:{destination.port}", **given)})
+    await world.append(logs("bad", body="x" * (1 << 20)))
+    await world.send("good")
+    await until(lambda: world.exporters[NAME].position == 2)
+    assert [(letter.error, letter.position) for letter in world.letters()] == [("INVALID_ARGUMENT", 1)]
     destination.stop()
 
 

@@ -87,6 +87,31 @@ def test_kill_9_loses_nothing_that_was_answered_ok(tmp_path: Path, destination: 
 
 
 @pytest.mark.slow
+def test_who_refuses_everything_gets_it_later_also_over_kill_9(
+    tmp_path: Path, destination: GrpcDestination
+) -> None:
+    destination.judge = lambda _: Answer("bad")
+    settings = exporting(destination.port, sending_queue={"batch": {"min_size": 1}})
+    with ServerProcess(tmp_path / "data", settings=settings) as server:
+        for round_ in range(2):
+            for number in range(10):
+                send(server, request(f"{round_}.{number}"))
+            before = len(destination.came)
+            wait_for(lambda: "refuses everything" in str(server.get("/ready").json["notes"]), "a note")
+            wait_for(lambda before=before: len(destination.came) > before + 10, "some more refusals")
+            assert server.get("/ready").status == 200
+            assert server.metrics().total("otel_ttf_exporter_refusing", exporter="otlp") == 1
+            assert server.metrics().total("otel_ttf_quarantine_records", consumer="otlp:logs") == 0
+            server.kill()
+            server.start()
+        destination.judge = lambda _: OK
+        wait_for(lambda: server.metrics().total("otelcol_exporter_queue_size") == 0, "all of it")
+        assert server.get("/ready").json["notes"] == []
+        assert server.terminate() == 0
+    assert destination.counts == {f"{round_}.{n}": 1 for round_ in range(2) for n in range(10)}
+
+
+@pytest.mark.slow
 def test_a_lost_store_and_a_deleted_file_of_cursors_change_nothing(
     tmp_path: Path, destination: GrpcDestination
 ) -> None:
