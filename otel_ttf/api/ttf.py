@@ -52,12 +52,15 @@ def routes(context: Context) -> APIRouter:
         dependencies=[Depends(KnownQuery("journey", "version", "all", "evidence", prefix=KEY_PREFIX))],
         responses=responses(400, 404),
     )
+    parts = dict.fromkeys(part for journey in context.journeys.values() for part in journey.key[1:])
+    asked = {"parameters": [_key_parameter(part) for part in parts]}
 
     @router.get(
         "/ttf/{user_id}",
         operation_id="getUserTtf",
         summary="One user's journey: minutes per stage, total, score",
         response_model=UserAnswer | list[UserAnswer],
+        openapi_extra=asked,
     )
     def by_user(
         request: Request,
@@ -77,6 +80,7 @@ def routes(context: Context) -> APIRouter:
         operation_id="getSubjectTtf",
         summary="The same by subject token",
         response_model=UserAnswer | list[UserAnswer],
+        openapi_extra=asked,
     )
     def by_token(
         request: Request,
@@ -91,6 +95,16 @@ def routes(context: Context) -> APIRouter:
         return _answer(context, as_of, None, [token(text)], wanted)
 
     return router
+
+
+def _key_parameter(part: str) -> dict[str, object]:
+    return {
+        "name": KEY_PREFIX + part,
+        "in": "query",
+        "required": False,
+        "description": f"Only journeys with this value of `{part}` in their key.",
+        "schema": {"type": "string"},
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,12 @@ def test_one_is_asked_for_by_its_key(serve_events, trip):
     assert (got["key"], got["keys"]) == (["8"], 3)
 
 
+def test_parts_of_the_key_are_in_the_description(serve_events, trip):
+    paths = serve_events(trip, *SENT).get("/openapi.json")["paths"]
+    for path in ("/api/v1/ttf/{user_id}", "/api/v1/subjects/{token}"):
+        assert "key.project.id" in [one["name"] for one in paths[path]["get"]["parameters"]]
+
+
 def test_all_are_a_list_in_that_order(serve_events, trip, token):
     api = serve_events(trip, *SENT)
     got = api.get("/api/v1/ttf/ada?all=true")
