@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from load import Load
-from pipeline import CONFIGS, KEYS, RULES, SUBJECT
+from pipeline import KEYS, RULES, SUBJECT
 
 from otel_ttf.config import Config
 from otel_ttf.otlp.batch import Batch
@@ -67,7 +67,7 @@ class Clock:
 
 def extracts(requests: Iterator[bytes], lines: bool) -> Iterator[tuple[int, Extract]]:
     """(arrival, what the receivers read of the request)."""
-    process = pipeline(CONFIGS, KEYS, SUBJECT)
+    process = pipeline(Config().processor_configs("logs"), KEYS, SUBJECT)
     rules = replace(RULES, lines=lines)
     for raw in requests:
         arrival = time.time_ns()

@@ -178,11 +178,8 @@ class Batch:
 
     def event_name(self, number: int) -> str:
         """The name of a log record as it is now; "" for a plain line."""
-        if self._hits is not None and number not in self._changed:
-            # As it came. One from elsewhere than the field has its key in the record's bytes.
-            name = self._cut.names.get(number, "")
-            if name or not self._hits[0].get(number, 0) & NAME:
-                return name
+        if not self._groups(number) & NAME:
+            return self._cut.names.get(number, "")
         view = self.view(number)
         return event_name(view, view.attributes)
 
@@ -225,6 +222,12 @@ class Batch:
         """The same of resources and scopes."""
         assert self._hits is not None
         return [(head, found) for head, found in self._hits[1] if found & groups]
+
+    def _groups(self, number: int) -> int:
+        """What may be found in a slice as it is now."""
+        if self._hits is None or number in self._changed:
+            return EVERYTHING
+        return self._hits[0].get(number, 0)
 
     def scan_added(self, scanner: Scanner) -> None:
         """Looks at what was added since the scan, which has hit all that something was added to."""
@@ -462,7 +465,14 @@ class Batch:
             before = len(events)
             if self.signal == "logs":
                 token, pairs = self._subjects.get(number) or (None, None)
-                reading.log(ids[0][1] if ids else None, self.view(number), source, token=token, pairs=pairs)
+                reading.log(
+                    ids[0][1] if ids else None,
+                    self.view(number),
+                    source,
+                    token=token,
+                    pairs=pairs,
+                    groups=self._groups(number),
+                )
             else:
                 reading.span(dict(ids), 0, self.view(number), source)
             for place in range(before, len(events)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -17,6 +18,7 @@ from otel_ttf.journey.values import Value
 from otel_ttf.otlp.subject import SubjectKeys, subject_keys
 from otel_ttf.otlp.values import decoded, mapping
 from otel_ttf.otlp.wire import PAIRS, SHAPES, SPAN_EVENT, Signal, contents, decode
+from otel_ttf.pii.scanner import EVERYTHING, NAME, SUBJECT
 from otel_ttf.units import DAY, MINUTE, SECOND, Duration
 
 FLAG_TIME_IMPLAUSIBLE = 1
@@ -35,6 +37,7 @@ FLAG_NAMES = {
 LIMIT = 2**63
 NAME_ATTRIBUTES = ("otel.event.name", "event.name")
 NAME_LITERAL = b"event.name"  # in all of them
+_name_within = re.compile(re.escape(NAME_LITERAL)).search  # far quicker than `in`, see subject.py
 SPAN_KINDS = (
     "internal",
     "internal",
@@ -235,7 +238,7 @@ def event_name(record: Any, pairs: Sequence[bytes]) -> str:
         return str(record.event_name, "utf-8")
     best, best_rank = "", len(NAME_ATTRIBUTES)
     for data in pairs:
-        if NAME_LITERAL in data:
+        if _name_within(data):
             pair = KeyValue.FromString(data)
             if pair.key in NAME_ATTRIBUTES and pair.value.string_value:
                 rank = NAME_ATTRIBUTES.index(pair.key)
@@ -293,14 +296,16 @@ class Reading:
         data: bytes | None = None,
         token: str | None = None,
         pairs: list[bytes] | None = None,
+        groups: int = EVERYTHING,
     ) -> None:
         """A log record, and its event id if it has one.
 
-        data   the record's bytes; token: its own subject; pairs: its attributes; if at hand
+        data    the record's bytes; token: its own subject; pairs: its attributes; if at hand
+        groups  what the scan has found in it: without NAME no attribute names it, without SUBJECT none says whose it is
         """
         if pairs is None:
             pairs = record.attributes[:]
-        name = event_name(record, pairs)
+        name = event_name(record, pairs if groups & NAME else ())
         if name:
             self.found.count("event", name)
         elif not self._rules.lines:
@@ -308,12 +313,14 @@ class Reading:
         at, flags = record.time_unix_nano, 0
         if not self._first <= at <= self._last:
             at, flags = self._rules.at((at, record.observed_time_unix_nano), self._arrival)
+        if token is None and groups & SUBJECT:
+            token = self.keys.token(pairs, data)
         self.found.add(
             Event(
                 id_ if name else None,
                 "log" if name else "line",
                 name,
-                token or self.keys.token(pairs, data) or source.subject,
+                token or source.subject,
                 at,
                 self._arrival,
                 flags,
@@ -404,7 +411,7 @@ def extract(signal: Signal, payload: bytes, ids: bytes, arrival: int, rules: Rul
         for by_scope in by_resource.scopes:
             for data in by_scope.records:
                 if signal == "logs":
-                    if number in names or rules.lines or (name_within and NAME_LITERAL in data):
+                    if number in names or rules.lines or (name_within and _name_within(data)):
                         reading.log(known.get(number), view.FromString(data), source, data)
                 elif number in sizes or rules.lines or rules.wants_span(names[number]):
                     place += reading.span(known, place, view.FromString(data), source)

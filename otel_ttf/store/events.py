@@ -16,8 +16,7 @@ OTHER_NAMES = "(other)"
 EVENT_BLOCK = 4096  # events; resources are marked by them
 EVENT_BYTES = 150  # that an event takes beside its attributes, in its row and in indexes
 
-_LINE = "kind, name, span_kind, status, at, arrival, flags, attributes, resource"
-_EVENT = f"event_id, subject_hash, subject, {_LINE}"
+_KIND, _WHAT = "kind, name, span_kind, status", "at, arrival, flags, attributes, resource"
 _STORED = (
     "SELECT event_id, kind, name, span_kind, status, at, arrival, flags, attributes, resource.bytes"
     " FROM event JOIN resource ON resource.id = event.resource WHERE"
@@ -60,14 +59,12 @@ class Events:
     def add(self, rows: Sequence[tuple[object, ...]]) -> None:
         """event_id, subject_hash, subject, kind, name, span_kind, status, at, arrival, flags, attributes,
         resource. One with a known id is left out."""
-        self._insert(_EVENT, rows)
+        columns = f"event_id, subject_hash, subject, {_KIND}, {_WHAT}"
+        insert_rows(self._db, f"INSERT OR IGNORE INTO event ({columns}) VALUES", 12, rows)
 
     def add_lines(self, rows: Sequence[tuple[object, ...]]) -> None:
-        """The same without the first three, of what has neither id nor subject."""
-        self._insert(_LINE, rows)
-
-    def _insert(self, columns: str, rows: Sequence[tuple[object, ...]]) -> None:
-        insert_rows(self._db, f"INSERT OR IGNORE INTO event ({columns}) VALUES", columns.count(",") + 1, rows)
+        """The last five of plain lines that name nobody."""
+        insert_rows(self._db, f"INSERT INTO event ({_WHAT}, {_KIND}) VALUES", 5, rows, ", 'line', '', '', ''")
 
     def of(self, subject: str) -> Iterator[tuple[Any, ...]]:
         """event_id, kind, name, span_kind, status, at, arrival, flags, attributes, OTLP Resource of what is stored."""

@@ -429,27 +429,21 @@ class _Kept:
             digest = hashlib.blake2b(source.encoded, digest_size=16).digest()
             self._resource = self._store.events.resource(source.encoded, digest)
             self._resources.add(self._resource)
-        line = (
-            event.kind,
-            event.name,
-            event.span_kind,
-            event.status,
-            event.at,
-            arrival,
-            event.flags,
-            # The sqlite3 module asks for an adapter of bytes, and of None, each time.
-            bytearray(event.attributes_bytes),
-            self._resource,
-        )
-        if event.id is None and subject is None:
-            self._lines.append(line)
+        # The sqlite3 module asks for an adapter of bytes, and of None, each time.
+        what = event.at, arrival, event.flags, bytearray(event.attributes_bytes), self._resource
+        if event.kind == "line" and subject is None:
+            self._lines.append(what)
         else:
             self._events.append(
                 (
                     None if event.id is None else bytearray(event.id),
                     subject_hash(subject) if subject else None,
                     subject,
-                    *line,
+                    event.kind,
+                    event.name,
+                    event.span_kind,
+                    event.status,
+                    *what,
                 )
             )
 
