@@ -36,7 +36,7 @@ from otel_ttf.journey.sampling import Sampling
 from otel_ttf.log.lock import DirectoryLocked
 from otel_ttf.log.rescue import note
 from otel_ttf.log.sqlite import LogError, SqliteLog
-from otel_ttf.memory import limit_arenas
+from otel_ttf.memory import collect, limit_arenas
 from otel_ttf.onward import Followed, Onward, configured
 from otel_ttf.opened import open_all
 from otel_ttf.pii.pseudonym import Pseudonyms
@@ -90,8 +90,7 @@ def main(
     """
     configure_logs(config.service.telemetry.logs.level, json=config.service.telemetry.logs.format == "json")
     limit_arenas()
-    # Requests live for milliseconds and hold no cycles: collecting often finds nothing and costs much.
-    gc.set_threshold(50_000, 20, 100)
+    collect(in_steps=False)
     if sys.platform == "win32":
         return asyncio.run(_serve(config, data_dir, demo, accepted, given, source))
     import uvloop

@@ -8,6 +8,7 @@ while end first, and of these the many of one peer before the few of another.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import Any
 import grpc
 
 from otel_ttf.log.base import LogRefused
-from otel_ttf.memory import give_back, resident
+from otel_ttf.memory import collect, give_back, resident
 
 TICK = 0.25  # seconds
 AGAIN_SECONDS = 5.0  # until who is ended for its size comes again
@@ -25,6 +26,8 @@ GROWTH_SHARE = 2
 _WORTH = 64 << 20  # bytes; less than this is not looked for in free memory
 CALM_SECONDS = 10.0  # after the last slow call, in which gRPC lets go of what it held
 _DRIFT = 16 << 10  # bytes a tick that the process may grow by itself while there is always a slow call
+CROWD = 256  # so many that wait are more than well-behaved senders have, and hold some 50 objects each
+AT_ONCE = 16  # so many end in one round of the loop; each takes as long as a request
 HUGE = 16 << 20  # bytes of a message that leaves that much free memory behind
 
 Call = grpc.aio.ServicerContext[bytes, bytes]
@@ -49,6 +52,7 @@ class Calls:
         self._resident = resident
         self._waiting: dict[Call, float] = {}  # since when, by the loop's clock; the longest first
         self._ending: set[asyncio.Task[None]] = set()
+        self._crowded = False
         self._usual = 0
         # By the loop's clock.
         self._calm_at = 0.0
@@ -80,19 +84,27 @@ class Calls:
     async def look(self) -> None:
         """Ends those that have to."""
         now = asyncio.get_running_loop().time()
+        if self._crowded != (len(self._waiting) > CROWD):
+            self._crowded = not self._crowded
+            collect(in_steps=self._crowded)
+        late = self._since(now - self._seconds)
+        await self._end_all(late, f"the message has not come within {self._seconds:g} seconds", 1.0)
         # A message of usual size comes at once, so whatever is here twice is large or slow.
-        slow = [call for call, since in self._waiting.items() if now - since >= TICK]
-        late = [call for call in slow if now - self._waiting[call] >= self._seconds]
-        self._end_all(late, f"the message has not come within {self._seconds:g} seconds", 1.0)
-        slow = slow[len(late) :]
+        slow = next(iter(self._waiting.values()), now) <= now - TICK
         if slow or late:
             self._calm_at = now + CALM_SECONDS
         grown = await self._grown(self._growth if slow else _WORTH)
         if grown > self._growth and slow:
-            some = _by_peer(slow)[: (len(slow) + 1) // 2]
-            self._end_all(some, f"more than {self._growth >> 20} MiB are on their way", AGAIN_SECONDS)
+            them = self._since(now - TICK)
+            some = _by_peer(them)[: (len(them) + 1) // 2]
+            await self._end_all(some, f"more than {self._growth >> 20} MiB are on their way", AGAIN_SECONDS)
         # What an attack leaves behind must not become usual: the next one would get as much again.
         self._usual += grown if now >= self._calm_at else min(grown, _DRIFT)
+
+    def _since(self, instant: float) -> list[Call]:
+        """Those that have been on their way since then or longer."""
+        longest = itertools.takewhile(lambda item: item[1] <= instant, self._waiting.items())
+        return [call for call, _ in longest]
 
     async def _grown(self, much: int) -> int:
         """Bytes; where it is more than `much`, without what is free, which is looked for once a second."""
@@ -105,8 +117,10 @@ class Calls:
                 size = self._resident()
         return 0 if size is None else size - self._usual
 
-    def _end_all(self, calls: list[Call], reason: str, seconds: float) -> None:
-        for call in calls:
+    async def _end_all(self, calls: list[Call], reason: str, seconds: float) -> None:
+        for number, call in enumerate(calls, 1):
+            if not number % AT_ONCE:
+                await asyncio.sleep(0)  # others get their turn
             if self._waiting.pop(call, None) is not None:  # else it has come, or gone, just now
                 task = asyncio.create_task(self._ended(call, LogRefused(reason, seconds)))
                 self._ending.add(task)

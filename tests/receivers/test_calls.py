@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from google.rpc import error_details_pb2, status_pb2
 from serving import Serving
 
 from otel_ttf.log.base import LogRefused
+from otel_ttf.memory import collect
 from otel_ttf.receivers.answers import bad_data
-from otel_ttf.receivers.calls import TICK, Calls
+from otel_ttf.receivers.calls import AT_ONCE, CROWD, TICK, Calls
 from otel_ttf.receivers.otlp_grpc import SERVICES, GrpcConfig, _abort, serve
 
 EXPORT = f"/{SERVICES['logs']}/Export"
@@ -110,6 +112,46 @@ class Crowd:
 async def looked(crowd: Crowd) -> None:
     await crowd.calls.look()
     await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def usual() -> Iterator[tuple[int, int, int]]:
+    """How often Python's collector looks."""
+    before = gc.get_threshold()
+    yield before
+    gc.set_threshold(*before)
+
+
+async def test_while_many_wait_no_collection_looks_at_many_objects(usual):
+    collect(in_steps=False)
+    rarely = gc.get_threshold()
+    async with Crowd(CROWD + 1) as crowd:
+        await looked(crowd)
+        first, second, _ = gc.get_threshold()
+        assert first * second < rarely[0]
+        crowd.waiting[0].come.set()
+        await looked(crowd)
+        await looked(crowd)
+        assert gc.get_threshold() == rarely
+
+
+async def test_while_many_end_others_get_their_turn():
+    async with Crowd(20 * AT_ONCE) as crowd:
+        crowd.size += 1024 * MIB
+        most = seen = 0
+
+        async def other() -> None:
+            nonlocal most, seen
+            while True:
+                ended = sum(crowd.ended())
+                most, seen = max(most, ended - seen), ended
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        await looked(crowd)
+        task.cancel()
+        assert sum(crowd.ended()) == 10 * AT_ONCE
+        assert most <= 2 * AT_ONCE
 
 
 async def test_the_longest_on_their_way_end_when_the_process_has_grown_too_much():
