@@ -64,8 +64,7 @@ def test_several_in_one_second_are_two_as_well(tmp_path):
 def test_a_write_ahead_log_without_its_file_is_not_kept_once_it_is_written_again(tmp_path):
     path = tmp_path / "log.db"
     for why, kept in (("found", []), ("damaged", ["2"])):
-        replace(path, "1", why, 0)
-        path.unlink()
+        path.unlink(missing_ok=True)
         path.with_name("log.db-wal").write_text("2")
         draft(path).write_text("3")
         assert put(path, why, BEGAN + SECOND) is None

@@ -280,7 +280,7 @@ def test_a_bad_event_is_rejected_and_its_neighbours_are_not(bad, reason):
         ),
         pytest.param(
             r'"properties": {"\ud800": "a", "\ud801": "b"}',
-            'properties."\\ufffd": expected once, found more than once',
+            "properties.\ufffd: expected once, found more than once",
             id="properties that mending makes one",
         ),
     ],
