@@ -51,11 +51,14 @@ class KeepaliveConfig(BaseModel):
         description="A connection without calls ends after this; clients open another one when they need it.",
     )
     max_connection_age: Duration | None = Field(
-        default=None,
-        description="A connection ends after this, so that clients behind a balancer find new replicas.",
+        default=3600 * SECOND,
+        description="A connection takes no new calls after this, a tenth more or less, and clients open another one: "
+        "so those behind a balancer find new replicas, and nobody keeps a place for ever.",
     )
     max_connection_age_grace: Duration | None = Field(
-        default=None, description="What calls get to finish when their connection has reached its age."
+        default=60 * SECOND,
+        description="What calls get to finish when their connection has reached its age; null: they may stay, such "
+        "as `Watch` of the health service.",
     )
     time: Duration | None = Field(
         default=60 * SECOND, description="A ping goes out after this without traffic."

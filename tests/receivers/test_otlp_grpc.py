@@ -20,7 +20,7 @@ from sdk import emit_log, emit_metric, emit_span
 from serving import Serving, attributes, records, refusing, serving
 
 from otel_ttf.receivers.endpoint import CannotListen
-from otel_ttf.receivers.otlp_grpc import SERVICES, GrpcConfig, serve
+from otel_ttf.receivers.otlp_grpc import SERVICES, GrpcConfig, KeepaliveConfig, serve
 
 EXPORT = f"/{SERVICES['logs']}/Export"
 
@@ -188,6 +188,21 @@ def test_a_large_request_is_taken_and_one_over_the_limit_refused_for_good(server
 def test_an_unknown_method_is_unimplemented(channel):
     error, _ = refusal(channel, b"", "/opentelemetry.proto.collector.profiles.v1.ProfilesService/Export")
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_watch_of_the_health_service_keeps_no_connection_for_ever(server):
+    assert KeepaliveConfig().max_connection_age
+    assert KeepaliveConfig().max_connection_age_grace
+    soon = KeepaliveConfig(max_connection_age="300ms", max_connection_age_grace="200ms")
+    running = server.call(lambda: serve(GrpcConfig(endpoint="127.0.0.1:0", keepalive=soon), server.intake))
+    with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            next(watch)
+        assert caught.value.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
+        assert export(channel, b"") == b""
+    server.call(lambda: running.stop(1))
 
 
 def test_health_tells_of_draining(tmp_path):
