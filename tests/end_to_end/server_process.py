@@ -43,6 +43,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far, all threads."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    # The command's name stands in parentheses and may hold anything.
+    fields = text.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An HTTP answer."""
@@ -248,10 +256,7 @@ class ServerProcess:
 
     def cpu_seconds(self) -> float:
         """User and system time of the process so far, all threads."""
-        text = Path(f"/proc/{self.running.pid}/stat").read_text()
-        # The command's name stands in parentheses and may hold anything.
-        fields = text.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return cpu_seconds(self.running.pid)
 
     def peak_rss(self) -> int:
         """Bytes of memory that were resident at most."""

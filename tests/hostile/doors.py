@@ -223,20 +223,21 @@ def _frames(at: int, what: Frames) -> Answer:
 
 
 @contextlib.contextmanager
-def attacking(server: ServerProcess, name: str) -> Iterator[None]:
-    """The attack goes on within the block, in a process with less of the processor than others."""
+def attacking(server: ServerProcess, name: str) -> Iterator[int]:
+    """The attack goes on within the block, in a process with less of the processor than others: its id."""
     door = ATTACKS[name][0]
     at = server.api_port if door == "api" else port(server, "grpc" if door == "grpc" else "http")
     script = str(Path(__file__).with_name("attacks.py"))
-    with subprocess.Popen([sys.executable, script, name, str(at)], preexec_fn=_humble) as process:
+    with subprocess.Popen([sys.executable, script, name, str(at)], preexec_fn=humble) as process:
         try:
-            yield
+            yield process.pid
             assert process.poll() is None, f"the attack {name} has failed"
         finally:
             process.kill()
 
 
-def _humble() -> None:
+def humble() -> None:
+    """Of a process that is beginning: others come first, and it may open as many files as there may be."""
     os.nice(10)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
