@@ -20,7 +20,7 @@ from otel_ttf.journey.definition import LEVELS, Journey, Milestone, Segment, che
 from otel_ttf.journey.match import Match, parse
 from otel_ttf.otlp.events import NAME_ATTRIBUTES
 from otel_ttf.otlp.identity import EVENT_ID
-from otel_ttf.otlp.subject import BESIDE
+from otel_ttf.otlp.subject import BESIDE, SubjectKeys
 from otel_ttf.otlp.wire import SIGNALS
 from otel_ttf.pii.pseudonym import SubjectConfig
 from otel_ttf.processors.mask import changes
@@ -279,6 +279,14 @@ def warnings(config: Config, env: Mapping[str, str]) -> Iterator[tuple[Path, str
     for name, field in Processors.model_fields.items():
         if getattr(config.processors, name) != field.default and name.rstrip("_") not in named:
             yield ("processors", name.rstrip("_")), "it is configured, and no pipeline names it"
+    users = SubjectKeys(tuple(config.subject.from_))
+    for setting in ("attributes", "environment"):
+        for added in getattr(config.processors.enrich, setting):
+            if users.rank(added) is not None:
+                yield (
+                    (*ENRICH, setting, added),
+                    "it names a user: every record that names nobody becomes this user's",
+                )
     pipelines = config.service.pipelines
     if config.followed_share is not None:
         for signal in ("logs", "traces"):

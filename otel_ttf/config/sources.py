@@ -299,7 +299,11 @@ def read_file(path: str, env: Mapping[str, str], problems: list[Problem]) -> Tre
     except UnicodeDecodeError:
         problems.append(Problem(path, 0, (), "expected UTF-8 text, found other bytes"))
     else:
-        return read(text, path, env, problems)
+        if text.strip():
+            return read(text, path, env, problems)
+        # Whoever writes a file often empties it first: a reload in between would take all that is configured away.
+        wanted = "expected sections such as api:, or at least a comment, found an empty file"
+        problems.append(Problem(path, 0, (), wanted))
     return None
 
 

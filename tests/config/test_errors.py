@@ -55,6 +55,7 @@ def test_errors_of_several_files_and_settings_come_together(tmp_path):
         pytest.param("a: {b: ${env:X}}", "put ${...} in quotes)", id="a reference in a flow mapping"),
         pytest.param("a: 1\n---\nb: 2", "expected YAML, found an error in it: ", id="two documents"),
         pytest.param("just words", "expected sections such as api:, found something else", id="no mapping"),
+        pytest.param("\n \n", "or at least a comment, found an empty file", id="nothing at all"),
         pytest.param(
             "a: \x07", "expected YAML, found a character that it does not allow", id="a control character"
         ),

@@ -67,6 +67,12 @@ JOURNEY = "journeys: {a: {milestones: [{name: x, match: %s}, {name: y, match: {e
             id="users who are sampled in one signal only",
         ),
         pytest.param(
+            "processors: {enrich: {environment: {user_id: USER}}}",
+            "processors.enrich.environment.user_id: it names a user: every record that names nobody becomes "
+            "this user's",
+            id="a user for those who are nobody's",
+        ),
+        pytest.param(
             JOURNEY % ("{event: x}", "user.id"),
             "journeys.a.segments[0]: user.id will not tell users apart: as a user id it becomes a token; "
             "derive what is needed with the enrich processor",

@@ -44,7 +44,7 @@ CREATE TABLE journey (
     segments     TEXT NOT NULL,            -- JSON: name -> [time, value] first touched
     told         INTEGER NOT NULL,         -- which transitions were written, journey.transitions
     recorded     INTEGER,                  -- when the start was recorded
-    weight       REAL NOT NULL,            -- 1 / sampling ratio
+    weight       REAL NOT NULL,            -- always 1: what a journey stands for follows from `recorded`, journey/sampling.py
     epoch        INTEGER NOT NULL,
     -- derived from the above and the settings
     state        INTEGER NOT NULL,         -- 0 not started, 1 in progress, 2 completed, 3 expired
