@@ -68,6 +68,31 @@ def test_a_share_of_the_users_is_followed_and_answers_say_so(tmp_path: Path) -> 
         assert f'otel_ttf_sampled_out_total{{by="subject"}} {2.0 * (len(USERS) - len(inside))}' in metrics
 
 
+def test_a_changed_share_leaves_the_weight_of_who_started_before(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("processors: {sample: {by: subject, ratio: 0.25}}")
+    with ServerProcess(tmp_path / "data", config=file) as server:
+
+        def weights(users: list[str]) -> set[float]:
+            for user in users:
+                send(server, "signup", user)
+            server.wait_caught_up()
+            answers = [server.get(f"/api/v1/ttf/{user}") for user in users]
+            return {one.json["weight"] for one in answers if one.status == 200}
+
+        assert weights(USERS[:30]) == {4.0}
+        file.write_text("{}")
+        assert server.request("POST", "/-/reload").status == 200
+        assert weights(USERS[30:]) == {1.0}
+        server.kill()
+        server.start()
+        # Of the first ones those that were left out come late, and count for themselves.
+        assert weights(USERS[:30]) == {4.0, 1.0}
+        figures = server.get("/api/v1/ttf").json
+        assert (figures["sampled"], figures["weight"]) == (1.0, None)
+        assert figures["sampled_since"] is not None
+
+
 def test_a_start_without_a_file_that_is_needed_says_what_to_do(tmp_path: Path) -> None:
     lookup = {"file": "no.csv", "column": "id", "from": ["user.id"], "columns": {"plan": "account.plan"}}
     settings = [f"processors.enrich.lookups.a={json.dumps(lookup)}"]
