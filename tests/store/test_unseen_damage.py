@@ -84,7 +84,7 @@ def test_a_question_to_a_damaged_store_leaves_it_to_salvage(killed, monkeypatch,
 def test_a_question_that_only_reads_keeps_the_write_ahead_log(killed):
     store = killed / "store.db"
     before = wal(store).read_bytes()
-    assert ask_tracker.listed([store], 10) == {"count": 0, "items": []}
+    assert ask_tracker.listed([store], 10) == {"count": 0, "records": 0, "items": []}
     assert wal(store).read_bytes() == before
 
 
