@@ -200,14 +200,17 @@ class Service:
         rules = rules_of(config)
         pseudonyms = Pseudonyms(files.keys)
         reader: Reader = NoStore(self._store_lost or "")
+        readers: list[SqliteReader | ToldTransitions] = []
         if store is not None:
             reader = opened = SqliteReader(path, _journeys(config), self.given)
             stack.callback(opened.close)
+            readers.append(opened)
             self._damaged = lambda: opened.damaged
         transitions = None
         if store is not None and exported is not None:
             transitions = ToldTransitions(path)
             stack.callback(transitions.close)
+            readers.append(transitions)
         # At the end all at once: together they have so much time.
         drained: list[Callable[[float], None]] = []
         stack.push_async_callback(_drain, drained)
@@ -225,6 +228,7 @@ class Service:
                 on_quarantine=telemetry.quarantined,
                 given=self.given,
                 on_missing=_name_once(telemetry),
+                on_written_again=partial(_renew, readers),
             )
             # Noted before the store says that it is past them. Where it was begun anew, that was said.
             first = event_log.register(CONSUMER, files.followed, required=True)
@@ -394,6 +398,11 @@ class Service:
             ]
         lines.append("Ctrl-C stops it; nothing that was answered OK is lost.")
         print("\n".join(lines), flush=True)
+
+
+def _renew(readers: Sequence[SqliteReader | ToldTransitions]) -> None:
+    for reader in readers:
+        reader.renew()
 
 
 def _journeys(config: Config) -> Mapping[str, Journey]:

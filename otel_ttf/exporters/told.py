@@ -28,6 +28,7 @@ class ToldTransitions:
         """Raises sqlite3.Error."""
         self._path = path
         self._lock = threading.Lock()
+        self._stale = False
         self._db = connect(path, writer=False)
 
     def end(self) -> int:
@@ -53,9 +54,18 @@ class ToldTransitions:
     def _ask(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         try:
             with self._lock:
+                if self._stale:
+                    before, self._db = self._db, connect(self._path, writer=False)
+                    self._stale = False
+                    before.close()
                 return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise LogError(f"{self._path}: {trouble(error)}") from None
+
+    def renew(self) -> None:
+        """The store has another file: it is opened with the next question."""
+        with self._lock:
+            self._stale = True
 
     def close(self) -> None:
         with self._lock:

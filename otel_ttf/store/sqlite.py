@@ -15,7 +15,17 @@ from otel_ttf.journey.sampling import Sampling
 from otel_ttf.journey.transitions import Transition
 from otel_ttf.migrate import SchemaRefused, migrate
 from otel_ttf.pages import is_damage
-from otel_ttf.sqlite_disk import DiskUse, disk_use, empty_wal, moved, nodes, remedy, trouble, vacuum
+from otel_ttf.sqlite_disk import (
+    DiskUse,
+    check_writable,
+    disk_use,
+    empty_wal,
+    moved,
+    nodes,
+    remedy,
+    trouble,
+    vacuum,
+)
 from otel_ttf.store.base import StoreDamaged, StoreRefused
 from otel_ttf.store.events import Events
 from otel_ttf.store.losses import losses
@@ -128,11 +138,15 @@ class SqliteStore:
         except sqlite3.DatabaseError as error:
             self.db.close()
             raise why_refused(path, error) from error
+        self._set_rooms()
+        self._position: int = last or 0
+        self._wal_limit: int | None = None
+
+    def _set_rooms(self) -> None:
         self.quarantine = Quarantine(self.db)
         self.tasks = Tasks(self.db)
         self.events = Events(self.db)
         self.rebuilds = Rebuilds(self.db)
-        self._position: int = last or 0
 
     def close(self) -> None:
         self.db.close()
@@ -141,9 +155,25 @@ class SqliteStore:
         """Whether the file, or its write-ahead log, is not the one any more that is open."""
         return moved(self.path, self._nodes)
 
-    def write_again(self, now: int) -> None:
-        """Puts all that this connection sees under the file's name. Raises sqlite3.Error, OSError."""
-        write_again(self.db, self.path, now)
+    def write_again(self, now: int) -> Path | None:
+        """Puts all that this connection sees under the file's name, and goes on there; no transaction is open.
+
+        Returns where a file is now that stood there instead. Raises sqlite3.Error, OSError: all is as it was.
+        """
+        found = write_again(self.db, self.path, now)
+        made = connect(self.path, writer=True)
+        try:
+            check_writable(made)  # makes the write-ahead log, too
+            self._nodes = nodes(self.path)
+        except BaseException:
+            made.close()
+            raise
+        before, self.db = self.db, made
+        self._set_rooms()
+        if self._wal_limit is not None:
+            self.limit_wal(self._wal_limit)
+        before.close()
+        return found
 
     # The transaction.
 
@@ -459,6 +489,7 @@ class SqliteStore:
 
     def limit_wal(self, size: int) -> None:
         """The write-ahead log is copied into the file, and cut, when it has so many bytes."""
+        self._wal_limit = size
         (page,) = self.db.execute("PRAGMA page_size").fetchone()
         self.db.execute(f"PRAGMA wal_autocheckpoint={max(1, min(CHECKPOINT_PAGES, size // page))}")
         self.db.execute(f"PRAGMA journal_size_limit={size}")

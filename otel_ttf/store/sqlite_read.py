@@ -90,12 +90,18 @@ class SqliteReader:
         self._journeys = journeys
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
+        self._files: list[None] = []  # as many as there were files that took the place of another
 
     def of(self, journeys: Mapping[str, Journey]) -> SqliteReader:
         """The same file read with other journeys; closed with this one."""
         other = SqliteReader(self._path, journeys, self._given)
         other._local, other._opened, other._found = self._local, self._opened, self._found
+        other._files = self._files
         return other
+
+    def renew(self) -> None:
+        """The store has another file: each thread opens it with its next question. For any thread."""
+        self._files.append(None)
 
     @property
     def damaged(self) -> str | None:
@@ -105,10 +111,16 @@ class SqliteReader:
     @property
     def _db(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = connect(self._path, writer=False)
-            self._opened.append(connection)
-        return connection
+        files = len(self._files)
+        if connection is not None and (self._local.files == files or connection.in_transaction):
+            return connection
+        made = connect(self._path, writer=False)
+        self._opened.append(made)
+        self._local.connection, self._local.files = made, files
+        if connection is not None:
+            self._opened.remove(connection)
+            connection.close()
+        return made
 
     def close(self) -> None:
         for connection in self._opened:

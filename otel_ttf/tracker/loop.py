@@ -20,7 +20,7 @@ from otel_ttf.log.base import EventLog, LogError, Row
 from otel_ttf.otlp.events import Rules
 from otel_ttf.pages import is_damage
 from otel_ttf.sqlite_disk import remedy, trouble
-from otel_ttf.store.opening import StoreLost, lost
+from otel_ttf.store.opening import lost
 from otel_ttf.store.quarantine import records_of
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.telemetry import failure
@@ -86,11 +86,13 @@ class Tracker:
         steady: Callable[[], int] = time.monotonic_ns,
         on_quarantine: Callable[[str, int], None] = lambda action, records: None,
         on_missing: Callable[[str, str, int], None] = lambda what, milestone, events: None,
+        on_written_again: Callable[[], None] = lambda: None,
         given: Given = NOTHING_GIVEN,
     ) -> None:
         """retention, max_size, dropped, steady: see Upkeep.
 
-        given  the server's options, for what an operator is told to type
+        given             the server's options, for what an operator is told to type
+        on_written_again  the store has another file: whoever reads it has to open that
 
         Both are told once it is committed:
         on_quarantine  what was done to records that are, or were, set aside: set_aside, retried, dropped,
@@ -108,6 +110,7 @@ class Tracker:
         self._on_quarantine = on_quarantine
         self._given = given
         self._on_missing = on_missing
+        self._on_written_again = on_written_again
         self._log = event_log
         self._store = store
         self._follower = follower
@@ -247,7 +250,7 @@ class Tracker:
             if attempt.failed is None:
                 if self._beside:
                     pause, self.failing = 0.1, None
-            elif is_damage(attempt.failed) or isinstance(attempt.failed, StoreLost):
+            elif is_damage(attempt.failed):
                 self._give_up(attempt.failed)
                 return
             else:
@@ -275,14 +278,11 @@ class Tracker:
         return time.monotonic() > self._deadline
 
     def _give_up(self, error: Exception) -> None:
-        """The store is damaged or gone: nothing is written into it any more."""
+        """The store is damaged: nothing is written into it any more."""
         with _Attempt():
             self._follower.undo()
-        self.failing = str(
-            error
-            if isinstance(error, StoreLost)
-            else lost(self._store.path, f"is damaged ({trouble(error)})", self._given, self._store.store_id)
-        )
+        why = f"is damaged ({trouble(error)})"
+        self.failing = str(lost(self._store.path, why, self._given, self._store.store_id))
         log.error("the tracker has ended", reason=self.failing)
 
     def _tell(self, error: Exception) -> None:
@@ -328,11 +328,13 @@ class Tracker:
         self._beside = False
         self._switch()
         if self._store.moved():
-            self._store.write_again(self._clock.now())
-            raise StoreLost(
-                f"{self._store.path}, or its -wal, was deleted or replaced: it was written again, nothing is lost: "
-                "restart the server"
+            found = self._store.write_again(self._clock.now())
+            log.error(
+                "store.db was deleted or replaced: it was written again, nothing is lost",
+                file=str(self._store.path),
+                found_instead=str(found) if found else None,
             )
+            self._on_written_again()
         # Before rows: on a full disk they need the room that this makes.
         trimming = not self._stop.is_set() and self.upkeep.trim(self._taken)
         rows = self._log.read(self._position, rows=BATCH_ROWS, size=BATCH_BYTES, payloads=False)

@@ -57,6 +57,7 @@ class Machine:
             steady=self.steady,
             on_quarantine=lambda action, records: self.quarantined.append((action, records)),
             on_missing=lambda what, milestone, events: self.missing.append((what, milestone, events)),
+            on_written_again=lambda: self.world.reader.renew(),
         )
 
     def start(self) -> Tracker:

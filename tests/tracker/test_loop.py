@@ -98,14 +98,18 @@ class TestTrouble:
         last = await machine.send(("a", "ada", 0, {}))
         tracker = machine.start()
         await machine.taken(last)
+        assert machine.world.counter("ttf_started_total") == 1
         in_the_way = path.with_name(f"{path.name}.draft")
         in_the_way.mkdir()  # as good as a full disk
         path.with_name(path.name + part).unlink()
         await until(lambda: "do not stop the server" in str(tracker.failing))
         in_the_way.rmdir()
-        await until(lambda: "nothing is lost: restart the server" in str(tracker.failing))
-        await machine.restart()
-        machine.once(1)
+        await machine.taken(await machine.send(("a", "bob", 1, {})))
+        await until(lambda: tracker.failing is None)
+        await machine.stop()
+        machine.once(2)
+        await machine.restart()  # kill -9
+        machine.once(2)
 
 
 class TestAsOf:
