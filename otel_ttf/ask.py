@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from otel_ttf.access.entry import NOBODY, CannotEnter, Entry, tls_error
 from otel_ttf.access.hosts import loopback
 
 Answer = Mapping[str, Any]
@@ -24,18 +25,10 @@ class ApiUnanswered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a server's API is, and how to come in.
-
-    key                  an API key, or a token
-    ca_file              who must have signed its certificate; None: whom this machine trusts
-    cert_file, key_file  our own certificate, for a server that asks for one
-    """
+    """Where a server's API is, and how to come in."""
 
     url: str
-    key: str | None = field(default=None, repr=False)
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
+    entry: Entry = NOBODY
 
 
 def get(server: Server, path: Sequence[str], query: Mapping[str, str | None]) -> Answer:
@@ -46,17 +39,18 @@ def get(server: Server, path: Sequence[str], query: Mapping[str, str | None]) ->
     target = "/".join([url.rstrip("/"), "api/v1", *(quote(segment, safe="") for segment in path)])
     asked = {name: value for name, value in query.items() if value is not None}
     host = urlsplit(url).hostname or ""
-    headers = {"authorization": f"Bearer {server.key}"} if server.key else {}
     try:
         # A proxy is no way to this machine.
         response = httpx2.get(
             target,
             params=asked,
-            headers=headers,
+            headers=server.entry.headers,
             timeout=SECONDS,
             trust_env=not loopback(host),
-            verify=_trust(server),
+            verify=server.entry.trust(),
         )
+    except CannotEnter as error:
+        raise ApiUnanswered(str(error)) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         cut = isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError)
         raise ApiUnanswered(_unreached(url, error, cut=cut)) from None
@@ -84,7 +78,7 @@ _KEY_WANTED = {
 
 def _unreached(url: str, error: BaseException, *, cut: bool) -> str:
     """cut: the server has closed the connection."""
-    why = _tls_error(error)
+    why = tls_error(error)
     if isinstance(why, ssl.SSLCertVerificationError):
         return (
             f"the certificate of {url} is not trusted: {why.verify_message}: give the authority that signed it with "
@@ -97,27 +91,6 @@ def _unreached(url: str, error: BaseException, *, cut: bool) -> str:
             "speaks no TLS."
         )
     return f"no server answers at {url}: start one with 'otel-ttf run', or give its address with --url."
-
-
-def _trust(server: Server) -> ssl.SSLContext | bool:
-    """Raises ApiUnanswered: a file cannot be used."""
-    if not (server.ca_file or server.cert_file):
-        return True
-    try:
-        context = ssl.create_default_context(cafile=server.ca_file)
-        if server.cert_file:
-            context.load_cert_chain(server.cert_file, server.key_file)
-    except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(filter(None, (server.ca_file, server.cert_file, server.key_file)))
-        raise ApiUnanswered(f"{files}: cannot be used for TLS: {error.strerror or 'no PEM'}.") from None
-    return context
-
-
-def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
-    """What TLS says, among the causes of an error."""
-    while error is not None and not isinstance(error, ssl.SSLError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _minutes(value: float | None) -> str:

@@ -17,13 +17,14 @@ from otel_ttf.cli_access import api_keys
 from otel_ttf.cli_data import check_data, restore, salvage
 from otel_ttf.cli_keys import keys
 from otel_ttf.cli_mask import mask
-from otel_ttf.cli_options import Sources, Stop, configured, load_config, with_data_dir
+from otel_ttf.cli_options import Sources, Stop, configured, entering, load_config, with_data_dir
 from otel_ttf.cli_replay import replay
 from otel_ttf.cli_subject import subject
 from otel_ttf.cli_tracker import dead_letters, rebuild, recompute
 from otel_ttf.files import barred
 
 if TYPE_CHECKING:
+    from otel_ttf.access.entry import Entry
     from otel_ttf.ask import Server
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -206,44 +207,11 @@ def _asking(command: F) -> F:
     """Adds --url, what it takes to come in, and --format; the command gets the former as `server`."""
 
     @wraps(command)
-    def with_server(
-        *given: object,
-        url: str,
-        key: str | None,
-        ca: str | None,
-        cert: str | None,
-        own: str | None,
-        **more: object,
-    ) -> object:
+    def with_server(*given: object, url: str, entry: Entry, **more: object) -> object:
         from otel_ttf.ask import Server
 
-        if (cert is None) != (own is None):
-            raise click.UsageError("give --cert-file and --key-file, or neither")
-        return command(*given, server=Server(url, key and key.strip(), ca, cert, own), **more)
+        return command(*given, server=Server(url, entry), **more)
 
-    file = click.Path(dir_okay=False)
-    options = [
-        click.option(
-            "--api-key",
-            "key",
-            envvar="TELEMETRY_API_KEY",
-            show_envvar=True,
-            help="An API key with the scope read, or a token. What stands on a command line others can see.",
-        ),
-        click.option(
-            "--ca-file",
-            "ca",
-            metavar="FILE",
-            type=file,
-            envvar="TELEMETRY_CA_FILE",
-            show_envvar=True,
-            help="Who has signed the server's certificate; without: whom this machine trusts.",
-        ),
-        click.option(
-            "--cert-file", "cert", metavar="FILE", type=file, help="Our certificate, where one is asked for."
-        ),
-        click.option("--key-file", "own", metavar="FILE", type=file, help="Its key."),
-    ]
     url = click.option(
         "--url",
         envvar="TELEMETRY_API_URL",
@@ -260,10 +228,7 @@ def _asking(command: F) -> F:
         show_default=True,
         help="For eyes, or the API's answer as it is.",
     )
-    asking = shape(cast(F, with_server))
-    for option in reversed(options):
-        asking = option(asking)
-    return url(asking)
+    return url(entering("An API key with the scope read, or a token.")(shape(cast(F, with_server))))
 
 
 def _tell(server: Server, shape: str, question: str, path: tuple[str, ...], **query: str | None) -> None:

@@ -102,6 +102,51 @@ def on_a_directory(command: F) -> F:
     return configured(with_data_dir("The server's data directory.")(command))
 
 
+def entering(key_help: str) -> Callable[[F], F]:
+    """Adds --api-key, --ca-file, --cert-file and --key-file, which the command gets as `entry`."""
+    file = click.Path(dir_okay=False)
+    options = [
+        click.option(
+            "--api-key",
+            "key",
+            envvar="TELEMETRY_API_KEY",
+            show_envvar=True,
+            help=f"{key_help} What stands on a command line others can see.",
+        ),
+        click.option(
+            "--ca-file",
+            "ca",
+            metavar="FILE",
+            type=file,
+            envvar="TELEMETRY_CA_FILE",
+            show_envvar=True,
+            help="Who has signed the server's certificate; without: whom this machine trusts.",
+        ),
+        click.option(
+            "--cert-file", "cert", metavar="FILE", type=file, help="Our certificate, where one is asked for."
+        ),
+        click.option("--key-file", "own", metavar="FILE", type=file, help="Its key."),
+    ]
+
+    def with_options(command: F) -> F:
+        @wraps(command)
+        def with_entry(
+            *given: object, key: str | None, ca: str | None, cert: str | None, own: str | None, **more: object
+        ) -> object:
+            from otel_ttf.access.entry import Entry
+
+            if (cert is None) != (own is None):
+                raise click.UsageError("give --cert-file and --key-file, or neither")
+            return command(*given, entry=Entry(key and key.strip(), ca, cert, own), **more)
+
+        entered = cast(F, with_entry)
+        for option in reversed(options):
+            entered = option(entered)
+        return entered
+
+    return with_options
+
+
 def shaped(command: F) -> F:
     """Adds --format."""
     return click.option(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_ttf.cli_options import Stop
+from otel_ttf.cli_options import Stop, entering
 
 if TYPE_CHECKING:
+    from otel_ttf.access.entry import Entry
     from otel_ttf.replay.files import Columns
     from otel_ttf.replay.places import Place
 
@@ -30,9 +31,8 @@ NAMED = 100  # pieces that are named on the screen, of each file
     metavar="URL",
     help="An OTLP receiver: http://HOST:PORT, https://, grpc://HOST:PORT or grpcs://.",
 )
-@click.option(
-    "--header", "headers", multiple=True, metavar="NAME=VALUE", help="Sent with each request: a key, say."
-)
+@entering("An API key with the scope ingest; it goes to whoever --to names.")
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Sent with each request.")
 @click.option("--gzip", "packed", is_flag=True, help="Compress requests, for a slow line.")
 @click.option(
     "--csv",
@@ -60,6 +60,7 @@ NAMED = 100  # pieces that are named on the screen, of each file
 def replay(
     files: tuple[Path, ...],
     to: str,
+    entry: Entry,
     headers: tuple[str, ...],
     packed: bool,
     mapping: str | None,
@@ -78,7 +79,7 @@ def replay(
     \b
     Examples:
       otel-ttf replay telemetry-*.json.gz
-      otel-ttf replay traces.binpb --to grpc://127.0.0.1:4317
+      otel-ttf replay traces.binpb --to grpcs://ttf.internal:4317 --ca-file /etc/otel/ca.crt
       otel-ttf replay signups.csv --csv time=created_at,user=id,plan=plan --event signup
     """
     from otel_ttf.units import duration
@@ -89,13 +90,25 @@ def replay(
         named = dict(_header(one) for one in headers)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if entry.key and _in_clear(to):
+        click.echo(f"warning: the API key goes to {to} in clear: use https:// or grpcs://", err=True)
     left_out = 0
     for file in files:
         left_out += _one(
-            file, to, named, packed=packed, columns=columns, state=state, again=again, patience=wait
+            file, to, entry, named, packed=packed, columns=columns, state=state, again=again, patience=wait
         )
     if left_out:
         raise Stop(f"{left_out} pieces were left out, see above; all others were sent.")
+
+
+def _in_clear(to: str) -> bool:
+    """Whether others on the way can read along."""
+    from urllib.parse import urlsplit
+
+    from otel_ttf.access.hosts import loopback
+
+    parts = urlsplit(to)
+    return parts.scheme in ("http", "grpc") and not loopback(parts.hostname or "")
 
 
 def _columns(mapping: str | None, name: str, delimiter: str) -> Columns | None:
@@ -123,6 +136,7 @@ def _header(text: str) -> tuple[str, str]:
 def _one(
     file: Path,
     to: str,
+    entry: Entry,
     headers: dict[str, str],
     *,
     packed: bool,
@@ -134,13 +148,16 @@ def _one(
     """Sends a file; how many of its pieces were left out, in all runs."""
     import asyncio
 
+    from otel_ttf.access.entry import CannotEnter
     from otel_ttf.replay.places import beside
     from otel_ttf.replay.run import GivenUp, Replay
     from otel_ttf.replay.senders import made
 
     async def sent() -> Replay:
         try:
-            sender = made(to, headers, packed=packed)
+            sender = made(to, headers, entry, packed=packed)
+        except CannotEnter as error:
+            raise Stop(str(error)) from None
         except ValueError as error:
             raise click.UsageError(f"--to: {error}") from None
         try:

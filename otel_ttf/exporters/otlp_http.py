@@ -114,7 +114,7 @@ class OtlpHttp:
                     extensions=self._extensions,
                 ) as answer,
             ):
-                told = await _told(answer)
+                told = await body_of(answer)
         except self._unreachable as error:
             raise Unreachable(type(error).__name__) from None
         status = answer.status_code
@@ -144,7 +144,7 @@ class OtlpHttp:
         await self._http.aclose()
 
 
-async def _told(answer: httpx2.Response) -> bytes:
+async def body_of(answer: httpx2.Response) -> bytes:
     """An answer's body as it came; empty where it is too long to be one."""
     told = b""
     async for part in answer.aiter_raw():  # nothing is unpacked: we have asked for nothing that is packed

@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -104,14 +104,21 @@ def columns(text: str, *, name: str = "", delimiter: str = ",") -> Columns:
     return Columns(time, event, name, user, pairs, delimiter)
 
 
-def pieces(path: Path, start: int, csv_columns: Columns | None = None) -> Iterator[Piece]:
+def pieces(
+    path: Path, start: int, csv_columns: Columns | None = None, *, written: int = 0
+) -> Iterator[Piece]:
     """The pieces from an offset on, at which a piece begins. Raises Unreadable, OSError.
 
+    written  unix ns, which events that have no time get as theirs, and as many ns more as their place in the file:
+             without one an event would be another at each replay. 0: they get none
     The last one is left out if it may still be written: see `Unreadable`.
     """
     with path.open("rb", buffering=_STEP) as file, closing(unpacked(file)) as source:
         try:
-            yield from _pieces(source, start, csv_columns)
+            at = start
+            for piece in _pieces(source, start, csv_columns):
+                yield _timed(piece, written + at) if written else piece
+                at = piece.end
         except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError):
             raise Unreadable("it is damaged, or cut short, in its compressed data") from None
 
@@ -281,6 +288,30 @@ def _protobuf(where: str, end: int, data: bytes) -> Piece:
     if not named:
         return Piece(where, end, error="expected logs, spans or metrics with a time, found none")
     return Piece(where, end, "metrics", data, len(named))
+
+
+def _timed(piece: Piece, at: int) -> Piece:
+    """The piece with a time for each event. at: unix ns, of its first event that has none; the others follow."""
+    if not piece.records or piece.signal == "metrics":
+        return piece
+    request = SHAPES[piece.signal].request.FromString(piece.raw)
+    shape, changed = SHAPES[piece.signal], False
+    for number, record in enumerate(
+        record
+        for resource in getattr(request, shape.resources)
+        for scope in getattr(resource, shape.scopes)
+        for record in getattr(scope, shape.records)
+    ):
+        if piece.signal == "logs":
+            if not (record.time_unix_nano or record.observed_time_unix_nano):
+                record.observed_time_unix_nano = at + number
+                changed = True
+            continue
+        for event in record.events:
+            if not event.time_unix_nano:
+                event.time_unix_nano = record.end_time_unix_nano or at + number
+                changed = True
+    return replace(piece, raw=request.SerializeToString()) if changed else piece
 
 
 class _Tape:

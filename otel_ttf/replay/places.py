@@ -20,6 +20,7 @@ class Place:
 
     to         the receiver
     head_size, head  so many of the first bytes, and their SHA-256: another file begins anew
+    written    when the file was written last, unix ns, at the first run: the time of records that have none
     offset     of what has not been answered yet, in what was packed
     records    sent and taken
     rejected   records that the receiver did not take
@@ -30,6 +31,7 @@ class Place:
     to: str
     head_size: int
     head: str
+    written: int
     offset: int = 0
     records: int = 0
     rejected: int = 0
@@ -47,15 +49,19 @@ class Place:
 
 
 def beside(path: Path, folder: Path | None) -> Path:
-    """The small file of a file."""
-    return (folder or path.parent) / (path.name + SUFFIX)
+    """The small file of a file. folder: that of the small files of many, of which some may have one name."""
+    if folder is None:
+        return path.with_name(path.name + SUFFIX)
+    where = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
+    return folder / f"{path.name}.{where[:8]}{SUFFIX}"
 
 
 def begun(path: Path, to: str) -> Place:
     """The beginning of a file. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    return Place(to, len(head), hashlib.sha256(head).hexdigest())
+        written = os.fstat(file.fileno()).st_mtime_ns
+    return Place(to, len(head), hashlib.sha256(head).hexdigest(), written)
 
 
 def found(small: Path, path: Path, to: str) -> Place | None:

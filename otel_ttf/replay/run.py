@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from otel_ttf.otlp.wire import Signal
@@ -84,9 +84,11 @@ class Replay:
         """Raises OSError."""
         self.path = path
         self._small = beside(path, folder)
-        known = None if again else found(self._small, path, to)
-        self.place = known or begun(path, to)
-        self.resumed = known is not None and known.offset > 0
+        known, self.place = found(self._small, path, to), begun(path, to)
+        if known is not None:
+            # What has no time has the same at each run: else it would be another event.
+            self.place = replace(self.place, written=known.written) if again else known
+        self.resumed = self.place.offset > 0
         self.ended: str | None = None  # why the end of the file was not reached
         self._sender = sender
         self._columns = columns
@@ -143,7 +145,7 @@ class Replay:
         """In another thread."""
         group = _Group("logs")
         try:
-            for piece in pieces(self.path, self.place.offset, self._columns):
+            for piece in pieces(self.path, self.place.offset, self._columns, written=self.place.written):
                 if not group.takes(piece):
                     yield group
                     group = _Group("logs")

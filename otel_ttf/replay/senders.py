@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import random
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,8 +16,9 @@ import httpx2
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
+from otel_ttf.access.entry import NOBODY, Entry, tls_error
 from otel_ttf.exporters.otlp_grpc import retry_info
-from otel_ttf.exporters.otlp_http import retry_after
+from otel_ttf.exporters.otlp_http import body_of, retry_after
 from otel_ttf.otlp.wire import SHAPES, SIGNALS, Signal
 
 TIMEOUT = 60.0  # seconds for one answer
@@ -87,43 +90,67 @@ class Sender(Protocol):
         """Ends its connections."""
 
 
-def made(to: str, headers: Mapping[str, str], *, packed: bool) -> Sender:
-    """Of `http://HOST:PORT`, `https://...`, `grpc://HOST:PORT`, `grpcs://...`. Raises ValueError."""
+def made(to: str, headers: Mapping[str, str], entry: Entry = NOBODY, *, packed: bool) -> Sender:
+    """Of `http://HOST:PORT`, `https://...`, `grpc://HOST:PORT`, `grpcs://...`. Raises ValueError, CannotEnter.
+
+    entry  a key in headers comes before its own
+    """
     parts = urlsplit(to)
     if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname or parts.query:
         raise ValueError("expected http://HOST:PORT, https://, grpc:// or grpcs://")
     if parts.username is not None or parts.password is not None:
         raise ValueError("expected no password in it: give --header")
+    if not {"authorization", "x-api-key"} & {name.lower() for name in headers}:
+        headers = {**headers, **entry.headers}
     if parts.scheme.startswith("http"):
-        return Http(to.rstrip("/"), headers, packed=packed)
+        trust = entry.trust() if parts.scheme == "https" else True
+        return Http(to.rstrip("/"), headers, trust, packed=packed)
     if parts.port is None or parts.path.strip("/"):
         raise ValueError(f"expected {parts.scheme}://HOST:PORT")
-    return Grpc(parts.netloc, headers, packed=packed, secure=parts.scheme == "grpcs")
+    pem = entry.pem() if parts.scheme == "grpcs" else None
+    return Grpc(parts.netloc, headers, pem, packed=packed)
 
 
 class Http:
     """OTLP/HTTP in protobuf."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], *, packed: bool) -> None:
+    def __init__(
+        self, url: str, headers: Mapping[str, str], trust: ssl.SSLContext | bool = True, *, packed: bool
+    ) -> None:
         self._url = url
-        self._headers = {**headers, "content-type": "application/x-protobuf"}
-        if packed:
-            self._headers["content-encoding"] = "gzip"
+        self._headers = {
+            **headers,
+            "content-type": "application/x-protobuf",
+            "accept-encoding": "identity",
+            **({"content-encoding": "gzip"} if packed else {}),
+        }
         self._packed = packed
-        self._client = httpx2.AsyncClient(timeout=TIMEOUT, trust_env=False)
+        self._client = httpx2.AsyncClient(timeout=TIMEOUT, trust_env=False, verify=trust)
 
     async def send(self, signal: Signal, raw: bytes) -> Taken:
         body = gzip.compress(raw, 1) if self._packed else raw
         try:
-            answer = await self._client.post(self._url + _PATHS[signal], content=body, headers=self._headers)
-        except httpx2.HTTPError as error:
+            async with (
+                asyncio.timeout(TIMEOUT),
+                self._client.stream(
+                    "POST", self._url + _PATHS[signal], content=body, headers=self._headers
+                ) as answer,
+            ):
+                said = await body_of(answer)
+        except (httpx2.HTTPError, TimeoutError) as error:
+            tls = tls_error(error)
+            if isinstance(tls, ssl.SSLCertVerificationError):
+                why = (
+                    f"its certificate is not trusted ({tls.verify_message}): name who signed it by --ca-file"
+                )
+                raise Refused(why, fatal=True) from None
             raise Again(f"{self._url} does not answer ({type(error).__name__})") from None
         status = answer.status_code
         if status == 200:
-            return _taken(signal, answer.content)
+            return _taken(signal, said)
         if status in _HTTP_AGAIN:
             raise Again(f"it answers {status}", retry_after(answer.headers))
-        raise Refused(f"it answers {status}{_said(answer.content)}", fatal=status in _FATAL_HTTP)
+        raise Refused(f"it answers {status}{_said(said)}", fatal=status in _FATAL_HTTP)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -132,12 +159,20 @@ class Http:
 class Grpc:
     """OTLP/gRPC."""
 
-    def __init__(self, target: str, headers: Mapping[str, str], *, packed: bool, secure: bool) -> None:
+    def __init__(
+        self,
+        target: str,
+        headers: Mapping[str, str],
+        pem: tuple[bytes | None, bytes | None, bytes | None] | None,
+        *,
+        packed: bool,
+    ) -> None:
+        """pem: see Entry; None: no TLS"""
         options = [("grpc.max_receive_message_length", 1 << 20), ("grpc.enable_retries", 0)]
         compression = grpc.Compression.Gzip if packed else None
         self._channel = (
-            grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options, compression)
-            if secure
+            grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(*pem), options, compression)
+            if pem is not None
             else grpc.aio.insecure_channel(target, options, compression)
         )
         self._headers = tuple((name.lower(), value) for name, value in headers.items())

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from server_process import ROOT, ServerProcess, wait_for
 
+KEY = "the key of the environment"
 AT = time.time_ns() - 3600 * 10**9
 
 
@@ -45,10 +47,15 @@ def command(server: ServerProcess, *files: Path, way: str = "http") -> list[str]
 
 
 def replay(
-    server: ServerProcess, *files: Path, way: str = "http", more: tuple[str, ...] = ()
+    server: ServerProcess,
+    *files: Path,
+    way: str = "http",
+    more: tuple[str, ...] = (),
+    env: Mapping[str, str] | None = None,
 ) -> tuple[int, str, str]:
     done = subprocess.run(
         [*command(server, *files, way=way), *more],
+        env={**os.environ, **(env or {})},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -156,6 +163,27 @@ def test_csv_becomes_events(server: ServerProcess, tmp_path: Path) -> None:
     assert replay(server, file, more=(*more, "--again"))[0] == 0
     assert started(server) == 50
     assert server.get("/api/v1/ttf/p7").json["segments"] == {"plan": "pro"}
+
+
+@pytest.mark.slow
+def test_with_the_key_of_the_environment_and_records_without_a_time_count_once(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "data")
+    server.environment = {"TELEMETRY_API_KEY": KEY}
+    server.headers = {"x-api-key": KEY}
+    file = tmp_path / "a.json"
+    told = json.loads(lines(3, each=3))
+    for record in told["resourceLogs"][0]["scopeLogs"][0]["logRecords"]:
+        del record["timeUnixNano"]
+    file.write_text(json.dumps(told) + "\n" + json.dumps(told) + "\n")
+    with server:
+        for way in ("http", "grpc"):
+            code, out, err = replay(server, file, way=way, more=("--again",), env={"TELEMETRY_API_KEY": KEY})
+            assert (code, out, err) == (0, f"{file}: 6 records sent\n", "")
+        assert started(server) == 3
+        with server.store() as db:
+            assert db.execute("SELECT count(*) FROM event").fetchone() == (6,)
+        code, _, err = replay(server, file, more=("--again", "--api-key", "wrong"))
+        assert (code, "the server refuses everything: it answers 401" in err) == (1, True)
 
 
 @pytest.mark.slow

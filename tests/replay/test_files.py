@@ -216,3 +216,30 @@ def test_all_events_may_have_one_name(tmp_path):
     found, _ = read(file_of(tmp_path, text.encode()), 0, wanted)
     assert [record.time_unix_nano - AT for record in records(found)] == [0, 500_000_000]
     assert {record.event_name for record in records(found)} == {"signup"}
+
+
+def test_events_without_a_time_have_the_same_one_each_time_they_are_read(tmp_path):
+    def untimed(*users: str) -> ExportLogsServiceRequest:
+        request = logs(*users)
+        for record in request.resource_logs[0].scope_logs[0].log_records:
+            record.ClearField("time_unix_nano")
+            record.ClearField("observed_time_unix_nano")
+        return request
+
+    requests = [untimed("ada", "ada"), logs("ben"), untimed("ada")]
+    traces = spans("GET /")
+    traces.resource_spans[0].scope_spans[0].spans[0].events.add(name="signup")
+    path = file_of(tmp_path, json_lines([*requests, traces]))
+    found = list(pieces(path, 0, written=AT))
+    first, second, third = (
+        [record.observed_time_unix_nano for record in request.resource_logs[0].scope_logs[0].log_records]
+        for request in requests_of(found)[:3]
+    )
+    # As many of them as there were, each with its own.
+    assert (first, third) == ([AT, AT + 1], [AT + found[1].end])
+    assert requests_of(found)[1] == requests[1]
+    assert second == [requests[1].resource_logs[0].scope_logs[0].log_records[0].observed_time_unix_nano]
+    (span,) = requests_of(found)[3].resource_spans[0].scope_spans[0].spans
+    assert [event.time_unix_nano for event in span.events] == [span.end_time_unix_nano]
+    # From the middle on, too.
+    assert list(pieces(path, found[1].end, written=AT)) == found[2:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,44 @@ async def test_it_begins_anew(file: Path, why: str) -> None:
     to = "http://elsewhere" if why == "another receiver" else "http://there"
     await Replay(file, receiver, to, again=why == "asked for").run()
     assert len(receiver.taken) == 100
+
+
+async def test_what_has_no_time_keeps_what_it_got_at_the_first_run(tmp_path: Path) -> None:
+    request = logs("ada")
+    request.resource_logs[0].scope_logs[0].log_records[0].ClearField("time_unix_nano")
+    request.resource_logs[0].scope_logs[0].log_records[0].ClearField("observed_time_unix_nano")
+    path = file_of(tmp_path, json_lines([request]))
+    os.utime(path, ns=(0, 1_700_000_000 * 10**9))
+    times = []
+    for again in (False, True, True):
+
+        class Keeping(Receiver):
+            async def send(self, signal: Signal, raw: bytes) -> Taken:
+                (record,) = (
+                    ExportLogsServiceRequest.FromString(raw).resource_logs[0].scope_logs[0].log_records
+                )
+                times.append(record.observed_time_unix_nano)
+                return Taken()
+
+        await replay(path, Keeping(), again=again).run()
+        path.touch()
+    assert times == [1_700_000_000 * 10**9] * 3
+
+
+async def test_files_of_one_name_in_several_folders_are_told_apart(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    files = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        files.append(file_of(tmp_path / name, json_lines([logs(user) for user in USERS])))
+    notes.mkdir()
+    for file in files:
+        await replay(file, Receiver(), folder=notes).run()
+    assert len(list(notes.iterdir())) == 2
+    for file in files:
+        again = Receiver()
+        await replay(file, again, folder=notes).run()
+        assert again.taken == []
 
 
 async def test_a_busy_receiver_is_asked_again(file: Path) -> None:
