@@ -239,6 +239,10 @@ class Stand:
     def remember(self, ids: Mapping[str, str]) -> None:
         """Nothing is kept."""
 
+    def unknown(self, tokens: Iterable[str]) -> list[str]:
+        """None: there is nothing to keep."""
+        return []
+
     def seal(self, subject: str, path: str, text: str, *, vendors: bool = True) -> str | None:
         """As many random bytes as a ciphertext has."""
         return to_text(os.urandom(NONCE_BYTES + len(text.encode()) + TAG_BYTES), vendors=vendors)

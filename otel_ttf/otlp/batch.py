@@ -50,6 +50,7 @@ class Batch:
     said       what Book.join returned, if it is to be on the disk before the sender gets its OK
     counts     what processors count, by metric and labels (telemetry.counted): told once the batch is in the log
     whom       (slice, place of a span event or None) -> the subject that it names itself, as it came; noted on request
+    behind     token -> the user id that it was put in the place of; noted on request
     added      (slice, place of a span event or None) -> how many of its last attributes came with no sender
     """
 
@@ -78,6 +79,7 @@ class Batch:
         self.counts: dict[tuple[str, ...], int] = {}
         self.added: dict[tuple[int, int | None], int] = {}
         self.whom: dict[tuple[int, int | None], str] = {}
+        self.behind: Mapping[str, str] = {}
         self.shape = SHAPES[signal]
         self._as_it_is = as_it_is
         self._known: Cut | None = None
@@ -221,7 +223,7 @@ class Batch:
     def head_hits(self, groups: int) -> list[tuple[Head, int]]:
         """The same of resources and scopes."""
         assert self._hits is not None
-        return [(head, found) for head, found in self._hits[1] if found & groups]
+        return [(head, found) for head, found in self._hits[1] if found & groups and not head.gone]
 
     def _groups(self, number: int) -> int:
         """What may be found in a slice as it is now."""

@@ -54,7 +54,10 @@ class Sealer(Protocol):
         """Makes and loads the keys of a request's subjects at once. Raises VaultUnavailable."""
 
     def remember(self, ids: Mapping[str, str]) -> None:
-        """Keeps the raw user id of each token, sealed; known ones cost a look-up. Raises VaultUnavailable."""
+        """Keeps the raw user id of each token, sealed. Raises VaultUnavailable."""
+
+    def unknown(self, tokens: Iterable[str]) -> list[str]:
+        """Those whose user ids may not be kept yet; the others cost a look-up."""
 
     def seal(self, subject: str, path: str, text: str, *, vendors: bool = True) -> str | None:
         """The sealed form; None: the subject's key was destroyed.

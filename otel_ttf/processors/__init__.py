@@ -14,7 +14,7 @@ from otel_ttf.processors import consent, enrich, mask, sample, validate
 from otel_ttf.processors import filter as filter_
 from otel_ttf.processors.base import Built, Processor, Setting
 from otel_ttf.processors.keep_ids import KeepIds
-from otel_ttf.processors.pseudonymise import Pseudonymise, PseudonymiseConfig
+from otel_ttf.processors.pseudonymise import Pseudonymise, PseudonymiseConfig, keeping
 from otel_ttf.processors.shorten import shortening
 
 
@@ -66,12 +66,20 @@ def pipeline(
     built = {name: build(configs[name], setting) for name, build in PROCESSORS.items() if name in configs}
     patterns = [pattern for one in built.values() for pattern in one.patterns]
     scanner = Scanner(patterns if not plain else [], engine)
-    steps = [one.processor(scanner) for name, one in built.items() if name not in JUDGING]
+    steps: list[Processor] = []
+    for name in PROCESSORS:
+        if name == "mask" and isinstance(sampling := built.get("sample"), sample.Sample):
+            # What users who are left out have said about consent counts; nothing else is done, or kept, for them.
+            steps += sampling.of_subjects
+        if name in built and name not in JUDGING:
+            steps.append(built[name].processor(scanner))
     if "validate" in configs:
         # What is cut in two could not be masked any more.
         steps.append(shortening(configs["validate"], attributes))
     # They see what the tracker will see.
     steps += [built[name].processor(scanner) for name in JUDGING if name in built]
+    if setting.ids is not None:
+        steps.append(keeping(setting.ids))
 
     def process(batch: Batch) -> Batch:
         for step in steps:

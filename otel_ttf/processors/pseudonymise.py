@@ -5,6 +5,7 @@ Event ids are made here, too: from the subject as it came, and before anything o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
@@ -21,10 +22,13 @@ from otel_ttf.otlp.identity import EventIds, own_id
 from otel_ttf.otlp.subject import with_text
 from otel_ttf.otlp.values import mapping
 from otel_ttf.otlp.wire import SPAN_EVENT
-from otel_ttf.pii.pseudonym import Pseudonyms, subject_text
+from otel_ttf.pii.pseudonym import TOKEN, Pseudonyms, subject_text
 from otel_ttf.pii.scanner import NAME, SUBJECT, Pattern, Scanner, literal
+from otel_ttf.pii.sealed import Sealer
 from otel_ttf.processors.base import Processor, Setting, rewritten
 from otel_ttf.processors.replacer import NOBODY, Noting, Replacer
+
+_TOKENS = re.compile(TOKEN.pattern.encode()).findall
 
 
 class PseudonymiseConfig(BaseModel):
@@ -43,7 +47,7 @@ class Pseudonymise:
         self._normalise = setting.normalise
         self._plain = Pseudonyms(setting.keys)
         self._pseudonyms: Pseudonyms | Noting = self._plain
-        self._kept = setting.ids
+        self._keeps = setting.ids is not None
         self._trace = setting.trace
         self._notes = setting.notes
         self._ids = EventIds(setting.keys.event)
@@ -58,20 +62,18 @@ class Pseudonymise:
             self._pass(batch)
             return batch
 
-        kept = self._kept
-        if kept is None:
+        if not self._keeps:
             return pseudonymise
 
-        def pseudonymise_and_keep(batch: Batch) -> Batch:
+        def pseudonymise_and_note(batch: Batch) -> Batch:
             batch.scan(scanner)
             one = copy(self)
             one._pseudonyms = noting = Noting(self._plain)
             one._pass(batch)
-            if noting.ids:
-                kept.remember(noting.ids)
+            batch.behind = noting.ids
             return batch
 
-        return pseudonymise_and_keep
+        return pseudonymise_and_note
 
     def _pass(self, batch: Batch) -> None:
         for head in batch.resources:
@@ -343,3 +345,18 @@ def _service(head: Head, services: dict[int, bytes]) -> tuple[bytes]:
         told = mapping(Resource.FromString(head.received).attributes).get("service.name")
         service = services[id(head)] = told.encode() if isinstance(told, str) else b""
     return (service,)
+
+
+def keeping(ids: Sealer) -> Processor:
+    """The last step, where user ids are kept beside their tokens: of those users of whom something goes on."""
+
+    def keep(batch: Batch) -> Batch:
+        fresh = ids.unknown(batch.behind) if batch.kept else []
+        if fresh:
+            there = set(_TOKENS(batch.finish()))
+            of_them = {token: batch.behind[token] for token in fresh if token.encode() in there}
+            if of_them:
+                ids.remember(of_them)
+        return batch
+
+    return keep

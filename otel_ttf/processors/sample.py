@@ -83,17 +83,18 @@ class Share:
         return int.from_bytes(state.digest(), "big") < self._below
 
 
-class _Sample:
+class Sample:
     patterns: Sequence[Pattern] = ()
 
     def __init__(self, config: SampleConfig, setting: Setting) -> None:
         self._honours = config.head == "honour"
         self._reads = Reads(setting.journeys, lines=setting.lines)
         self._keys = setting.subject
-        steps: list[Callable[[Batch], None]] = []
+        self._subjects: Callable[[Batch], None] | None = None
         if config.subjects is not None:
             share = Share(setting.keys, b"subject", config.subjects)
-            steps.append(lambda batch: _by_subject(batch, share, setting.subject))
+            self._subjects = lambda batch: _by_subject(batch, share, setting.subject)
+        steps: list[Callable[[Batch], None]] = []
         if self._honours:
             steps.append(self._head)
         if config.by == "event" and config.ratio is not None and config.ratio < 1:
@@ -106,14 +107,12 @@ class _Sample:
         self._steps = steps
 
     def processor(self, scanner: Scanner) -> Processor:
-        def sample(batch: Batch) -> Batch:
-            if batch.signal != "metrics":
-                for step in self._steps:
-                    step(batch)
-                batch.prune()
-            return batch
+        return _pruning(self._steps)
 
-        return sample if self._steps else lambda batch: batch
+    @property
+    def of_subjects(self) -> list[Processor]:
+        """The step that asks nothing but whom records name, if there is one: it may come before all others."""
+        return [] if self._subjects is None else [_pruning([self._subjects])]
 
     def _unread(self, batch: Batch) -> Iterator[tuple[int, Seen]]:
         """(slice, record) that no journey reads, nor any event in it."""
@@ -151,6 +150,17 @@ class _Sample:
         had = self._bucket.part(len(unread), batch.arrival)
         for number in unread[had:]:
             _drop(batch, number, "rate")
+
+
+def _pruning(steps: Sequence[Callable[[Batch], None]]) -> Processor:
+    def sample(batch: Batch) -> Batch:
+        if batch.signal != "metrics":
+            for step in steps:
+                step(batch)
+            batch.prune()
+        return batch
+
+    return sample if steps else lambda batch: batch
 
 
 def _by_subject(batch: Batch, share: Share, keys: SubjectKeys) -> None:
@@ -201,4 +211,4 @@ def _count(batch: Batch, by: str, records: int) -> None:
 
 def build(config: SampleConfig, setting: Setting) -> Any:
     """A processor that keeps the configured share."""
-    return _Sample(config, setting)
+    return Sample(config, setting)

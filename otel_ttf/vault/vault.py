@@ -117,8 +117,7 @@ class Vault:
         return _decrypt(self._key_to_open(subject), bound_to(subject, path, vendors=vendors), data)
 
     def remember(self, ids: Mapping[str, str]) -> None:
-        known = self._remembered
-        unknown = {token: raw for token, raw in ids.items() if token not in known}
+        unknown = {token: ids[token] for token in self.unknown(ids)}
         if not unknown:
             return
         self._look()
@@ -128,9 +127,14 @@ class Vault:
                 late.append((_encrypt(key, _id_bound(token), unknown[token]), row.id))
         if late:
             self.file.keep_ids(late)
+        known = self._remembered
         if len(known) + len(unknown) > REMEMBERED:
             self._remembered = known = {}
         known.update(dict.fromkeys(unknown))
+
+    def unknown(self, tokens: Iterable[str]) -> list[str]:
+        known = self._remembered
+        return [token for token in tokens if token not in known]
 
     def reveal(self, subject: str) -> str | None:
         """The raw user id of a token; None: it was not kept. Raises as `open`."""

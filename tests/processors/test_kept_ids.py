@@ -17,8 +17,11 @@ from otel_ttf.pii.pseudonym import Pseudonyms, SubjectConfig
 from otel_ttf.pii.sealed import VaultUnavailable
 from otel_ttf.processors import pipeline
 from otel_ttf.processors.base import Processor
+from otel_ttf.processors.consent import ConsentConfig
+from otel_ttf.processors.filter import FilterConfig
 from otel_ttf.processors.mask import MaskConfig
 from otel_ttf.processors.pseudonymise import PseudonymiseConfig
+from otel_ttf.processors.sample import SampleConfig
 
 KEYS = Keys(event=b"e" * 32, subjects=(b"s" * 32,))
 CONFIGS = {"pseudonymise": PseudonymiseConfig(), "mask": MaskConfig()}
@@ -34,6 +37,9 @@ class Keeper:
 
     def remember(self, ids: Mapping[str, str]) -> None:
         self.calls.append(dict(ids))
+
+    def unknown(self, tokens: Iterable[str]) -> list[str]:
+        return list(tokens)
 
     def prepare(self, subjects: Iterable[str]) -> None:
         raise AssertionError("not asked for")
@@ -103,11 +109,13 @@ def test_each_token_that_comes_out_has_its_id_kept_and_the_bytes_are_those_of_hm
     keeper, process, by_hmac, signal, seed
 ):
     raw = request(signal, random.Random(seed), odd=False)
-    out = process(Batch(signal, raw, 1)).finish()
+    batch = process(Batch(signal, raw, 1))
+    out = batch.finish()
     kept = {made: user for call in keeper.calls for made, user in call.items()}
     assert all(token(user) == made for made, user in kept.items())
     new = set(TOKENS.findall(out)) - set(TOKENS.findall(raw))
-    assert {made.decode() for made in new} <= kept.keys()
+    # Metrics without a data point are not kept.
+    assert {made.decode() for made in new} <= kept.keys() or not batch.kept
     assert out == by_hmac(Batch(signal, raw, 1)).finish()
 
 
@@ -118,3 +126,61 @@ def test_what_cannot_be_kept_fails_the_request(process, keeper, monkeypatch):
     monkeypatch.setattr(keeper, "remember", full)
     with pytest.raises(VaultUnavailable):
         process(Batch("logs", logs("jane"), 1))
+
+
+class Sealing(Keeper):
+    """Notes for whom a key would be made, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sealed: set[str] = set()
+
+    def prepare(self, subjects: Iterable[str]) -> None:
+        self.sealed.update(subjects)
+
+    def seal(self, subject: str, path: str, text: str, *, vendors: bool = True) -> str | None:
+        self.sealed.add(subject)
+        return None
+
+
+USERS = [f"user-{number}" for number in range(200)]
+
+
+def noted(*users: str) -> bytes:
+    """A signup of each user, with a note that is to be encrypted."""
+    made = ExportLogsServiceRequest()
+    scope = made.resource_logs.add().scope_logs.add()
+    for number, user in enumerate(users):
+        record = scope.log_records.add(event_name="signup")
+        record.attributes.extend(
+            [pair("user.id", user), pair("note", "call me"), pair("half", str(number % 2))]
+        )
+    return made.SerializeToString()
+
+
+HALF = FilterConfig.model_validate({"rules": [{"name": "half", "drop": {"attributes": {"half": "1"}}}]})
+ENCRYPTING = MaskConfig.model_validate({"keys": [{"key": "note", "action": "encrypt"}]})
+
+
+@pytest.mark.parametrize(
+    ("configs", "all_sealed"),
+    [
+        pytest.param({"sample": SampleConfig(by="subject", ratio=0.5)}, False, id="sampled out"),
+        pytest.param({"filter": HALF}, True, id="filtered"),
+        pytest.param({"consent": ConsentConfig(default="deny")}, False, id="without consent"),
+    ],
+)
+def test_nothing_is_kept_of_users_of_whom_nothing_goes_on(configs, all_sealed):
+    keeper = Sealing()
+    process = pipeline(
+        {**CONFIGS, "mask": ENCRYPTING, **configs}, KEYS, SubjectConfig(), sealer=keeper, ids=keeper
+    )
+    batch = process(Batch("logs", noted(*USERS), 1))
+    there = {found.decode() for found in TOKENS.findall(batch.finish())} if batch.kept else set()
+    assert len(there) < len(USERS)
+    assert {made for call in keeper.calls for made in call} == there
+    # What a filter sees is masked already.
+    assert keeper.sealed == ({token(user) for user in USERS} if all_sealed else there)
+    keeper.calls.clear()
+    process(Batch("metrics", b"", 1))
+    assert keeper.calls == []
