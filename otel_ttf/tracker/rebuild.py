@@ -67,7 +67,7 @@ def begin(follower: Follower, names: Sequence[str], now: int, *, max_size: int) 
         if fresh_ones and need > max(0, room):
             return Begun(
                 refused=f"{rows} journeys stand in the store twice for a while, which takes {size_text(need)}; {whose} "
-                f"{size_text(max(0, room))}: make room first"
+                f"{size_text(max(0, room))} above {size_text(SPARE)} that have to stay free: make room first"
             )
     for followed in fresh_ones:
         store.rebuilds.begin(followed.definition.id, now)

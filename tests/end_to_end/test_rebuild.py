@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faulty_disk import MIB, CannotBreak, FaultyDisk, small_disk
 from server_process import ROOT, ServerProcess, command_on, wait_for
 
 SECOND = 10**9
@@ -26,9 +29,17 @@ USERS = 3000
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    file = tmp_path / "config.yaml"
+    with prepared(ServerProcess(tmp_path / "data", config=tmp_path / "config.yaml")) as running:
+        yield running
+
+
+@contextmanager
+def prepared(server: ServerProcess) -> Iterator[ServerProcess]:
+    """Runs it: of all users there are two events, of which the journey's new version has only the first in its rows."""
+    file = server.config
+    assert file is not None
     file.write_text(JOURNEY % "end")
-    with ServerProcess(tmp_path / "data", config=file) as running:
+    with server as running:
         now = time.time_ns()
         for first in range(0, USERS, 500):
             send(
@@ -186,3 +197,60 @@ def test_what_cannot_be_is_said(server: ServerProcess) -> None:
     server.start()
     wait_for(lambda: completed(server) == USERS, "the rebuild", timeout=60)
     whole(server)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_disk_that_fills_up_meanwhile_leaves_the_figures_of_before_and_it_goes_on_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    server = ServerProcess(tmp_path / "data", config=tmp_path / "config.yaml")
+    try:
+        disk = FaultyDisk(server.data_dir, tmp_path)
+    except CannotBreak as missing:
+        pytest.skip(str(missing))
+    server.environment = disk.environment
+    with prepared(server):
+        disk.control.sync_ms = 300  # each of its transactions takes so long at least
+        assert rebuild(server, "--no-wait").stdout == "Begun: trip.\n"
+        wait_for(
+            lambda: _rows(server, "SELECT count(*) FROM rebuild WHERE place > 0 AND phase = 'walking'") == 1,
+            "its first steps",
+        )
+        disk.control.write_error = errno.ENOSPC
+        wait_for(lambda: server.get("/ready").status == 503, "that it is said")
+        reasons = " ".join(server.get("/ready").json["reasons"])
+        assert "the store cannot be written" in reasons
+        assert "make room" in reasons
+        assert completed(server) == 0
+        assert _rows(server, "SELECT count(*) FROM rebuild") == 1
+        # A kill in the middle of it, too.
+        server.kill()
+        disk.control.write_error = disk.control.sync_ms = 0
+        server.start()
+        wait_for(lambda: completed(server) == USERS, "the rebuild", timeout=60)
+        whole(server)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_where_there_is_no_room_for_it_it_does_not_begin_and_says_what_is_missing(tmp_path: Path) -> None:
+    try:
+        with small_disk(tmp_path / "disk", 200 * MIB) as disk:
+            server = ServerProcess(disk.folder / "data", config=tmp_path / "config.yaml")
+            server.output = tmp_path / "out"
+            with prepared(server):
+                disk.fill(leave=65 * MIB)
+                done = rebuild(server)
+                assert done.returncode == 1
+                assert (
+                    "3000 journeys stand in the store twice for a while, which takes 1.7MiB; the disk has"
+                    in (done.stderr)
+                )
+                assert "above 64MiB that have to stay free: make room first" in done.stderr
+                assert completed(server) == 0
+                disk.make_room()
+                assert rebuild(server).returncode == 0
+                whole(server)
+    except CannotBreak as missing:
+        pytest.skip(str(missing))
