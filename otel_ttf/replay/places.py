@@ -79,7 +79,8 @@ def found(small: Path, path: Path, to: str) -> Place | None:
 
 def save(small: Path, place: Place) -> None:
     """Durably, and all of it or nothing. Raises OSError."""
-    draft = small.with_name(small.name + ".new")
+    # Another run of the same file may write at the same moment.
+    draft = small.with_name(f"{small.name}.{os.getpid()}.new")
     with draft.open("w") as file:
         json.dump(asdict(place), file)
         file.flush()

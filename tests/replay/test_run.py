@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from written import file_of, json_lines, logs, spans
 
 from otel_ttf.otlp.wire import Signal
 from otel_ttf.replay import run as running
-from otel_ttf.replay.places import SUFFIX
+from otel_ttf.replay.places import SUFFIX, beside, found
 from otel_ttf.replay.run import GivenUp, Replay
 from otel_ttf.replay.senders import Again, Refused, Taken, pause
 
@@ -167,6 +169,23 @@ async def test_files_of_one_name_in_several_folders_are_told_apart(tmp_path: Pat
         again = Receiver()
         await replay(file, again, folder=notes).run()
         assert again.taken == []
+
+
+SAVING = """
+import sys
+from pathlib import Path
+from otel_ttf.replay.places import begun, beside, save
+file = Path(sys.argv[1])
+for _ in range(300):
+    save(beside(file, None), begun(file, "http://there"))
+"""
+
+
+def test_two_runs_of_a_file_at_once_do_each_other_no_harm(file: Path) -> None:
+    runs = [subprocess.Popen([sys.executable, "-c", SAVING, str(file)]) for _ in range(2)]
+    assert [run.wait(50) for run in runs] == [0, 0]
+    assert found(beside(file, None), file, "http://there") is not None
+    assert {path.name for path in file.parent.iterdir()} == {file.name, file.name + SUFFIX}
 
 
 async def test_a_busy_receiver_is_asked_again(file: Path) -> None:
