@@ -272,7 +272,8 @@ class TelemetryClient:
 
     def _drop(self) -> None:
         self._tell.count("dropped")
-        self._tell.once("full", len(self._waiting), self._options.place)
+        if not self._tell.has_said("full"):  # there may be thousands a second, and hours of them
+            self._tell.once("full", len(self._waiting), self._options.place)
 
     def _current_user(self) -> UserId | None:
         try:

@@ -87,9 +87,13 @@ class Tell:
         with self._lock:
             return Counts(**self._counts)
 
+    def has_said(self, kind: str) -> bool:
+        """Whether `once` would say nothing."""
+        return kind in self._said
+
     def once(self, kind: str, *arguments: object) -> None:
         """One of MESSAGES, unless it has been said since `again`."""
-        if kind not in self._said:
+        if not self.has_said(kind):
             self._said.add(kind)
             level, text = MESSAGES[kind]
             LOGGER.log(level, text, *arguments)
