@@ -30,7 +30,10 @@ class UserMiddleware:
         context = copy_context()
         context.run(enter, bound)
         answer = context.run(self._app, environ, start_response)
-        return answer if isinstance(answer, list | tuple) else _Within(context, answer)
+        # A file is left to the server, which has the kernel send it: nothing of the application runs any more.
+        file = environ.get("wsgi.file_wrapper")
+        whole = isinstance(answer, list | tuple) or (isinstance(file, type) and isinstance(answer, file))
+        return answer if whole else _Within(context, answer)
 
 
 class _Within:

@@ -294,8 +294,11 @@ def _timed(piece: Piece, at: int) -> Piece:
     """The piece with a time for each event. at: unix ns, of its first event that has none; the others follow."""
     if not piece.records or piece.signal == "metrics":
         return piece
-    request = SHAPES[piece.signal].request.FromString(piece.raw)
     shape, changed = SHAPES[piece.signal], False
+    try:
+        request = shape.request.FromString(piece.raw)
+    except DecodeError:  # nested deeper than protobuf reads: the server says what becomes of it
+        return piece
     for number, record in enumerate(
         record
         for resource in getattr(request, shape.resources)

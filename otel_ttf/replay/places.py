@@ -12,6 +12,7 @@ from typing import Self
 SUFFIX = ".otel-ttf-replay"
 LISTED = 1000
 _HEAD = 64 << 10
+_NUMBERS = ("head_size", "written", "offset", "records", "rejected", "broken")
 
 
 @dataclass(slots=True)
@@ -69,6 +70,8 @@ def found(small: Path, path: Path, to: str) -> Place | None:
     try:
         told = json.loads(small.read_text())
         place = Place(**{**told, "listed": [(where, why) for where, why in told["listed"]]})
+        if any(type(getattr(place, name)) is not int or getattr(place, name) < 0 for name in _NUMBERS):
+            return None
     except (OSError, ValueError, TypeError, KeyError):
         return None
     with path.open("rb") as file:

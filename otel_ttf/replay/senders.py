@@ -52,6 +52,8 @@ _FATAL_GRPC = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
     }
 )
+_GRPC_KEY_WANTED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+_KEY_WANTED = ": set TELEMETRY_API_KEY to a key with the scope ingest, as `otel-ttf api-keys new` makes one"
 _MOST_SECONDS = 300.0
 _JITTER = random.SystemRandom()
 
@@ -150,7 +152,8 @@ class Http:
             return _taken(signal, said)
         if status in _HTTP_AGAIN:
             raise Again(f"it answers {status}", retry_after(answer.headers))
-        raise Refused(f"it answers {status}{_said(said)}", fatal=status in _FATAL_HTTP)
+        hint = _KEY_WANTED if status in (401, 403) else ""
+        raise Refused(f"it answers {status}{_said(said)}{hint}", fatal=status in _FATAL_HTTP)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -192,8 +195,9 @@ class Grpc:
             if code in _GRPC_AGAIN or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and wait is not None):
                 raise Again(f"it answers {name}", wait) from None
             # An answer of gRPC's own to a message that is too large comes under this code, too.
+            hint = _KEY_WANTED if code in _GRPC_KEY_WANTED else ""
             raise Refused(
-                f"it answers {name}{_visible(error.details() or '')}", fatal=code in _FATAL_GRPC
+                f"it answers {name}{_visible(error.details() or '')}{hint}", fatal=code in _FATAL_GRPC
             ) from None
         return _taken(signal, answer)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
+from wsgiref.util import FileWrapper
 
 import flask
 import httpx2
@@ -204,6 +206,14 @@ def test_flask_s_session_and_what_is_bound_in_views_and_streams(
         "in a view": "ada",
         "in a stream": "grace",
     }
+
+
+def test_a_file_is_left_to_the_wsgi_server_which_has_the_kernel_send_it() -> None:
+    file = FileWrapper(io.BytesIO(b"a picture"))
+    for environ, same in (({"wsgi.file_wrapper": FileWrapper}, True), ({}, False)):
+        answer = wsgi.UserMiddleware(lambda *_: file)(environ, print)
+        assert (answer is file) is same
+        assert same or b"".join(answer) == b"a picture"
 
 
 def test_threads_of_a_wsgi_server_forget_the_user_of_the_last_request() -> None:

@@ -184,6 +184,7 @@ def test_with_the_key_of_the_environment_and_records_without_a_time_count_once(t
             assert db.execute("SELECT count(*) FROM event").fetchone() == (6,)
         code, _, err = replay(server, file, more=("--again", "--api-key", "wrong"))
         assert (code, "the server refuses everything: it answers 401" in err) == (1, True)
+        assert "set TELEMETRY_API_KEY to a key with the scope ingest" in err
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -120,7 +121,9 @@ async def test_a_second_run_sends_only_what_was_added(file: Path) -> None:
     assert receiver.taken == ["late"]
 
 
-@pytest.mark.parametrize("why", ["another file", "another receiver", "asked for", "a broken note"])
+@pytest.mark.parametrize(
+    "why", ["another file", "another receiver", "asked for", "a broken note", "an impossible place"]
+)
 async def test_it_begins_anew(file: Path, why: str) -> None:
     await replay(file, Receiver()).run()
     receiver = Receiver()
@@ -128,6 +131,9 @@ async def test_it_begins_anew(file: Path, why: str) -> None:
         file_of(file.parent, json_lines([logs(user) for user in reversed(USERS)]))
     if why == "a broken note":
         file_of(file.parent, b'{"to": 1}', file.name + SUFFIX)
+    if why == "an impossible place":
+        note = json.loads(beside(file, None).read_text()) | {"offset": -7}
+        beside(file, None).write_text(json.dumps(note))
     to = "http://elsewhere" if why == "another receiver" else "http://there"
     await Replay(file, receiver, to, again=why == "asked for").run()
     assert len(receiver.taken) == 100
