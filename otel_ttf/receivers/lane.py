@@ -70,8 +70,8 @@ class Lane:
                 finally:
                     for answer in answers:
                         answer.cancel()  # only at the end of the process is anybody left
-                if self._gathers and len(answers) > 1:
-                    await self._gather(len(answers))
+                if self._gathers and len(answers) > 1 and self._room():
+                    await self._gather(len(answers) + len(self._waiting))
         finally:
             self._free += 1
 
@@ -91,10 +91,14 @@ class Lane:
                 answers.append(answer)
         return requests, answers
 
+    def _room(self) -> bool:
+        """Whether those that wait are no whole group yet."""
+        return sum(len(request.raw) for request, _ in self._waiting) < JOINED
+
     async def _gather(self, expected: int) -> None:
-        """Waits for as many as were answered just now: senders that have more to send come again at once."""
-        if len(self._waiting) >= expected:
-            return
+        """Waits until so many wait: senders that were answered just now and have more to send come again at once, and
+        without them a crowd would go in two halves by turns, a row and a sync for each.
+        """
         loop = asyncio.get_running_loop()
         self._expected, self._crowd = expected, loop.create_future()
         timer = loop.call_later(CROWD_SECONDS, _done, self._crowd)

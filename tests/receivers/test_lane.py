@@ -127,6 +127,36 @@ async def test_a_crowd_that_comes_again_is_waited_for():
     assert work.groups[1] == [b"4", b"5", b"6"]
 
 
+@pytest.mark.usefixtures("patient")
+async def test_those_that_wait_already_go_with_the_crowd_that_comes_again():
+    work = Work()
+    lane = Lane(work)
+    work.go.clear()
+    crowd = asyncio.create_task(send(lane, b"1", b"2"))
+    await settle()
+    late = asyncio.create_task(send(lane, b"3", b"4"))
+    await settle()
+    work.go.set()
+    await crowd
+    await send(lane, b"5", b"6")
+    await late
+    assert work.groups == [[b"1", b"2"], [b"3", b"4", b"5", b"6"]]
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_whole_group_waits_for_nobody():
+    work = Work()
+    lane = Lane(work)
+    work.go.clear()
+    crowd = asyncio.create_task(send(lane, b"1", b"2"))
+    await settle()
+    whole = asyncio.create_task(send(lane, b"x" * JOINED))
+    await settle()
+    work.go.set()
+    await asyncio.gather(crowd, whole)
+    assert [len(group) for group in work.groups] == [2, 1]
+
+
 async def test_a_crowd_that_does_not_come_again_is_not_waited_for_long():
     work = Work()
     lane = Lane(work)
