@@ -81,8 +81,8 @@ def _check(store: Path) -> None:
 
 def _damaged_exports(file: Path, why: str | None) -> StoreUnanswered:
     return StoreUnanswered(
-        f"{file} is damaged ({why}): the next start of the server keeps it aside and begins a new one; what was set "
-        "aside for exporters is lost"
+        f"{file} is damaged ({why}): the server, or its next start, keeps it aside and copies what is readable into a "
+        "new one"
     )
 
 

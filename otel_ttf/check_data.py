@@ -30,6 +30,8 @@ from otel_ttf.pages import unseen_damage
 from otel_ttf.remembered import remembered
 from otel_ttf.sqlite_disk import not_utf8, read_only, trouble
 from otel_ttf.store import losses
+from otel_ttf.store.exports import FILE as EXPORTS
+from otel_ttf.store.exports_rescue import LETTER, plausible
 from otel_ttf.store.losses import Loss
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, identity
 from otel_ttf.store.salvage import Table
@@ -91,7 +93,7 @@ class Directory:
 def checks(directory: Directory) -> list[tuple[str, Callable[[Progress], Said]]]:
     """(what is checked, how): each gives a sentence for each thing that is wrong."""
     found: list[tuple[str, Callable[[Progress], Said]]] = []
-    for path in (directory.log, directory.store, *(directory.path / name for name in LOSSES)):
+    for path in (directory.log, directory.store, *(directory.path / name for name in (*LOSSES, EXPORTS))):
         if path.exists():
             found.append((f"{path.name}: pages and indices", _whole(path, directory)))
     found += [
@@ -103,6 +105,8 @@ def checks(directory: Directory) -> list[tuple[str, Callable[[Progress], Said]]]
         ("store.db: figures against journeys", lambda progress: _figures(directory, progress)),
         ("consent.db, vault.db: those that were here", lambda _: _companions(directory)),
     ]
+    if (directory.path / EXPORTS).exists():
+        found.append(("exporters.db: each row, and how far exporters are", lambda _: _exports(directory)))
     return found
 
 
@@ -312,3 +316,18 @@ def _companions(directory: Directory) -> Said:
     for name in LOSSES:
         if sentence := companions.wrong(directory.path / name):
             yield sentence
+
+
+def _exports(directory: Directory) -> Said:
+    path = directory.path / EXPORTS
+    with _reading(path) as db:
+        cursors = db.execute("SELECT consumer, log_id, position, records, sum FROM cursor").fetchall()
+        for id_, *row in db.execute(f"SELECT {', '.join(LETTER)} FROM quarantine"):
+            if not plausible("quarantine", [None, *row]):
+                yield f"row {id_} of table quarantine cannot be read"
+    log = log_state(directory.log)
+    for row in cursors:
+        if not plausible("cursor", list(row)):
+            yield f"{path}: row {row[0]} of table cursor is damaged"
+        elif log is not None and row[1] == log.log_id and row[2] > log.end:
+            yield f"exporter {row[0]}: expected the log to reach position {row[2]}, found its end at {log.end}"

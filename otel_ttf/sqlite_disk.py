@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,16 @@ def empty_wal(db: sqlite3.Connection) -> None:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:
         db.execute(f"PRAGMA busy_timeout={timeout:d}")
+
+
+def leave(db: sqlite3.Connection, path: Path) -> None:
+    """Closes a connection to a file that is damaged as it is: its write-ahead log stays apart."""
+    # The last to close would copy it into the file, unless it may not write.
+    with suppress(sqlite3.Error), closing(read_only(path)) as last:
+        with suppress(sqlite3.Error):
+            last.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        db.close()
+    db.close()
 
 
 def check_writable(db: sqlite3.Connection) -> None:

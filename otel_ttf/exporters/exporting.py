@@ -79,6 +79,8 @@ class Exporting:
     def notes(self, listing: str = "otel-ttf dead-letters list") -> list[str]:
         """For operators: what is the matter. listing: the command that lists dead letters."""
         notes = [note for exporter in self._exporters.values() if (note := exporter.note()) is not None]
+        if self._book.rescued is not None:
+            notes.append(self._book.rescued)
         return notes + [
             f"exporter {name}: {count} records in dead letters: see `{listing}`"
             for name, count in sorted(self._counts.items())

@@ -243,7 +243,9 @@ class Exporter:
         source = self._source
         saved, known = self._book.cursor(self.name, source.log_id), source.position(self.name)
         new = saved is None and known is None
-        if saved is not None:
+        if saved is not None and known is not None and known > saved.position and not source.gaps(self.name):
+            position = known  # of a file that was put back from a copy, or damaged: the log knows more
+        elif saved is not None:
             position = saved.position
         elif known is not None:
             position = known
@@ -333,9 +335,8 @@ class Exporter:
 
     async def _read(self) -> None:
         while True:
-            if (
-                self._ahead_bytes >= self._window and len(self._open) > 1
-            ):  # a second one, whatever its size: see _next
+            # A second one is read whatever its size: it tells whether the first is to blame, see _next.
+            if self._ahead_bytes >= self._window and len(self._ahead) > 1:
                 self._flush()  # else nobody would make room
                 await asyncio.sleep(POLL)
                 continue

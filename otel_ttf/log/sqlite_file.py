@@ -26,6 +26,7 @@ from otel_ttf.sqlite_disk import (
     check_writable,
     disk_use,
     empty_wal,
+    leave,
     moved,
     nodes,
     remedy,
@@ -307,11 +308,7 @@ class LogFile:
 
     def leave(self) -> None:
         """Closes a file that is damaged as it is: its write-ahead log stays apart."""
-        # The last to close would copy it into the file, unless it may not write.
-        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as last:
-            with suppress(sqlite3.Error):
-                last.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            self._db.close()
+        leave(self._db, self.path)
 
     def close(self) -> None:
         """The last connection to close also copies the write-ahead log into the file."""

@@ -3,7 +3,8 @@
 A file of its own: in store.db its writes would wait for the tracker's transaction and hold up the next one, and its
 cursors would be lost with the store; in log.db they would share the writer that answers senders. What is set aside and
 the cursor behind it are one transaction, so nothing is set aside twice or forgotten. Where the file itself is lost, an
-exporter goes on from what the log knows of it, which is a moment older: some records are sent twice, none is lost.
+exporter goes on from what the log knows of it, which is a moment older: some records are sent twice, none is lost. One
+that is damaged, at the start or later, is replaced by one with all that is readable of it.
 """
 
 from __future__ import annotations
@@ -11,30 +12,32 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from otel_ttf.migrate import SchemaRefused, migrate, transaction
-from otel_ttf.pages import is_damage
-from otel_ttf.sqlite_disk import check_writable, moved, nodes, remedy, trouble
+from otel_ttf.pages import is_damage, unseen_damage
+from otel_ttf.sqlite_disk import RowDamaged, check_writable, leave, moved, nodes, remedy, trouble
 from otel_ttf.store.base import StoreRefused
-from otel_ttf.store.quarantine import COLUMNS, DeadLetter, Quarantine
+from otel_ttf.store.exports_rescue import LETTER, OURS, PAGE_SIZE, SCHEMA, cursor_sum, rescue
+from otel_ttf.store.quarantine import DeadLetter, Quarantine
 from otel_ttf.store.sqlite_file import connect
 from otel_ttf.store.tasks import Task, Tasks
-from otel_ttf.swap import finish, set_aside, stamp, write_again
+from otel_ttf.swap import finish, write_again
 
 FILE = "exporters.db"
-OURS = 0x6F747478, "a file of exporters"  # "ottx"
 FIRST_LETTER = 1_000_000_001  # lower ids are store.db's
 # How the reason of a letter begins whose destination has not said which of its records it would not take. Such
 # requests are mostly sound, and one bad record in each would push out all other letters.
 PARTIAL = "partial success"
 PARTIAL_BYTES = 8 << 20
+MEND_EVERY = 60.0  # seconds: what is damaged again so soon is not the file's fault
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -52,30 +55,32 @@ class Cursor:
 class Letters(Quarantine):
     """The table here, which tells whose each letter is."""
 
-    columns = (*COLUMNS, "consumer")
+    columns = LETTER
 
 
 class ExportBook:
-    """One connection; threads wait for one another. Methods raise sqlite3.Error or OSError."""
+    """One connection; threads wait for one another. Methods raise sqlite3.Error or OSError.
+
+    rescued  for operators: what became of a damaged file; None: none was found
+    """
 
     def __init__(self, path: Path) -> None:
-        """Opens or makes the file; one that is damaged is kept aside and begun anew. Raises StoreRefused."""
+        """Opens or makes the file; of one that is damaged what is readable is kept. Raises StoreRefused."""
         self.path = path
+        self.rescued: str | None = None
         self._lock = threading.Lock()
+        self._damage: sqlite3.Error | None = None  # the connection is closed
+        self._mend_at = 0.0
         try:
+            finish(path)
             try:
+                if harm := unseen_damage(path, page_size=PAGE_SIZE):
+                    raise _Damaged(harm)
                 self._open()
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
                     raise
-                kept = set_aside(path, f"damaged-{stamp(time.time_ns())}")
-                log.error(
-                    "exporters.db was damaged and is begun anew: exporters go on from what the log knows, some records "
-                    "are sent twice; what was set aside for them is in the old file",
-                    reason=trouble(error),
-                    kept=str(kept) if kept else None,
-                )
-                self._open()
+                self._rescue(error)
         except SchemaRefused as refused:
             raise StoreRefused(str(refused)) from None
         except (sqlite3.Error, OSError) as error:
@@ -83,84 +88,139 @@ class ExportBook:
             raise StoreRefused(f"{path}: {trouble(error)}: {mend}; exporters need it") from None
 
     def _open(self) -> None:
-        finish(self.path)
         self._db = connect(self.path, writer=True)
         try:
-            migrate(self._db, self.path, resources.files("otel_ttf.store") / "export_schema", ours=OURS)
+            migrate(self._db, self.path, SCHEMA, ours=OURS)
             check_writable(self._db)
             (said,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
             if said != "ok":
                 raise _Damaged(said)
             self._nodes = nodes(self.path)
-        except BaseException:
-            self._db.close()
+        except BaseException as error:
+            if is_damage(error):
+                leave(self._db, self.path)
+            else:
+                self._db.close()
             raise
+
+    def _rescue(self, error: sqlite3.Error) -> None:
+        """Nobody has the damaged file open. Raises sqlite3.Error, OSError."""
+        found = rescue(self.path, time.time_ns())
+        self.rescued = (
+            f"exporters.db was damaged ({trouble(error)}): {found.cursors} cursors and {found.letters} dead letters "
+            f"were readable and are in a new one; the old one is {found.kept}: look at the disk"
+        )
+        log.error(
+            "exporters.db was damaged: what was readable is in a new one, for the rest exporters go on from what the "
+            "log knows, and some records are sent twice",
+            reason=trouble(error),
+            cursors=found.cursors,
+            letters=found.letters,
+            kept=str(found.kept) if found.kept else None,
+        )
+        self._open()
+
+    def _asked(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What work says of the file, which is mended if need be and possible."""
+        with self._lock:
+            if self._damage is None:
+                try:
+                    self._mend()
+                    return work(self._db)
+                except sqlite3.Error as error:
+                    if not is_damage(error):
+                        raise
+                    leave(self._db, self.path)
+                    self._damage = error
+            if time.monotonic() < self._mend_at:
+                raise self._damage
+            self._mend_at = time.monotonic() + MEND_EVERY
+            self._rescue(self._damage)
+            self._damage = None
+            return work(self._db)
+
+    def _written(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The same in a transaction."""
+
+        def whole(db: sqlite3.Connection) -> T:
+            with transaction(db):
+                return work(db)
+
+        return self._asked(whole)
 
     def cursor(self, consumer: str, log_id: str) -> Cursor | None:
         """The saved one in that log; None: there is none."""
-        with self._lock:
-            row = self._db.execute(
-                "SELECT consumer, log_id, position, records FROM cursor WHERE consumer = ? AND log_id = ?",
+
+        def ask(db: sqlite3.Connection) -> Cursor | None:
+            row = db.execute(
+                "SELECT consumer, log_id, position, records, sum FROM cursor WHERE consumer = ? AND log_id = ?",
                 (consumer, log_id),
             ).fetchone()
-        return None if row is None else Cursor(*row)
+            if row is None:
+                return None
+            *columns, sum_ = row
+            if sum_ is not None and sum_ != cursor_sum(*columns):
+                raise RowDamaged("cursor", consumer)
+            return Cursor(*columns)
+
+        return self._asked(ask)
 
     def save(self, cursor: Cursor, letters: Sequence[DeadLetter] = ()) -> int:
         """Both, synced; how many records went, the oldest, as there is no room for more."""
-        with self._writing() as db:
+
+        def write(db: sqlite3.Connection) -> int:
             displaced = 0
             if letters:
                 kept = Letters(db)
                 displaced = kept.add(list(_bounded(db, letters))) + kept.displace()
-            db.execute(
-                "REPLACE INTO cursor VALUES (?, ?, ?, ?)",
-                (cursor.consumer, cursor.log_id, cursor.position, cursor.records),
-            )
-        return displaced
+            columns = cursor.consumer, cursor.log_id, cursor.position, cursor.records
+            db.execute("REPLACE INTO cursor VALUES (?, ?, ?, ?, ?)", (*columns, cursor_sum(*columns)))
+            return displaced
+
+        return self._written(write)
 
     def letters(self, ids: Iterable[int]) -> list[DeadLetter]:
         """Those of them that are there."""
-        with self._lock:
-            found = [Letters(self._db).get(id_) for id_ in ids]
+        wanted = list(ids)
+        found = self._asked(lambda db: [Letters(db).get(id_) for id_ in wanted])
         return [letter for letter in found if letter is not None]
 
     def counts(self) -> dict[str, int]:
         """Consumer -> records that are set aside now."""
-        with self._lock:
-            return dict(
-                self._db.execute("SELECT consumer, sum(records) FROM quarantine GROUP BY consumer").fetchall()
+        return self._asked(
+            lambda db: dict(
+                db.execute("SELECT consumer, sum(records) FROM quarantine GROUP BY consumer").fetchall()
             )
+        )
 
     def expire(self, before: int, forget: int) -> dict[str, int]:
         """Deletes letters that arrived before an instant, and old answers; how many records of which consumer."""
-        with self._writing() as db:
+
+        def write(db: sqlite3.Connection) -> dict[str, int]:
             Tasks(db).forget(forget)
             gone = db.execute(
                 "SELECT consumer, sum(records) FROM quarantine WHERE arrival < ? GROUP BY consumer", (before,)
             ).fetchall()
             Letters(db).expire(before)
-        return dict(gone)
+            return dict(gone)
+
+        return self._written(write)
 
     def task(self) -> Task | None:
         """What an operator asks, the oldest that is to be done."""
-        with self._lock:
-            return Tasks(self._db).next()
+        return self._asked(lambda db: Tasks(db).next())
 
     def answer(self, task: Task, done: Sequence[int], failed: dict[int, str], answer: object) -> None:
         """The task is done: those letters go, these have failed again."""
-        with self._writing() as db:
+
+        def write(db: sqlite3.Connection) -> None:
             kept = Letters(db)
             kept.delete(done)
             for id_, why in failed.items():
                 kept.failed(id_, why, "sent again")
             Tasks(db).answer(task.id, answer)
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._mend()
-            with transaction(self._db):
-                yield self._db
+        self._written(write)
 
     def mend(self) -> None:
         """Writes the file again where it was deleted or replaced."""
@@ -168,7 +228,7 @@ class ExportBook:
             self._mend()
 
     def _mend(self) -> None:
-        if not moved(self.path, self._nodes):
+        if self._damage is not None or not moved(self.path, self._nodes):
             return
         found = write_again(self._db, self.path, time.time_ns())
         before, made = self._db, connect(self.path, writer=True)

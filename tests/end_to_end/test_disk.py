@@ -9,17 +9,21 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
 import pytest
 from books import Books
+from destinations import GrpcDestination
 from faulty_disk import MIB, CannotBreak, FaultyDisk, SmallDisk, small_disk
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from ledger import EXPORT, MINUTE, Ledger, send_unanswered, sending
 from server_process import ServerProcess, wait_for
 from test_life import one_sentence
+from test_server import exporting, send
+from test_server import request as named
 from test_sidecar import EVENTS, on_disk, request
 
 ADA = {"events": [{"event_name": "signup", "event_type": "milestone", "user_id": "ada"}]}
@@ -164,6 +168,42 @@ def test_a_disk_that_is_filled_to_the_last_page_under_load_loses_nothing(
             before = len(ledger.acknowledged)
             wait_for(lambda: len(ledger.acknowledged) > before, "senders to be taken again")
         everything_is_there(server, books)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True], ids=["recovers", "killed meanwhile"])
+def test_exporters_on_a_disk_that_is_filled_under_load_lose_nothing(disk: SmallDisk, killed: bool) -> None:
+    destination, answered = GrpcDestination(), []
+    destination.start()
+    server = on(disk)
+    server.settings = exporting(destination.port)
+
+    def send_some(count: int) -> None:
+        for _ in range(count):
+            name = f"event {len(answered)}"
+            with suppress(grpc.RpcError):
+                send(server, named(name))
+                answered.append(name)
+
+    with server:
+        send_some(50)
+        disk.fill(leave=0)
+        send_some(50)
+        wait_for(lambda: not is_ready(server), "the server to see it")
+        if killed:
+            server.kill()
+        disk.make_room()
+        if killed:
+            server.start()
+        wait_for(lambda: is_ready(server), "the server to go on by itself")
+        send_some(50)
+        wait_for(lambda: set(answered) <= set(destination.counts), "all of it")
+        wait_for(lambda: server.metrics().total("otelcol_exporter_queue_size") == 0, "the cursor")
+        assert server.metrics().total("otel_ttf_quarantine_records", consumer="otlp:logs") == 0
+        assert killed or max(destination.counts.values()) == 1
+        assert len(answered) >= 100
+        assert server.terminate() == 0
+    destination.stop()
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["with data", "a first start"])
@@ -363,10 +403,11 @@ def test_a_start_on_a_read_only_disk_ends_with_a_sentence(disk: SmallDisk) -> No
 
 def test_a_start_with_one_file_read_only_ends_with_a_sentence(disk: SmallDisk) -> None:
     server = on(disk)
+    server.settings = exporting(1)
     with server:
         know_ada(server)
         assert server.terminate() == 0
-    for name in ("log.db", "store.db", "consent.db"):
+    for name in ("log.db", "store.db", "consent.db", "exporters.db"):
         file = str(server.data_dir / name)
         for options in ([file, file, "--bind"], [file, "-o", "remount,ro,bind"]):
             subprocess.run(["mount", *options], check=True)

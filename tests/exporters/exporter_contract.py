@@ -452,6 +452,25 @@ class ExporterContract:
         await until(lambda: set(destination.counts) == set(some(20)))
         assert max(destination.counts.values()) == 1, "the log was closed in between: it knows all of it"
 
+    async def test_while_nothing_can_be_saved_little_is_sent_and_it_goes_on_by_itself(
+        self, world: World, destination: Destination
+    ) -> None:
+        world.start(self.one(destination, sending_queue={"batch": {"max_bytes": "1KiB"}}))
+        exporting = world.exporting
+        assert exporting is not None
+        world.book._db.execute("PRAGMA query_only=ON")
+        await world.send(*some(100), body="x" * 200)
+        await until(exporting.notes)
+        assert "exporters.db: the file is read-only" in exporting.notes()[0]
+        await until(lambda: len(destination.taken) > 10)
+        await asyncio.sleep(0.3)
+        assert len(destination.taken) < 30, "(2 + 2) * 1 KiB"
+        assert world.log.refusing() is None
+        world.book._db.execute("PRAGMA query_only=OFF")
+        await until(lambda: world.exporters[NAME].position == 100)
+        assert destination.counts == dict.fromkeys(some(100), 1)
+        assert exporting.notes() == []
+
     @pytest.mark.parametrize(("start_at", "expected"), [("end", ["new"]), ("beginning", ["old", "new"])])
     async def test_it_begins_where_it_is_told_to(
         self, world: World, destination: Destination, start_at: str, expected: list[str]

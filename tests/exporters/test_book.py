@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
+from harm import DAMAGES
 
+from otel_ttf.store import exports
 from otel_ttf.store.base import StoreRefused
 from otel_ttf.store.exports import FIRST_LETTER, PARTIAL, PARTIAL_BYTES, Cursor, ExportBook
 from otel_ttf.store.quarantine import DeadLetter
@@ -48,14 +52,101 @@ def test_requests_that_were_refused_in_part_push_out_no_other(tmp_path: Path) ->
     book.close()
 
 
-def test_a_damaged_file_is_kept_and_begun_anew(tmp_path: Path) -> None:
-    path = tmp_path / "exporters.db"
-    path.write_bytes(b"no database at all" * 1000)
-    book = ExportBook(path)
-    assert book.cursor("otlp", "log") is None
+LETTERS, SAVES = 40, 60
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders with a file as a stop leaves it, and as a kill does: some of it in the write-ahead log."""
+    folder = tmp_path_factory.mktemp("book")
+    (folder / "live").mkdir()
+    book = ExportBook(folder / "live" / "exporters.db")
+    book.save(CURSOR, [letter(payload=bytes([number]) * 500) for number in range(LETTERS // 2)])
+    book._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for position in range(1, SAVES + 1):
+        for consumer in ("a", "b"):
+            book.save(Cursor(consumer, "log", position, 10 * position))
+    book.save(CURSOR, [letter(payload=bytes([number]) * 500) for number in range(LETTERS // 2, LETTERS)])
+    shutil.copytree(folder / "live", folder / "killed", ignore=lambda *_: ["exporters.db-shm"])
     book.close()
-    (kept,) = tmp_path.glob("exporters.db.damaged-*")
-    assert kept.read_bytes().startswith(b"no database")
+    (folder / "live").rename(folder / "closed")
+    return folder
+
+
+def is_as_it_was_once(book: ExportBook) -> None:
+    """No cursor is ahead, or of a place where none was."""
+    for consumer in ("a", "b"):
+        found = book.cursor(consumer, "log")
+        assert found is None or (found.records == 10 * found.position and 0 < found.position <= SAVES)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("state", "file"), [("closed", "db"), ("killed", "db"), ("killed", "wal")])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_of_a_damaged_file_what_is_readable_is_kept(
+    made: Path, tmp_path: Path, damage: str, state: str, file: str, seed: int
+) -> None:
+    shutil.copytree(made / state, tmp_path / "data")
+    path = tmp_path / "data" / "exporters.db"
+    harmed = path.with_name("exporters.db-wal") if file == "wal" else path
+    content = bytearray(harmed.read_bytes())
+    DAMAGES[damage](random.Random(f"{damage} {state} {file} {seed}"), content, 4096)
+    harmed.write_bytes(content)
+    book = ExportBook(path)
+    is_as_it_was_once(book)
+    ids = range(FIRST_LETTER, FIRST_LETTER + LETTERS)
+    found = book.letters(ids)
+    if "bit" not in damage:
+        assert {one.payload for one in found} <= {bytes([number]) * 500 for number in range(LETTERS)}
+    if damage in ("a bit", "a page of zeros") and file == "db":
+        assert len(found) >= LETTERS - 16, "those of a page or two"
+    book.save(CURSOR, [letter()])
+    assert book.cursor("otlp", "log") == CURSOR
+    assert len(book.letters(ids)) >= len(found), "its id was nobody's"
+    book.close()
+    if book.rescued:
+        (kept,) = (one for one in path.parent.glob("exporters.db.damaged-*") if one.suffix.endswith("Z"))
+        assert kept.name in book.rescued
+    book = ExportBook(path)
+    assert book.rescued is None
+    assert book.cursor("otlp", "log") == CURSOR
+    book.close()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_file_that_is_damaged_while_it_is_open_is_mended(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(exports, "MEND_EVERY", 0)
+    shutil.copytree(made / "closed", tmp_path / "data")
+    path = tmp_path / "data" / "exporters.db"
+    book = ExportBook(path)
+    content = bytearray(path.read_bytes())
+    DAMAGES[damage](random.Random(damage), content, 4096)
+    with path.open("r+b") as file:
+        file.write(content)
+        file.truncate()
+    for position in range(SAVES, SAVES + 5):
+        book._db.execute("PRAGMA shrink_memory")  # else it is noticed with the next start
+        book.save(Cursor("c", "log", position, None), [letter(payload=bytes(5000))])
+        book.counts()
+        is_as_it_was_once(book)
+    assert book.rescued or damage not in ("everything", "emptied")
+    book.close()
+    book = ExportBook(path)
+    is_as_it_was_once(book)
+    assert book.cursor("c", "log") in (Cursor("c", "log", SAVES + 4, None), None)
+    book.close()
+
+
+def test_a_position_in_which_a_bit_has_changed_is_none(tmp_path: Path) -> None:
+    """SQLite does not notice."""
+    book = ExportBook(tmp_path / "exporters.db")
+    book.save(CURSOR)
+    book._db.execute("UPDATE cursor SET position = position + 1024")
+    assert book.cursor("otlp", "log") is None
+    assert "row otlp of table cursor" in (book.rescued or "")
+    book.close()
 
 
 def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:

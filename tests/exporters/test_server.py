@@ -135,6 +135,37 @@ def test_a_lost_store_and_a_deleted_file_of_cursors_change_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "stopped"])
+def test_a_damaged_file_of_cursors_is_mended_and_costs_no_record(
+    tmp_path: Path, destination: GrpcDestination, killed: bool
+) -> None:
+    answered = [f"event {number}" for number in range(60)]
+    with ServerProcess(tmp_path / "data", settings=exporting(destination.port)) as server:
+        for name in answered[:20]:
+            send(server, request(name))
+        wait_for(lambda: server.metrics().total("otelcol_exporter_queue_size") == 0, "the cursor")
+        for part in ("", "-wal"):
+            file = server.data_dir / f"exporters.db{part}"
+            file.write_bytes(Random(1).randbytes(file.stat().st_size))
+        for name in answered[20:40]:
+            send(server, request(name))
+        wait_for(lambda: set(answered[:40]) <= set(destination.counts), "what came then")
+        server.kill() if killed else server.terminate()
+        assert killed or command_on(server.data_dir, "check-data").returncode in (0, 1)
+        server.start()
+        ready = server.get("/ready")
+        assert (ready.status, ready.json["reasons"]) == (200, [])
+        for name in answered[40:]:
+            send(server, request(name))
+        wait_for(lambda: set(answered) <= set(destination.counts), "all of it")
+        wait_for(lambda: server.metrics().total("otelcol_exporter_queue_size") == 0, "the cursor")
+        assert "exporters.db was damaged" in server.printed()
+        assert server.terminate() == 0
+        assert command_on(server.data_dir, "check-data").returncode == 0
+    assert max(destination.counts.values()) <= (2 if killed else 1)
+
+
+@pytest.mark.slow
 def test_without_exporters_nothing_of_them_is_there(tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "data") as server:
         send(server, request("a"))

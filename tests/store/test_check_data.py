@@ -19,9 +19,12 @@ from otel_ttf.cli import main
 from otel_ttf.companions import Companions
 from otel_ttf.journey.definition import default_onboarding
 from otel_ttf.log.lock import in_use
+from otel_ttf.mending import log_state
 from otel_ttf.remembered import remember
 from otel_ttf.store.consent import SqliteBook
+from otel_ttf.store.exports import Cursor, ExportBook
 from otel_ttf.store.opening import NOTE
+from otel_ttf.store.quarantine import DeadLetter
 
 JOURNEY = default_onboarding()
 NAMES = [milestone.name for milestone in JOURNEY.milestones]
@@ -47,11 +50,28 @@ async def folder(tmp_path: Path) -> Path:
     world.store.save_cursor("tracker", log.log_id, 3)
     world.store.commit()
     remember(logs.path, NOTE, world.store.store_id)
+    exported(tmp_path, Cursor("otlp:logs", log.log_id, 4, 4))
     await log.close()
     world.close()
     consent = tmp_path / "consent.db"
     Companions(logs.path, world.path).opened(consent, partial(SqliteBook, consent)).close()
     return tmp_path
+
+
+def exported(folder: Path, cursor: Cursor) -> None:
+    book = ExportBook(folder / "exporters.db")
+    letter = DeadLetter(
+        *(None, cursor.log_id, 2, 0, "logs", 1, b"\n\0", b"", "HTTP 400", "its destination", 0, 1),
+        consumer="otlp:logs",
+    )
+    book.save(cursor, [letter])
+    book.close()
+
+
+def beyond_the_log(folder: Path) -> None:
+    log = log_state(folder / "log.db")
+    assert log is not None
+    exported(folder, Cursor("otlp:logs", log.log_id, 9, 9))
 
 
 def check(folder: Path) -> tuple[int, str]:
@@ -140,6 +160,24 @@ def page(name: str, number: int, size: int) -> Callable[[Path], None]:
             lambda folder: (folder / "consent.db").unlink(), "consent.db is missing", id="consent.db"
         ),
         pytest.param(page("store.db", 7, 4096), "store.db: pages and indices:\n  ", id="page of the store"),
+        pytest.param(
+            sql("exporters.db", "UPDATE cursor SET position = position + 1"),
+            "row otlp:logs of table cursor is damaged",
+            id="exporter's cursor",
+        ),
+        pytest.param(
+            beyond_the_log,
+            "exporter otlp:logs: expected the log to reach position 9, found its end at 5",
+            id="exporter beyond the log",
+        ),
+        pytest.param(
+            sql("exporters.db", "UPDATE quarantine SET signal = 'x'"),
+            "row 1000000001 of table quarantine cannot be read",
+            id="letter",
+        ),
+        pytest.param(
+            page("exporters.db", 1, 4096), "exporters.db: pages and indices:\n  ", id="page of exporters"
+        ),
         pytest.param(page("log.db", 4, 16384), "log.db: pages and indices:\n  ", id="page of the log"),
         pytest.param(
             lambda folder: (folder / "store.db").write_bytes(b"x" * 9999),
