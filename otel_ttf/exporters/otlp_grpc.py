@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from pydantic import AfterValidator, Field, field_validator
 
-from otel_ttf.exporters.base import Outcome, Piece, merged
+from otel_ttf.exporters.base import DONE, Outcome, Piece, later, merged
 from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.otlp import (
     ANSWER_BYTES,
@@ -51,6 +51,10 @@ KINDS: Mapping[grpc.StatusCode, Kind] = {
     _CODE.UNIMPLEMENTED: "barred",
     _CODE.NOT_FOUND: "barred",
 }
+# RESOURCE_EXHAUSTED is also what our own side says of an answer that is too large, in these words. A message comes from
+# who has taken the request; of metadata nobody knows.
+_LARGE_ANSWER = "CLIENT: Received message larger than max"
+_LARGE_METADATA = "received metadata size exceeds"
 _DETAILS = "grpc-status-details-bin"
 _ENDPOINT = re.compile(
     r"(?P<scheme>https?://)?(?P<target>(?:[^\s/:\[\]]+|\[[0-9a-fA-F:.%\w]+\]):[0-9]{1,5})/?"
@@ -136,9 +140,14 @@ class OtlpGrpc:
             raise
         if call.code() is _CODE.OK:
             return answered(signal, batch, call.result())
+        code, details = call.code(), call.details() or ""
+        if code is _CODE.RESOURCE_EXHAUSTED and _LARGE_ANSWER in details:
+            return DONE  # as over HTTP
+        if code is _CODE.RESOURCE_EXHAUSTED and _LARGE_METADATA in details:
+            return later(batch, "its answer has too many trailers or headers")
         after = retry_info(call.trailing_metadata())
-        kind = "later" if after is not None else KINDS.get(call.code(), "data")
-        return outcome_of(batch, kind, call.code().name, after)
+        kind = "later" if after is not None else KINDS.get(code, "data")
+        return outcome_of(batch, kind, code.name, after)
 
     async def close(self) -> None:
         self._channel.close()

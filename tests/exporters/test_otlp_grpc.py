@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
+from otel_ttf.exporters.base import DONE, Piece
 from otel_ttf.exporters.config import CannotExport
-from otel_ttf.exporters.otlp_grpc import KINDS, OtlpGrpcConfig, retry_info
-from otel_ttf.log.base import LogRefused
+from otel_ttf.exporters.otlp import ANSWER_BYTES
+from otel_ttf.exporters.otlp_grpc import KINDS, METHODS, OtlpGrpcConfig, retry_info
+from otel_ttf.log.base import LogRefused, Row
 
 
 class TestOtlpGrpc(ExporterContract):
@@ -54,6 +57,55 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await world.open()
     yield world
     await world.close()
+
+
+def _large_answer(raw: bytes, context: Any) -> bytes:
+    return bytes(ANSWER_BYTES + 1)
+
+
+def _many_trailers(raw: bytes, context: Any) -> bytes:
+    context.set_trailing_metadata([(f"x-{number}", "y" * 1000) for number in range(100)])
+    return b""
+
+
+def _many_headers(raw: bytes, context: Any) -> bytes:
+    context.send_initial_metadata([(f"x-{number}", "y" * 1000) for number in range(100)])
+    return b""
+
+
+def _request_too_large(raw: bytes, context: Any) -> bytes:
+    context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "trying to send message larger than max")
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        pytest.param(_large_answer, "taken", id="a message"),
+        pytest.param(_many_trailers, "later", id="trailers without end"),
+        pytest.param(_many_headers, "later", id="headers without end"),
+        pytest.param(_request_too_large, "size", id="it is the request that is too large"),
+    ],
+)
+async def test_an_answer_that_is_too_large_is_no_request_that_is(
+    answer: Callable[[bytes, Any], bytes], kind: str
+) -> None:
+    server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0)])
+    handler = {"Export": grpc.unary_unary_rpc_method_handler(answer)}
+    service = METHODS["logs"].split("/")[1]
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handler)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    sender = OtlpGrpcConfig(endpoint=f"127.0.0.1:{port}", tls={"insecure": True}).build("otlp")
+    outcome = await sender.send([Piece(Row(1, 0, "logs", logs("r0"), b"", 1))])
+    if kind == "taken":
+        assert outcome == DONE
+    elif kind == "later":
+        assert (list(outcome.retry), outcome.barred, outcome.rejected) == ([0], False, {})
+    else:
+        assert (list(outcome.rejected), outcome.fault) == ([0], "size")
+    await sender.close()
+    server.stop(0)
 
 
 async def test_headers_and_compression_go_along(world: World) -> None:
