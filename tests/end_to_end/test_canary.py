@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import pytest
 from canaries import MAKERS, Planted, card
-from destinations import OK, Answer, GrpcDestination
+from destinations import OK, GrpcDestination
 from disk import contents
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
@@ -27,6 +27,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from server_process import Answer as HttpAnswer
 from server_process import ServerProcess, wait_for
+from sinks import refusing_metrics
 from test_dead_letters import PLANTED, dead_letters
 
 REQUESTS = {
@@ -239,9 +240,8 @@ def whole(answer: HttpAnswer) -> bytes:
 
 @pytest.fixture
 def sink() -> Iterator[GrpcDestination]:
-    """Where an exporter sends everything; it takes no metrics, so that dead letters are looked at, too."""
-    made = GrpcDestination()
-    made.judge = lambda came: Answer("bad") if came.signal == "metrics" else OK
+    """Where an exporter sends everything; it refuses some metrics, so that dead letters are looked at, too."""
+    made = GrpcDestination(judge=refusing_metrics())
     made.start()
     yield made
     made.stop()

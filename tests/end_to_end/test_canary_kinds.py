@@ -21,6 +21,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from server_process import Answer, ServerProcess, wait_for
+from sinks import Sinks
 
 from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.keyrules import registry
@@ -278,6 +279,25 @@ def test_nothing_of_any_kind_or_key_stays_also_over_a_crash(tmp_path: Path) -> N
     assert {sink: word for sink, word in there.items() if word not in found.get(sink, ())} == {}
     with closing(sqlite3.connect(server.data_dir / "log.db")) as log:
         assert log.execute("SELECT count(*) FROM entry").fetchone() == (0,), "all rows have been deleted"
+
+
+@pytest.mark.slow
+def test_nothing_of_any_kind_or_key_goes_on_to_a_destination(tmp_path: Path) -> None:
+    planted = Planted()
+    with Sinks() as sinks, ServerProcess(tmp_path / "data", settings=sinks.settings) as server:
+        for signal, message in kinds(planted):
+            post(server, signal, message.SerializeToString())
+        post(server, "logs", by_key(planted, [*KEYS, *WORDED]).SerializeToString())
+        for _ in refused(server, planted):
+            pass
+        sinks.wait(server)
+        pieces = [*contents(server.data_dir), *sinks.pieces()]
+        assert server.terminate() == 0
+        pieces += contents(server.data_dir)
+    assert planted.found_in([*pieces, ("our own lines", server.printed().encode())]) == {}
+    found = control([HARMLESS, "zq.metric"], pieces)
+    assert all(found[way] == {HARMLESS, "zq.metric"} for way in sinks.ways)
+    assert "zq.metric" in found["exporters.db"], "dead letters are looked at, too"
 
 
 def control(words: Any, pieces: list[tuple[str, bytes]]) -> dict[str, set[str]]:

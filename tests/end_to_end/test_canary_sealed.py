@@ -12,7 +12,9 @@ import pytest
 from canaries import Planted
 from disk import contents
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from server_process import ServerProcess, keys
+from sinks import Sinks
 from test_canary_kinds import HARMLESS, asked, control, post
 
 from otel_ttf.pii.sealed import FOR_US, SEALED
@@ -50,6 +52,16 @@ def sealed_things(planted: Planted, users: list[str]) -> bytes:
     return request.SerializeToString()
 
 
+def metrics(planted: Planted) -> bytes:
+    """Some with what is sealed: of them some are set aside."""
+    request = ExportMetricsServiceRequest()
+    for _ in range(8):
+        made = request.resource_metrics.add().scope_metrics.add().metrics.add(name=HARMLESS)
+        point = made.gauge.data_points.add(as_int=1)
+        point.attributes.add(key="plan.code").value.string_value = planted.word("plan.code of a metric")
+    return request.SerializeToString()
+
+
 def wrapped(folder: Path, subject: str) -> bytes:
     """The wrapped key of a subject, without what all of them begin with."""
     with closing(sqlite3.connect(f"file:{folder / 'vault.db'}?mode=ro", uri=True)) as vault:
@@ -64,7 +76,7 @@ def test_what_is_sealed_is_nowhere_in_plain_and_a_destroyed_key_is_nowhere_at_al
     planted = Planted()
     users = [planted.word(f"user {number}") for number in range(USERS)]
     gone = users[0]
-    with ServerProcess(tmp_path / "data", settings=SETTINGS) as server:
+    with Sinks() as sinks, ServerProcess(tmp_path / "data", settings=SETTINGS + sinks.settings) as server:
         answers = [("an answer", post(server, "logs", sealed_things(planted, users)))]
         server.wait_caught_up()
         subject = server.get(f"/api/v1/ttf/{gone}").json["subject"]
@@ -77,6 +89,9 @@ def test_what_is_sealed_is_nowhere_in_plain_and_a_destroyed_key_is_nowhere_at_al
         answers.append(("an answer", post(server, "logs", sealed_things(planted, users))))
         server.wait_caught_up()
         answers += asked(server)
+        post(server, "metrics", metrics(planted))
+        sinks.wait(server)
+        answers += sinks.pieces()
         server.kill()
         pieces = [*contents(server.data_dir)]
         assert not any(key in data for _, data in pieces), "a page or the write-ahead log keeps it"
@@ -87,6 +102,8 @@ def test_what_is_sealed_is_nowhere_in_plain_and_a_destroyed_key_is_nowhere_at_al
     # Of the log nothing is left where SQLite overwrites what it deletes; test_canary_kinds looks at it in time.
     assert HARMLESS in found["store.db"]
     assert subject in found["vault.db"] & found["store.db"]
+    assert all({HARMLESS, subject} <= found[way] for way in sinks.ways)
+    assert HARMLESS in found["exporters.db"]
     assert "otel_ttf" in found["/metrics"]
     with server.store() as store:
         kept = b"".join(bytes(row[0]) for row in store.execute("SELECT attributes FROM event")).decode(

@@ -61,7 +61,7 @@ def names(signal: Signal, request: Any) -> list[str]:
 
 @dataclass
 class Came:
-    """A request. at: time.monotonic."""
+    """A request. at: time.monotonic; raw: its body, unpacked; size: of it as protobuf."""
 
     signal: Signal
     names: list[str]
@@ -70,6 +70,7 @@ class Came:
     answer: Answer
     size: int
     request: Any
+    raw: bytes
 
 
 def log_records(came: Iterable[Came]) -> list[Any]:
@@ -102,9 +103,11 @@ class Destination:
     def counts(self) -> Counter[str]:
         return Counter(self.taken)
 
-    def answer(self, signal: Signal, raw: bytes, headers: dict[str, str], request: Any = None) -> Answer:
-        request = SHAPES[signal].request.FromString(raw) if request is None else request
-        came = Came(signal, names(signal, request), headers, time.monotonic(), OK, len(raw), request)
+    def answer(self, signal: Signal, body: bytes, headers: dict[str, str], raw: bytes = b"") -> Answer:
+        """body: protobuf; raw: what came, where that is something else."""
+        request = SHAPES[signal].request.FromString(body)
+        at = time.monotonic()
+        came = Came(signal, names(signal, request), headers, at, OK, len(body), request, raw or body)
         try:
             came.answer = self.answers.popleft()
         except IndexError:
@@ -195,10 +198,11 @@ class HttpDestination(Destination):
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
                 signal: Any = self.path.removeprefix("/v1/")
-                spoken = self.headers["content-type"]
+                spoken, raw = self.headers["content-type"], body
                 if spoken == "application/json":
                     body = otlp_json.decode(signal, body)
-                answer = destination.answer(signal, body, {k.lower(): v for k, v in self.headers.items()})
+                headers = {k.lower(): v for k, v in self.headers.items()}
+                answer = destination.answer(signal, body, headers, raw)
                 status, told = STATUSES.get(answer.kind, 200), b""
                 if answer.rejected:
                     response = SHAPES[signal].response()
