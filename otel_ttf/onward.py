@@ -108,7 +108,7 @@ class Onward:
             for setting in of_journeys:
                 as_ = as_events if setting == "journey_events" else self._traces
                 assert told is not None, "looked at above"
-                source = Told(told, followed.store_id, OF_JOURNEYS[setting], as_, clock)
+                source = Told(told, followed.store_id, OF_JOURNEYS[setting], as_, clock, book.last)
                 of_setting = all_metrics.of(f"{name}:{setting}")
                 exporter(name, setting, sender, OF_JOURNEYS[setting], source, of_setting)
         self.exporting = Exporting(made, book, telemetry, clock, retention=config.storage.retention.events)

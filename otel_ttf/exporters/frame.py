@@ -243,6 +243,9 @@ class Exporter:
         source = self._source
         saved, known = self._book.cursor(self.name, source.log_id), source.position(self.name)
         new = saved is None and known is None
+        start_at = (
+            self.config.start_at if self._book.last(self.name) is None else "beginning"
+        )  # of another log
         if saved is not None and known is not None and known > saved.position and not source.gaps(self.name):
             position = known  # of a file that was put back from a copy, or damaged: the log knows more
         elif saved is not None:
@@ -250,7 +253,7 @@ class Exporter:
         elif known is not None:
             position = known
         else:
-            position = source.end() if self.config.start_at == "end" else 0
+            position = source.end() if start_at == "end" else 0
         first = source.register(self.name, position, required=False, on_lag=self.config.on_lag)
         # Rows that are gone already are found to be missing when the next one is read.
         self._at = first if new else min(position, source.end())

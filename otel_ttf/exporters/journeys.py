@@ -47,9 +47,17 @@ class Told:
     """The transitions as a source of an exporter (frame.Source): a row each."""
 
     def __init__(
-        self, told: ToldTransitions, store_id: str, signal: Signal, made: Made, clock: Clock
+        self,
+        told: ToldTransitions,
+        store_id: str,
+        signal: Signal,
+        made: Made,
+        clock: Clock,
+        before: Callable[[str], int | None] = lambda consumer: None,
     ) -> None:
+        """before: how far a consumer was last, in this store or in one in whose place it is."""
         self.log_id = store_id
+        self._before = before
         self._told = told
         self._signal = signal
         self._made = made
@@ -74,11 +82,14 @@ class Told:
         return self.end() - after, max(0, self._clock.now() - recorded) / SECOND
 
     def position(self, consumer: str) -> int | None:
-        return None
+        """A store that was restored or salvaged has what the one before had, up to where it ends; one that was begun
+        anew has nothing of it. What it tells now follows that."""
+        before = self._before(consumer)
+        return None if before is None else min(before, self._told.opened_at)
 
     def register(self, consumer: str, position: int, *, required: bool, on_lag: OnLag = "drop") -> int:
-        """They stay, so nobody is waited for. A store that was put back from a copy may end before."""
-        return min(position, self.end())
+        """They stay, so nobody is waited for. Who is new begins where the store was opened."""
+        return min(position, self._told.opened_at)
 
     def release(self, consumer: str, position: int) -> None:
         pass

@@ -22,14 +22,18 @@ _AFTER = (
 
 
 class ToldTransitions:
-    """One read-only connection; threads wait for one another. Methods raise LogError: the store cannot be read."""
+    """One read-only connection; threads wait for one another. Methods raise LogError: the store cannot be read.
+
+    opened_at  the end when it was opened: before the tracker goes on
+    """
 
     def __init__(self, path: Path) -> None:
-        """Raises sqlite3.Error."""
+        """Raises sqlite3.Error, LogError."""
         self._path = path
         self._lock = threading.Lock()
         self._stale = False
         self._db = connect(path, writer=False)
+        self.opened_at = self.end()
 
     def end(self) -> int:
         """Position of the last one; 0 if none."""

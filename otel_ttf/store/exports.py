@@ -165,6 +165,13 @@ class ExportBook:
 
         return self._asked(ask)
 
+    def last(self, consumer: str) -> int | None:
+        """The position that was saved last, of whatever log; None: it was never here."""
+        row = self._asked(
+            lambda db: db.execute("SELECT position FROM cursor WHERE consumer = ?", (consumer,)).fetchone()
+        )
+        return None if row is None else int(row[0])
+
     def save(self, cursor: Cursor, letters: Sequence[DeadLetter] = ()) -> int:
         """Both, synced; how many records went, the oldest, as there is no room for more."""
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from destinations import METHODS, Came, GrpcDestination, log_records
+from destinations import METHODS, OK, Answer, Came, GrpcDestination, log_records
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from server_process import ServerProcess, wait_for
+from server_process import ServerProcess, command_on, wait_for
 
 from otel_ttf.exporters.journeys import trace_id
 
@@ -109,3 +111,44 @@ def test_transitions_are_events_and_a_completed_journey_is_a_trace(
     ] == [("project", 4), ("agent", 8), ("workflow", 18), ("success", 20)]
     assert {span.parent_span_id for span in stages} == {root.span_id}
     assert len({span.span_id for span in trace}) == 5
+
+
+@pytest.mark.slow
+def test_after_a_lost_store_nothing_that_was_told_is_left_out(
+    tmp_path: Path, destination: GrpcDestination
+) -> None:
+    """First one that is put back from a copy, then one that is begun anew."""
+    exporter = {
+        "endpoint": f"127.0.0.1:{destination.port}",
+        "tls": {"insecure": True},
+        "journey_events": True,
+        "retry_on_failure": {"max_interval": "200ms"},
+    }
+
+    def names() -> Counter[str]:
+        taken = [one for one in destination.came if one.answer.kind == "ok"]
+        return Counter(attributes(record)["ttf.transition.id"] for record in log_records(taken))
+
+    with ServerProcess(tmp_path / "data", settings=[f"exporters.otlp={json.dumps(exporter)}"]) as server:
+        travel(server, "jane", 0)
+        wait_for(lambda: len(names()) == 1, "that she has started")
+        destination.judge = lambda _: Answer("later")
+        travel(server, "john", 0)
+        server.wait_caught_up()
+        assert server.terminate() == 0
+        store = server.data_dir / "store.db"
+        shutil.copy(store, tmp_path / "copy.db")
+        assert command_on(server.data_dir, "restore", str(tmp_path / "copy.db")).returncode == 0
+        destination.judge = lambda _: OK
+        server.start()
+        wait_for(lambda: len(names()) == 2, "what the copy had and was not sent")
+        assert server.terminate() == 0
+        store.unlink()
+        server.options = ["--accept-empty-store", ""]
+        server.start()
+        travel(server, "jane", 0)
+        travel(server, "eve", 0)
+        wait_for(lambda: len(names()) == 3, "what the new one tells")
+        wait_for(lambda: sum(names().values()) == 4, "what it tells again")
+        assert server.terminate() == 0
+    assert sorted(names().values()) == [1, 1, 2], "under the same id"
