@@ -7,7 +7,7 @@ import gzip
 import json
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 KINDS: Mapping[int, Kind] = {
     413: "size",
     **dict.fromkeys((429, 502, 503, 504), "later"),
-    **dict.fromkeys((301, 302, 303, 307, 308, 401, 403, 404, 405, 407), "barred"),
+    **dict.fromkeys((*range(300, 400), 401, 403, 404, 405, 407), "barred"),
 }
 MEDIA = {"proto": "application/x-protobuf", "json": "application/json"}
+ANSWER_PARTS = 1024  # an answer in more chunks is none: each costs as much as a long one
 _NO_COOKIES = DefaultCookiePolicy(allowed_domains=())  # they would be kept, and sent, without bound
 GZIP_LEVEL = 3  # a third of the time of level 6, for some 5 % more bytes
 
@@ -95,7 +96,7 @@ class OtlpHttp:
         self._timeout = config.timeout / SECOND
         self._unreachable = (httpx2.HTTPError, TimeoutError, OSError)
         self._http = httpx2.AsyncClient(
-            verify=_context(config, name),
+            verify=_context(config, name, self._urls.values()),
             timeout=httpx2.Timeout(self._timeout),
             cookies=CookieJar(_NO_COOKIES),
         )
@@ -146,10 +147,11 @@ class OtlpHttp:
 
 async def body_of(answer: httpx2.Response) -> bytes:
     """An answer's body as it came; empty where it is too long to be one."""
-    told = b""
+    told, left = b"", ANSWER_PARTS
     async for part in answer.aiter_raw():  # nothing is unpacked: we have asked for nothing that is packed
         told += part
-        if len(told) > ANSWER_BYTES:
+        left -= 1
+        if len(told) > ANSWER_BYTES or not left:
             return b""
     return told
 
@@ -163,13 +165,13 @@ def retry_after(headers: httpx2.Headers) -> float | None:
         then = parsedate_to_datetime(told)
         now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
         return max(0.0, (then - now).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
-def _context(config: OtlpHttpConfig, name: str) -> ssl.SSLContext | bool:
+def _context(config: OtlpHttpConfig, name: str, urls: Iterable[str]) -> ssl.SSLContext | bool:
     tls = config.tls
-    if not config.endpoint.startswith("https://"):
+    if not any(url.startswith("https://") for url in urls):
         return True
     setting = "ca_file"
     try:

@@ -35,6 +35,7 @@ FIRST_LETTER = 1_000_000_001  # lower ids are store.db's
 # requests are mostly sound, and one bad record in each would push out all other letters.
 PARTIAL = "partial success"
 PARTIAL_BYTES = 8 << 20
+PARTIAL_LETTERS = 1000
 MEND_EVERY = 60.0  # seconds: what is damaged again so soon is not the file's fault
 
 T = TypeVar("T")
@@ -56,6 +57,14 @@ class Letters(Quarantine):
     """The table here, which tells whose each letter is."""
 
     columns = LETTER
+
+    def thin_out(self) -> int:
+        """Deletes the oldest of those about a part of a request, which may come with each; how many records went."""
+        return self._gone(
+            "id IN (SELECT id FROM quarantine WHERE error LIKE ? || '%'"
+            f" ORDER BY id DESC LIMIT -1 OFFSET {PARTIAL_LETTERS:d})",
+            PARTIAL,
+        )
 
 
 class ExportBook:
@@ -179,7 +188,7 @@ class ExportBook:
             displaced = 0
             if letters:
                 kept = Letters(db)
-                displaced = kept.add(list(_bounded(db, letters))) + kept.displace()
+                displaced = kept.add(list(_bounded(db, letters))) + kept.displace() + kept.thin_out()
             columns = cursor.consumer, cursor.log_id, cursor.position, cursor.records
             db.execute("REPLACE INTO cursor VALUES (?, ?, ?, ?, ?)", (*columns, cursor_sum(*columns)))
             return displaced

@@ -96,7 +96,7 @@ class Quarantine:
         """Deletes what arrived before the instant; how many records went."""
         return self._gone("arrival < ?", before)
 
-    def _gone(self, which: str, value: int) -> int:
+    def _gone(self, which: str, value: int | str) -> int:
         return sum(
             count
             for (count,) in self._db.execute(

@@ -12,7 +12,7 @@ from harm import DAMAGES
 
 from otel_ttf.store import exports
 from otel_ttf.store.base import StoreRefused
-from otel_ttf.store.exports import FIRST_LETTER, PARTIAL, PARTIAL_BYTES, Cursor, ExportBook
+from otel_ttf.store.exports import FIRST_LETTER, PARTIAL, PARTIAL_BYTES, PARTIAL_LETTERS, Cursor, ExportBook
 from otel_ttf.store.quarantine import DeadLetter
 
 CURSOR = Cursor("otlp", "log", 7, 70)
@@ -146,6 +146,16 @@ def test_a_position_in_which_a_bit_has_changed_is_none(tmp_path: Path) -> None:
     book._db.execute("UPDATE cursor SET position = position + 1024")
     assert book.cursor("otlp", "log") is None
     assert "row otlp of table cursor" in (book.rescued or "")
+    book.close()
+
+
+def test_a_destination_that_refuses_a_part_of_each_request_fills_no_disk(tmp_path: Path) -> None:
+    book = ExportBook(tmp_path / "exporters.db")
+    book.save(CURSOR, [letter()])
+    book.save(CURSOR, [letter(f"{PARTIAL}: 1 of 9 records", b"") for _ in range(PARTIAL_LETTERS)])
+    assert book.save(CURSOR, [letter(f"{PARTIAL}: 1 of 9 records", b"")] * 3) == 9, "each stands for three"
+    assert book.counts() == {"otlp": 3 * (1 + PARTIAL_LETTERS)}
+    assert book.letters([FIRST_LETTER]) != [], "none of the others goes for them"
     book.close()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import socket
 import ssl
 import threading
+import time
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from export_world import NAME, World, until
 from exporter_contract import FAST, ExporterContract
 from local_http import LocalHttp, Request, body_of, reply
 
-from otel_ttf.exporters.base import DONE, Piece
+from otel_ttf.exporters.base import DONE, Piece, Unreachable
 from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.otlp_http import KINDS, OtlpHttpConfig, retry_after
 from otel_ttf.log.base import Row
@@ -56,6 +60,9 @@ def test_statuses_are_those_of_the_specification() -> None:
         pytest.param({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0, id="a date that has passed"),
         pytest.param({b"retry-after": b"\xb2"}, None, id="a digit that is no number"),
         pytest.param({"retry-after": "soon"}, None, id="a word"),
+        pytest.param(
+            {"retry-after": f"Wed, 21 Oct {'9' * 30} 07:28:30 GMT"}, None, id="a year beyond all numbers"
+        ),
         pytest.param({"retry-after": "-3"}, None, id="below 0"),
         pytest.param({"retry-after": "9" * 500}, 999999999, id="for ever"),
         pytest.param({}, None, id="nothing"),
@@ -140,10 +147,88 @@ async def test_what_takes_long_to_prepare_holds_up_nobody_else(world: World) -> 
     destination.stop()
 
 
-def test_a_certificate_that_is_not_there_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("urls", [{}, {"endpoint": "http://a", "logs_endpoint": "https://a/v1/logs"}])
+def test_a_certificate_that_is_not_there_is_said(tmp_path: Path, urls: dict[str, str]) -> None:
     tls = {"ca_file": str(tmp_path / "ca.pem")}
     with pytest.raises(CannotExport, match=r"exporters\.otlphttp\.tls\.ca_file"):
-        OtlpHttpConfig(endpoint="https://a", tls=tls).build("otlphttp")
+        OtlpHttpConfig(**{"endpoint": "https://a"} | urls, tls=tls).build("otlphttp")
+
+
+def _redirect(send: Callable[[bytes], None], port: int) -> None:
+    send(b"HTTP/1.1 308 Moved\r\nlocation: http://127.0.0.1:%d/v1/logs\r\ncontent-length: 0\r\n\r\n" % port)
+
+
+def _choices(send: Callable[[bytes], None], port: int) -> None:
+    send(b"HTTP/1.1 300 Many\r\nlocation: http://127.0.0.1:%d/v1/logs\r\ncontent-length: 0\r\n\r\n" % port)
+
+
+def _chunks(send: Callable[[bytes], None], port: int) -> None:
+    send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    while True:
+        send(b"1\r\nx\r\n" * 100)
+
+
+def _headers(send: Callable[[bytes], None], port: int) -> None:
+    send(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        send(b"x-a: " + b"y" * 1000 + b"\r\n")
+
+
+def _trailers(send: Callable[[bytes], None], port: int) -> None:
+    send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n")
+    while True:
+        send(b"x-a: " + b"y" * 1000 + b"\r\n")
+
+
+def _drip(send: Callable[[bytes], None], port: int) -> None:
+    send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+    while True:
+        send(b"x")
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        pytest.param(_redirect, "HTTP 308", id="elsewhere"),
+        pytest.param(_choices, "HTTP 300", id="elsewhere, of its choice"),
+        pytest.param(_chunks, "taken", id="chunks without end"),
+        pytest.param(_headers, "unreachable", id="headers without end"),
+        pytest.param(_trailers, "unreachable", id="trailers without end"),
+        pytest.param(_drip, "unreachable", id="a byte now and then"),
+    ],
+)
+async def test_a_rude_destination_costs_little_and_learns_nothing(
+    answer: Callable[[Callable[[bytes], None], int], None], outcome: str
+) -> None:
+    elsewhere, asked = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+    elsewhere.setblocking(False)
+
+    def serve() -> None:
+        opened, _ = asked.accept()
+        with opened, suppress(OSError):
+            opened.recv(65536)
+            answer(opened.sendall, elsewhere.getsockname()[1])
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{asked.getsockname()[1]}"
+    headers = {"authorization": "Bearer secret"}
+    sender = OtlpHttpConfig(endpoint=url, headers=headers, timeout="1s").build("otlp_http")
+    piece = Piece(Row(1, 0, "logs", b"", b"", 1))
+    try:
+        found = await sender.send([piece])
+    except Unreachable:
+        assert outcome == "unreachable"
+    else:
+        assert (found.why or "taken", found.barred) == (outcome, outcome.startswith("HTTP 3"))
+    await sender.close()
+    await asyncio.to_thread(thread.join, 10)
+    assert not thread.is_alive(), "the connection is closed"
+    with pytest.raises(BlockingIOError):
+        elsewhere.accept()
+    elsewhere.close()
+    asked.close()
 
 
 JSON = {"content-type": "application/json"}
