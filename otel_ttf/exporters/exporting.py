@@ -10,11 +10,12 @@ import sqlite3
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import structlog
 
@@ -100,8 +101,11 @@ class Exporting:
 
     async def _main(self) -> None:
         with ThreadPoolExecutor(2 + 2 * len(self._exporters), "exporters") as pool:
-            running = [asyncio.create_task(self._keep(one, pool)) for one in self._exporters.values()]
-            running.append(asyncio.create_task(self._tend()))
+            jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+                one.name: partial(one.run, pool) for one in self._exporters.values()
+            }
+            jobs["dead letters"] = self._tend
+            running = [asyncio.create_task(self._keep(name, job)) for name, job in jobs.items()]
             await asyncio.get_running_loop().run_in_executor(pool, self._stopping.wait)
             await asyncio.gather(*(one.drained(self._deadline) for one in self._exporters.values()))
             for task in running:
@@ -109,14 +113,14 @@ class Exporting:
             await asyncio.wait(running)
             await asyncio.gather(*(one.close() for one in self._exporters.values()))
 
-    async def _keep(self, exporter: Exporter, pool: ThreadPoolExecutor) -> None:
-        """Runs one, and again after a defect of ours: from its cursor."""
+    async def _keep(self, name: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Runs one, and again after a defect of ours: an exporter from its cursor."""
         while True:
             try:
-                await exporter.run(pool)
+                await job()
             except Exception as error:  # noqa: BLE001 - it must not end the others
                 first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-                log.error("an exporter has failed and begins again", exporter=exporter.name, **failure(first))
+                log.error("an exporter has failed and begins again", exporter=name, **failure(first))
                 await asyncio.sleep(AGAIN)
 
     # What was set aside.

@@ -319,13 +319,11 @@ class Exporter:
         """Sends what was set aside once more; why it was not taken, None if it was."""
         if not letter.payload:
             return "its records are gone"
-        records = records_in(letter.signal, letter.payload)
-        row = Row(letter.position, letter.arrival, letter.signal, letter.payload, letter.ids, records)
-        if letter.source == REFUSED:  # it was prepared before, but perhaps when `vendor` was false
-            allowed = self._allowed(row)
-            piece = None if allowed is None else Piece(allowed)
-        else:
-            piece = self._leaving(row)
+        try:
+            piece = await self._blocking(partial(self._once_more, letter))
+        except Exception as error:  # noqa: BLE001 - as when it was read first
+            told = failure(error)
+            return f"{told['error']} at {told['place']}"
         if piece is None:
             return None
         outcome = await self._send([piece])
@@ -333,6 +331,15 @@ class Exporter:
             return outcome.why
         self._metrics.sent(letter.signal, piece.row.records - outcome.unnamed)
         return f"{PARTIAL}: {outcome.unnamed} records were not taken" if outcome.unnamed else None
+
+    def _once_more(self, letter: DeadLetter) -> Piece | None:
+        """What of a letter may go; None: nothing. For a thread, and raises, as _prepared."""
+        records = records_in(letter.signal, letter.payload)
+        row = Row(letter.position, letter.arrival, letter.signal, letter.payload, letter.ids, records)
+        if letter.source != REFUSED:
+            return self._leaving(row)
+        allowed = self._allowed(row)  # it was prepared before, but perhaps when `vendor` was false
+        return None if allowed is None else Piece(allowed)
 
     # Reading.
 

@@ -26,6 +26,7 @@ from otel_ttf.exporters.base import DONE, Piece, Unreachable
 from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.otlp_http import KINDS, OtlpHttpConfig, retry_after
 from otel_ttf.log.base import Row
+from otel_ttf.store.tasks import Tasks
 
 
 class TestOtlpHttp(ExporterContract):
@@ -144,6 +145,46 @@ async def test_what_takes_long_to_prepare_holds_up_nobody_else(world: World) -> 
     await until(lambda: destination.taken == ["r0"])
     prepared.set()
     await until(lambda: destination.taken == ["r0", "r0"])
+    destination.stop()
+
+
+async def test_a_letter_that_cannot_be_prepared_or_takes_long_holds_up_nobody(world: World) -> None:
+    destination, prepared, broken = HttpDestination(), threading.Event(), threading.Event()
+    destination.start()
+    broken.set()
+
+    class Odd(OtlpHttpConfig):
+        def prepare(self, row: Row) -> Row:
+            if broken.is_set():
+                raise ValueError
+            assert prepared.wait(20)
+            return row
+
+    def ask() -> int:
+        (letter,) = world.letters()
+        return Tasks(world.book._db).ask("retry", {"ids": [letter.id]}, 0)
+
+    def answer(task: int) -> Any:
+        return Tasks(world.book._db).answered(task)
+
+    url = f"http://127.0.0.1:{destination.port}"
+    world.start({NAME: Odd(endpoint=url, **FAST), "otlp/other": OtlpHttpConfig(endpoint=url, **FAST)})
+    await world.send("r0")
+    await until(world.letters)
+    task = ask()
+    await until(lambda: answer(task))
+    (said,) = answer(task)["failed"].values()
+    assert said.startswith("ValueError at ")
+    broken.clear()
+    task = ask()
+    for name in ("r1", "r2"):
+        await world.send(name)
+        await until(lambda name=name: destination.counts[name] == 1)  # type: ignore[misc]
+    assert answer(task) is None
+    prepared.set()
+    await until(lambda: answer(task))
+    assert len(answer(task)["done"]) == 1
+    assert destination.counts["r0"] == 2
     destination.stop()
 
 
