@@ -310,8 +310,8 @@ class Delivery:
             return
         if outcome.barred:
             log.error(
-                "an exporter's destination refuses everything: records wait in the log, and one request each "
-                f"max_interval finds out whether it is mended; {LOOK_AT}",
+                "an exporter's destination refuses everything: records wait in the log, and it is asked again each "
+                f"max_interval; {LOOK_AT}",
                 exporter=self._name,
                 reason=outcome.why,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, Self
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from otel_ttf import __version__
 from otel_ttf.exporters.base import DONE, Outcome, Piece, later, never
-from otel_ttf.exporters.config import ExporterConfig
+from otel_ttf.exporters.config import CannotExport, ExporterConfig
 from otel_ttf.log.base import Row
 from otel_ttf.otlp.identity import with_ids
 from otel_ttf.otlp.wire import SHAPES, Signal
@@ -121,3 +122,23 @@ def outcome_of(batch: Sequence[Piece], kind: Kind, why: str, after: float | None
     if kind in ("later", "barred"):
         return later(batch, why, after, barred=kind == "barred")
     return never(batch, why, "size" if kind == "size" else "data")
+
+
+def certificates(tls: TlsConfig, name: str) -> ssl.SSLContext:
+    """What the settings of an exporter say. Raises CannotExport: a file cannot be read, or is no certificate or key."""
+    setting = "ca_file"
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.insecure_skip_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if tls.cert_file is not None:
+            setting = "cert_file"
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise CannotExport(
+            f"exporters.{name}.tls.{setting}: {getattr(tls, setting)} cannot be used: "
+            f"{error.strerror or type(error).__name__}: expected a file in PEM that this user may read"
+            + (", and its key in key_file" if setting == "cert_file" else "")
+        ) from None
+    return context

@@ -16,7 +16,6 @@ from google.rpc import error_details_pb2, status_pb2
 from pydantic import AfterValidator, Field, field_validator
 
 from otel_ttf.exporters.base import DONE, Outcome, Piece, later, merged
-from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.otlp import (
     ANSWER_BYTES,
     USER_AGENT,
@@ -24,6 +23,7 @@ from otel_ttf.exporters.otlp import (
     OtlpConfig,
     TlsConfig,
     answered,
+    certificates,
     outcome_of,
     plain,
 )
@@ -181,20 +181,8 @@ def retry_info(metadata: Any) -> float | None:
 
 def _credentials(config: OtlpGrpcConfig, name: str) -> grpc.ChannelCredentials:
     tls = config.tls
+    certificates(tls, name)  # of what is no certificate gRPC says nothing; it reaches nobody
+    files = (tls.ca_file, tls.key_file, tls.cert_file)
     return grpc.ssl_channel_credentials(
-        _read(name, "ca_file", tls.ca_file),
-        _read(name, "key_file", tls.key_file),
-        _read(name, "cert_file", tls.cert_file),
+        *(None if file is None else Path(file).read_bytes() for file in files)
     )
-
-
-def _read(name: str, setting: str, path: str | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise CannotExport(
-            f"exporters.{name}.tls.{setting}: {path} cannot be read: {error.strerror}: put the file there, or name "
-            "another one"
-        ) from None

@@ -6,8 +6,7 @@ import asyncio
 import gzip
 import json
 import re
-import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -16,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from otel_ttf.exporters.base import DONE, Outcome, Piece, Unreachable, merged
-from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.otlp import (
     ANSWER_BYTES,
     USER_AGENT,
     Kind,
     OtlpConfig,
     answered,
+    certificates,
     outcome_of,
     partial,
     plain,
@@ -91,12 +90,13 @@ class OtlpHttp:
             **({"content-encoding": "gzip"} if self._gzip else {}),
             **plain(config.headers),
         }
+        secure = any(url.startswith("https://") for url in self._urls.values())
         name_override = config.tls.server_name_override
         self._extensions = {"sni_hostname": name_override} if name_override else {}
         self._timeout = config.timeout / SECOND
         self._unreachable = (httpx2.HTTPError, TimeoutError, OSError)
         self._http = httpx2.AsyncClient(
-            verify=_context(config, name, self._urls.values()),
+            verify=not secure or certificates(config.tls, name),
             timeout=httpx2.Timeout(self._timeout),
             cookies=CookieJar(_NO_COOKIES),
         )
@@ -167,24 +167,3 @@ def retry_after(headers: httpx2.Headers) -> float | None:
         return max(0.0, (then - now).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _context(config: OtlpHttpConfig, name: str, urls: Iterable[str]) -> ssl.SSLContext | bool:
-    tls = config.tls
-    if not any(url.startswith("https://") for url in urls):
-        return True
-    setting = "ca_file"
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.insecure_skip_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if tls.cert_file is not None:
-            setting = "cert_file"
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise CannotExport(
-            f"exporters.{name}.tls.{setting}: cannot be used: {error.strerror or type(error).__name__}: expected a "
-            "file in PEM that this user may read"
-        ) from None
-    return context

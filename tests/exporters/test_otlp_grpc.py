@@ -12,7 +12,6 @@ from typing import Any
 
 import grpc
 import pytest
-from certificates import Certificates
 from destinations import OK, Answer, Destination, GrpcDestination
 from export_world import NAME, World, logs, until
 from exporter_contract import FAST, ExporterContract
@@ -21,7 +20,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from otel_ttf.exporters.base import DONE, Piece
-from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.otlp import ANSWER_BYTES
 from otel_ttf.exporters.otlp_grpc import KINDS, METHODS, OtlpGrpcConfig, retry_info
 from otel_ttf.log.base import LogRefused, Row
@@ -149,36 +147,6 @@ async def test_a_bad_request_of_any_size_holds_up_nothing(world: World) -> None:
     await until(lambda: world.exporters[NAME].position == 2)
     assert [(letter.error, letter.position) for letter in world.letters()] == [("INVALID_ARGUMENT", 1)]
     destination.stop()
-
-
-@pytest.mark.parametrize("client", [True, False], ids=["with our certificate", "without"])
-async def test_both_sides_show_certificates(world: World, tmp_path: Path, client: bool) -> None:
-    made = Certificates(tmp_path)
-    destination = GrpcDestination(
-        credentials=grpc.ssl_server_credentials(
-            [(made.server.key.read_bytes(), made.server.certificate.read_bytes())],
-            made.ca.certificate.read_bytes(),
-            require_client_auth=True,
-        )
-    )
-    destination.start()
-    tls = {"ca_file": str(made.ca.certificate), "server_name_override": "next.example.com"}
-    if client:
-        tls |= {"cert_file": str(made.client.certificate), "key_file": str(made.client.key)}
-    config = OtlpGrpcConfig(endpoint=f"127.0.0.1:{destination.port}", **FAST | {"tls": tls})
-    world.start({NAME: config})
-    await world.send("r0")
-    exporting = world.exporting
-    assert exporting is not None
-    await until(lambda: destination.taken or exporting.notes())
-    assert destination.taken == (["r0"] if client else [])
-    destination.stop()
-
-
-def test_a_certificate_that_is_not_there_is_said(tmp_path: Path) -> None:
-    config = OtlpGrpcConfig(endpoint="a:1", tls={"ca_file": str(tmp_path / "ca.pem")})
-    with pytest.raises(CannotExport, match=r"exporters\.otlp/x\.tls\.ca_file: .*ca\.pem cannot be read"):
-        config.build("otlp/x")
 
 
 def test_nothing_secret_is_shown() -> None:

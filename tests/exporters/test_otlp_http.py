@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
-import ssl
 import threading
 import time
 import tracemalloc
@@ -16,14 +15,12 @@ from typing import Any
 
 import httpx2
 import pytest
-from certificates import Certificates
 from destinations import Destination, HttpDestination
 from export_world import NAME, World, until
 from exporter_contract import FAST, ExporterContract
 from local_http import LocalHttp, Request, body_of, reply
 
 from otel_ttf.exporters.base import DONE, Piece, Unreachable
-from otel_ttf.exporters.config import CannotExport
 from otel_ttf.exporters.otlp_http import KINDS, OtlpHttpConfig, retry_after
 from otel_ttf.log.base import Row
 from otel_ttf.store.tasks import Tasks
@@ -79,39 +76,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await world.open()
     yield world
     await world.close()
-
-
-@pytest.mark.parametrize(
-    ("tls", "arrives"),
-    [
-        pytest.param({"ca": True, "client": True}, True, id="with certificates"),
-        pytest.param({"ca": True}, False, id="without ours"),
-        pytest.param({"client": True}, False, id="theirs is not trusted"),
-        pytest.param({"client": True, "insecure_skip_verify": True}, True, id="any will do"),
-    ],
-)
-async def test_both_sides_show_certificates(
-    world: World, tmp_path: Path, tls: dict[str, bool], arrives: bool
-) -> None:
-    made = Certificates(tmp_path)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(made.ca.certificate))
-    context.load_cert_chain(made.server.certificate, made.server.key)
-    context.verify_mode = ssl.CERT_REQUIRED
-    destination = HttpDestination(context=context)
-    destination.start()
-    given: dict[str, Any] = {"server_name_override": "next.example.com"}
-    if tls.pop("ca", False):
-        given["ca_file"] = str(made.ca.certificate)
-    if tls.pop("client", False):
-        given |= {"cert_file": str(made.client.certificate), "key_file": str(made.client.key)}
-    config = OtlpHttpConfig(endpoint=f"https://127.0.0.1:{destination.port}", **FAST | {"tls": given | tls})
-    world.start({NAME: config})
-    await world.send("r0")
-    exporting = world.exporting
-    assert exporting is not None
-    await until(lambda: destination.taken or exporting.notes())
-    assert destination.taken == (["r0"] if arrives else [])
-    destination.stop()
 
 
 async def test_headers_and_urls_are_as_configured(world: World) -> None:
@@ -186,13 +150,6 @@ async def test_a_letter_that_cannot_be_prepared_or_takes_long_holds_up_nobody(wo
     assert len(answer(task)["done"]) == 1
     assert destination.counts["r0"] == 2
     destination.stop()
-
-
-@pytest.mark.parametrize("urls", [{}, {"endpoint": "http://a", "logs_endpoint": "https://a/v1/logs"}])
-def test_a_certificate_that_is_not_there_is_said(tmp_path: Path, urls: dict[str, str]) -> None:
-    tls = {"ca_file": str(tmp_path / "ca.pem")}
-    with pytest.raises(CannotExport, match=r"exporters\.otlphttp\.tls\.ca_file"):
-        OtlpHttpConfig(**{"endpoint": "https://a"} | urls, tls=tls).build("otlphttp")
 
 
 def _redirect(send: Callable[[bytes], None], port: int) -> None:
