@@ -13,18 +13,23 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 HERE = Path(__file__).parent
-# What takes minutes together: killed servers, full disks, crowds of peers; a single test has the mark instead.
+# What takes minutes together: servers started and killed, full disks, crowds of peers; a single test has the mark
+# instead. Of servers as a whole test_flow, test_life and some others stay in ./scripts/test.
 # ./scripts/test leaves them to .ci/run.
-LONG = (
-    *(f"crash/test_{name}.py" for name in ("kill_bad_records", "points", "power", "trim")),
-    *(f"end_to_end/test_{name}.py" for name in ("disk", "sidecar", "wall_clock", "broken_files")),
-    *(f"hostile/test_{name}.py" for name in ("table", "memory", "stopping")),
-)
+LONG = {
+    "client": "process",
+    "crash": "kill_bad_records points power trim",
+    "end_to_end": "access broken_files canary dead_letters disk encrypted ids_in_plain rebuild recompute reload replay"
+    " sidecar tls wall_clock",
+    "exporters": "server",
+    "hostile": "memory stopping table",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(HERE) and item.path.relative_to(HERE).as_posix() in LONG:
+        name = item.path.stem.removeprefix("test_")
+        if item.path.parent.parent == HERE and name in LONG.get(item.path.parent.name, "").split():
             item.add_marker("long")
 
 
