@@ -237,7 +237,7 @@ class ExporterContract:
         came = len(destination.came)
         assert came < 100
         await asyncio.sleep(0.5)
-        assert len(destination.came) == came
+        assert len(destination.came) <= came + 2, "what was on its way"
 
     @pytest.mark.parametrize("ordered", [False, True], ids=["in any order", "ordered"])
     async def test_a_row_of_bad_requests_is_set_aside_as_soon_as_another_is_taken(
