@@ -34,12 +34,12 @@ HERE = Path(__file__).resolve().parent
 REQUEST = 1000
 STEPS = {
     "commit": ("begin", "commit", "save_cursor"),
-    "events": ("add_events", "add_lines", "resource", "use_resources"),
+    "events": ("events.add", "events.add_lines", "events.resource", "events.use"),
     "load": ("load",),
     "insert": ("insert", "insert_firsts", "update"),
     "told": ("add_transitions", "add_firsts"),
     "counts": ("save_cells", "add_counts", "add_observations", "combo", "cells", "add_label"),
-    "seen": ("add_seen",),
+    "seen": ("events.add_seen",),
 }
 COLUMNS = (*STEPS, "python", "checkpoint", "whole")
 
@@ -51,8 +51,9 @@ class Clock:
         self.spent = dict.fromkeys(COLUMNS, 0.0)
         for step, names in STEPS.items():
             for name in names:
-                if hasattr(store, name):
-                    setattr(store, name, self._timed(step, getattr(store, name)))
+                part, _, method = name.rpartition(".")
+                owner = getattr(store, part) if part else store
+                setattr(owner, method, self._timed(step, getattr(owner, method)))
 
     def _timed(self, step: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **named: Any) -> Any:
