@@ -12,7 +12,7 @@ from contextlib import suppress
 _RARELY = 50_000, 20, 100
 # Where most new objects stay, a collection looks at each of them, and nobody is answered meanwhile: 7 ms for 50,000,
 # and some 80 ms whenever that has happened 20 times. All of them come up as rarely as above.
-_IN_STEPS = 2_000, 10, 5_000
+_IN_STEPS = 1_000, 5, 20_000
 
 _M_ARENA_MAX = -8  # of <malloc.h>
 

@@ -61,6 +61,8 @@ class Calls:
     async def message(self, call: Call) -> bytes | None:
         """What it sends; None: nothing. Raises LogRefused when it comes while it is ended, or what ended it."""
         self._waiting[call] = asyncio.get_running_loop().time()
+        if len(self._waiting) > CROWD and not self._crowded:
+            self._crowd(come=True)  # at once: a moment later ten times as many may be there
         try:
             raw = await call.read()
         finally:
@@ -84,9 +86,8 @@ class Calls:
     async def look(self) -> None:
         """Ends those that have to."""
         now = asyncio.get_running_loop().time()
-        if self._crowded != (len(self._waiting) > CROWD):
-            self._crowded = not self._crowded
-            collect(in_steps=self._crowded)
+        if self._crowded and len(self._waiting) <= CROWD:
+            self._crowd(come=False)
         late = self._since(now - self._seconds)
         await self._end_all(late, f"the message has not come within {self._seconds:g} seconds", 1.0)
         # A message of usual size comes at once, so whatever is here twice is large or slow.
@@ -100,6 +101,10 @@ class Calls:
             await self._end_all(some, f"more than {self._growth >> 20} MiB are on their way", AGAIN_SECONDS)
         # What an attack leaves behind must not become usual: the next one would get as much again.
         self._usual += grown if now >= self._calm_at else min(grown, _DRIFT)
+
+    def _crowd(self, *, come: bool) -> None:
+        self._crowded = come
+        collect(in_steps=come)
 
     def _since(self, instant: float) -> list[Call]:
         """Those that have been on their way since then or longer."""
