@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel
 
+from otel_ttf.api import resolve
 from otel_ttf.api.app import build
 from otel_ttf.api.health import Readiness
 from otel_ttf.api.metrics import FAMILIES
@@ -21,12 +22,15 @@ from otel_ttf.cli import main
 from otel_ttf.config import load
 from otel_ttf.exporters.metrics import ExportMetrics
 from otel_ttf.exporters.table import EXPORTERS
-from otel_ttf.journey.definition import default_onboarding
+from otel_ttf.journey.definition import MAX_MILESTONES, default_onboarding
+from otel_ttf.journey.keys import MAX_KEY_PARTS, MAX_KEYS, MAX_PART_BYTES
 from otel_ttf.pii.action import Action
 from otel_ttf.pii.detect import DETECTORS
 from otel_ttf.pii.keyrules import KeyRules
 from otel_ttf.pii.keys import new, parse
 from otel_ttf.pii.pseudonym import Pseudonyms
+from otel_ttf.receivers.limits import MAX_RECORDS
+from otel_ttf.receivers.rest_events import MAX_EVENTS
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_read import SqliteReader
 from otel_ttf.telemetry import Telemetry
@@ -190,6 +194,26 @@ def test_links_lead_somewhere(page):
     for target in LINK.findall(page.read_text()):
         if "://" not in target and not target.startswith("#"):
             assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize(
+    ("page", "row", "limits"),
+    [
+        ("senders", "most records in one", [MAX_RECORDS, MAX_RECORDS, MAX_EVENTS]),
+        ("semantics", "user ids in one", [resolve.MAX_IDS, resolve.MOST_AT_ONCE]),
+        ("semantics", "journeys of one kind and one user", [MAX_KEYS]),
+        ("semantics", "attributes of a key", [MAX_KEY_PARTS, MAX_PART_BYTES]),
+        ("semantics", "milestones of a journey", [MAX_MILESTONES]),
+    ],
+)
+def test_limits_in_tables_are_those_that_hold(page, row, limits):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {row}")]
+    cells = line.partition("|")[2].partition("|")[2]
+    known = [int(number.replace(",", "")) for number in re.findall(r"\b\d[\d,]*\b", cells)]
+    assert [limit for limit in limits if limit not in known] == []
+    if page == "senders":
+        assert [number for number in known if number not in (400, 413)] == limits
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=named)
