@@ -71,7 +71,7 @@ class Onward:
         clock: Clock,
         followed: Followed,
     ) -> None:
-        """Raises CannotStart."""
+        """Raises CannotStart, sqlite3.Error, OSError."""
         self._followed = followed
         journeys, reader = config.domain_journeys(), followed.reader(config)
         self._annotator = Annotator(journeys, followed.rules(config), reader)
@@ -103,6 +103,8 @@ class Onward:
             if settings.annotate:
                 more |= {"annotate": self._annotator, "ceiling": followed.position}
             metrics = all_metrics.of(name)
+            if signals:
+                book.part(name, [f"{name}:{signal}" for signal in signals])
             for signal in signals:
                 exporter(name, signal, sender, signal, event_log, metrics, **more)
             for setting in of_journeys:

@@ -241,9 +241,6 @@ class Service:
             drained.append(tracker.stop)
         else:
             event_log.register(CONSUMER, 0, required=True)  # nothing goes until it is followed
-        for gone in set(event_log.consumers()) - {CONSUMER, *configured(config)}:
-            # A consumer that is configured no more would hold its rows for ever.
-            event_log.forget(gone)
         telemetry.watch_consumer(CONSUMER, lambda: event_log.lag(tracker.position if tracker else 0))
 
         def way(config: Config) -> Pipeline:
@@ -294,6 +291,9 @@ class Service:
             onward.exporting.start()
             drained.append(onward.exporting.stop)
             self._exporters = partial(onward.exporting.notes, self.given.command("dead-letters list"))
+        for gone in set(event_log.consumers()) - {CONSUMER, *configured(config)}:
+            # A consumer that is configured no more would hold its rows for ever; in its place there may be others now.
+            event_log.forget(gone)
 
         otlp = config.receivers.otlp.protocols
         trusted = config.receivers.otlp.trusted_tokens

@@ -157,6 +157,23 @@ class ExportBook:
 
         return self._asked(whole)
 
+    def part(self, exporter: str, consumers: Sequence[str]) -> None:
+        """Of a file from before each signal had a cursor: these go on where all of the exporter was."""
+
+        def write(db: sqlite3.Connection) -> None:
+            for consumer in consumers:
+                db.execute(
+                    "INSERT OR IGNORE INTO cursor SELECT ?, log_id, position, records, NULL FROM cursor"
+                    " WHERE consumer = ?",
+                    (consumer, exporter),
+                )
+            db.execute("DELETE FROM cursor WHERE consumer = ?", (exporter,))
+            db.execute(
+                "UPDATE quarantine SET consumer = consumer || ':' || signal WHERE consumer = ?", (exporter,)
+            )
+
+        self._written(write)
+
     def cursor(self, consumer: str, log_id: str) -> Cursor | None:
         """The saved one in that log; None: there is none."""
 

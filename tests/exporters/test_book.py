@@ -39,6 +39,21 @@ def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     book.close()
 
 
+def test_signals_go_on_where_all_of_the_exporter_was(tmp_path: Path) -> None:
+    book = ExportBook(tmp_path / "exporters.db")
+    book.save(CURSOR, [letter()])
+    for _ in range(2):
+        book.part("otlp", ["otlp:logs", "otlp:traces"])
+        for consumer in ("otlp:logs", "otlp:traces"):
+            assert book.cursor(consumer, "log") == Cursor(consumer, "log", 7, 70)
+        assert book.last("otlp") is None
+        assert book.counts() == {"otlp:logs": 3}
+    book.save(further := Cursor("otlp:logs", "log", 8, 80))
+    book.part("otlp", ["otlp:logs", "otlp:traces"])
+    assert book.cursor("otlp:logs", "log") == further
+    book.close()
+
+
 def test_requests_that_were_refused_in_part_push_out_no_other(tmp_path: Path) -> None:
     book = ExportBook(tmp_path / "exporters.db")
     book.save(CURSOR, [letter()])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -109,6 +111,32 @@ def test_who_refuses_everything_gets_it_later_also_over_kill_9(
         assert server.get("/ready").json["notes"] == []
         assert server.terminate() == 0
     assert destination.counts == {f"{round_}.{n}": 1 for round_ in range(2) for n in range(10)}
+
+
+@pytest.mark.slow
+def test_what_waited_for_an_exporter_with_one_cursor_for_all_signals_is_sent(
+    tmp_path: Path, destination: GrpcDestination
+) -> None:
+    destination.judge = lambda came: Answer("later") if "waits" in came.names else OK
+    with ServerProcess(tmp_path / "data", settings=exporting(destination.port, start_at="end")) as server:
+        for name in ("sent", "waits"):
+            send(server, request(name))
+            wait_for(lambda name=name: any(name in came.names for came in destination.came), name)
+        server.wait_caught_up()
+        wait_for(lambda: server.metrics().total("otelcol_exporter_queue_size") == 1, "the cursor")
+        assert server.terminate() == 0
+        # As it was when all signals shared one.
+        for file, statement in (
+            ("exporters.db", "UPDATE cursor SET consumer = 'otlp', sum = NULL"),
+            ("log.db", "UPDATE consumer SET name = 'otlp' WHERE name = 'otlp:logs'"),
+        ):
+            with closing(sqlite3.connect(server.data_dir / file)) as db, db:
+                assert db.execute(statement).rowcount == 1
+        destination.judge = lambda _: OK
+        server.start()
+        wait_for(lambda: destination.counts["waits"] == 1, "what waited")
+        assert server.terminate() == 0
+    assert destination.counts == {"sent": 1, "waits": 1}
 
 
 @pytest.mark.slow
