@@ -25,7 +25,7 @@ class Answer(BaseModel):
     weight: float | None = Field(
         None,
         description="For how many users each that is counted here stands: 1 / the share that was followed when its "
-        "start was recorded; null where that is not the same for all. Only beside it.",
+        "start was recorded; null where that is not the same for all, or not known. Only beside it.",
         examples=[10.0],
     )
 

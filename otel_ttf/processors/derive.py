@@ -186,6 +186,8 @@ def email_domain(config: EmailDomainConfig) -> Derivation:
         domain = domain.lower().rstrip(".")
         if not at or not name or "@" in name or "." not in domain or len(domain) > 253 or " " in domain:
             return ()
+        if len(domain.rpartition(".")[2]) < 2:  # no such domain; nobody takes it for an address and masks it
+            return ()
         return ((config.to, pair(config.to, domain)),)
 
     return Derivation("email_domain", config.from_, frozenset([config.to]), of)

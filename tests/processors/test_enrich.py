@@ -153,6 +153,7 @@ def test_made_up_user_agents_do_not_take_all_of_a_processor(monkeypatch):
     [
         pytest.param("Ada@Example.COM", "example.com", id="an address"),
         pytest.param("ada@localhost", None, id="without a dot"),
+        pytest.param("ada@example.c", None, id="a letter at its end"),
         pytest.param("a@b@example.com", None, id="two of them"),
         pytest.param("example.com", None, id="no address"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from made import EMAIL, NOW, SECRETS, SUBJECTS, left, request
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -182,6 +182,7 @@ def test_nothing_raw_comes_out(made):
 
 
 @quickly
+@example(("logs", 405, False))  # a domain of what is no address, of a user who denies
 @given(requests)
 def test_masking_twice_is_masking_once_on_trusted_input(made):
     signal, seed, odd = made
