@@ -49,6 +49,7 @@ class TtfMetrics:
     key                   parts of the journey's key beyond the user; keys: how many such journeys the user has
     state                 not_started, in_progress, completed, expired
     as_of                 everything that had arrived until then is in it
+    weight                for how many users it stands, where only a share is followed; None: not known
     """
 
     user_id: str
@@ -67,6 +68,7 @@ class TtfMetrics:
     stages: tuple[Stage, ...]
     as_of: datetime
     lag_seconds: float
+    weight: float | None = 1.0
 
     def __getattr__(self, name: str) -> float | None:
         # Asked only for what is no field.
@@ -124,6 +126,7 @@ def metrics(answer: Any) -> TtfMetrics:
         ),
         as_of=datetime.fromisoformat(answer["as_of"]),
         lag_seconds=answer["lag_seconds"],
+        weight=answer.get("weight", 1.0),
     )
 
 

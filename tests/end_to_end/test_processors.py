@@ -9,6 +9,7 @@ from disk import contents
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from server_process import ServerProcess
 
+from otel_ttf.client import TelemetryClient
 from otel_ttf.pii.keys import parse
 from otel_ttf.processors.sample import Share
 
@@ -63,6 +64,8 @@ def test_a_share_of_the_users_is_followed_and_answers_say_so(tmp_path: Path) -> 
         for user in USERS:
             status = server.get(f"/api/v1/ttf/{user}").status
             assert status == (200 if user in inside else 404)
+        with TelemetryClient(api_url=server.api_url) as client:
+            assert client.get_ttf_metrics(inside[0]).weight == 2.0
         metrics = server.get("/metrics").body.decode()
         assert "otel_ttf_followed_subjects_ratio 0.5" in metrics
         assert f'otel_ttf_sampled_out_total{{by="subject"}} {2.0 * (len(USERS) - len(inside))}' in metrics
