@@ -232,11 +232,11 @@ class SqliteStore:
 
     # Sampling.
 
-    def sampling(self) -> Sampling:
-        """Which share of the users was followed when. Raises RowDamaged."""
+    def sampling(self) -> Sampling | None:
+        """Which share of the users was followed when; None: it was never noted. Raises RowDamaged."""
         row = self.db.execute("SELECT value FROM meta WHERE name = ?", (SAMPLED,)).fetchone()
         if row is None:
-            return Sampling()
+            return None
         with reading("meta", SAMPLED):
             return unpack_sampling(row[0])
 

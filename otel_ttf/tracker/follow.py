@@ -72,7 +72,10 @@ class Follower:
     def prepare(self, now: int) -> None:
         """Brings the stored definitions in step with the configured ones. In a transaction of its own."""
         known = self.store.sampling()
-        self.sampling = known.changed(self._share, now if self.store.definitions() else 0)
+        # Of a store from before it was noted the share of today is all that is known.
+        self.sampling = (
+            Sampling().changed(self._share, 0) if known is None else known.changed(self._share, now)
+        )
         if self.sampling != known:
             self.store.save_sampling(self.sampling)
         for journey in self._journeys:

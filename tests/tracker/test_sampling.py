@@ -19,6 +19,14 @@ def test_the_share_of_a_new_store_holds_from_the_beginning(tmp_path: Path) -> No
     world.close()
 
 
+def test_in_a_store_from_before_it_was_noted_the_share_has_always_been_the_same(tmp_path: Path) -> None:
+    world = World(tmp_path, journey(), share=0.1)
+    world.store.db.execute("DELETE FROM meta WHERE name = 'sampled'")
+    world.restart()
+    assert world.follower.sampling.weight(START) == 10
+    world.close()
+
+
 def test_a_change_counts_from_then_on(tmp_path: Path) -> None:
     world = World(tmp_path, journey())
     assert world.follower.sampling.steps == ()
