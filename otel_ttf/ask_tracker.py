@@ -53,7 +53,7 @@ def opened(store: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
             db.execute("SELECT 1 FROM quarantine, task LIMIT 1")
             yield db
     except sqlite3.Error as error:
-        if "no such table" in str(error):
+        if "no such" in str(error):  # table or column
             raise StoreUnanswered(
                 f"{store} was written by an older otel_ttf: start this version's server on it once."
             ) from None

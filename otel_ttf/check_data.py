@@ -31,7 +31,7 @@ from otel_ttf.remembered import remembered
 from otel_ttf.sqlite_disk import not_utf8, read_only, trouble
 from otel_ttf.store import losses
 from otel_ttf.store.exports import FILE as EXPORTS
-from otel_ttf.store.exports_rescue import LETTER, plausible
+from otel_ttf.store.exports_rescue import completed, plausible
 from otel_ttf.store.losses import Loss
 from otel_ttf.store.opening import NOTE, PAGE_SIZE, identity
 from otel_ttf.store.salvage import Table
@@ -321,13 +321,13 @@ def _companions(directory: Directory) -> Said:
 def _exports(directory: Directory) -> Said:
     path = directory.path / EXPORTS
     with _reading(path) as db:
-        cursors = db.execute("SELECT consumer, log_id, position, records, sum FROM cursor").fetchall()
-        for id_, *row in db.execute(f"SELECT {', '.join(LETTER)} FROM quarantine"):
-            if not plausible("quarantine", [None, *row]):
+        cursors = [completed("cursor", row) for row in db.execute("SELECT * FROM cursor")]
+        for id_, *row in db.execute("SELECT * FROM quarantine"):
+            if not plausible("quarantine", completed("quarantine", [None, *row])):
                 yield f"row {id_} of table quarantine cannot be read"
     log = log_state(directory.log)
     for row in cursors:
-        if not plausible("cursor", list(row)):
+        if not plausible("cursor", row):
             yield f"{path}: row {row[0]} of table cursor is damaged"
         elif log is not None and row[1] == log.log_id and row[2] > log.end:
             yield f"exporter {row[0]}: expected the log to reach position {row[2]}, found its end at {log.end}"

@@ -77,10 +77,14 @@ def _rows(file: PageFile, roots: dict[str, int]) -> Iterator[tuple[str, int | No
     owners, _ = file.owners(roots)
     for number, name in owners.items():
         for rowid, values in file.rows(number):
-            if len(values) == len(_TYPES[name]) - 1:
-                values = [*values, _ADDED.get(name)]
+            values = completed(name, values)
             if plausible(name, values):
                 yield name, rowid, values
+
+
+def completed(table: str, values: Sequence[Any]) -> list[Any]:
+    """A row as it is now, also of a file from before its last column was added."""
+    return [*values, *([_ADDED.get(table)] if len(values) == len(_TYPES[table]) - 1 else [])]
 
 
 def plausible(table: str, values: Sequence[Value]) -> bool:

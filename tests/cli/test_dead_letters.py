@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ from click.testing import CliRunner, Result
 
 from otel_ttf.cli import main
 from otel_ttf.log.lock import lock_directory
+from otel_ttf.migrate import migrate
 from otel_ttf.store.exports import FIRST_LETTER, Cursor, ExportBook
 from otel_ttf.store.quarantine import DeadLetter
-from otel_ttf.store.sqlite import SqliteStore
+from otel_ttf.store.sqlite import SCHEMA, SqliteStore
 
 ARRIVAL = 1_790_000_000 * 10**9
 
@@ -43,6 +46,14 @@ def full(store: SqliteStore) -> SqliteStore:
 
 def run(folder: Path, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["dead-letters", *arguments, "--data-dir", str(folder)])
+
+
+def test_a_store_that_no_server_of_this_version_has_opened(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
+        migrate(db, tmp_path / "store.db", SCHEMA, until=6)
+    done = run(tmp_path, "list")
+    assert done.exit_code == 1
+    assert "start this version's server on it once" in done.stderr
 
 
 def test_list(full: SqliteStore, tmp_path: Path) -> None:

@@ -20,9 +20,11 @@ from otel_ttf.companions import Companions
 from otel_ttf.journey.definition import default_onboarding
 from otel_ttf.log.lock import in_use
 from otel_ttf.mending import log_state
+from otel_ttf.migrate import migrate
 from otel_ttf.remembered import remember
 from otel_ttf.store.consent import SqliteBook
 from otel_ttf.store.exports import Cursor, ExportBook
+from otel_ttf.store.exports_rescue import OURS, SCHEMA
 from otel_ttf.store.opening import NOTE
 from otel_ttf.store.quarantine import DeadLetter
 
@@ -87,6 +89,18 @@ def test_what_a_server_leaves_is_fine(folder):
     assert said.endswith("All is fine.\n")
     after = {file.name: file.read_bytes() for file in folder.iterdir() if file.name in before}
     assert after == before
+
+
+def test_a_file_of_exporters_that_no_server_of_this_version_has_opened_is_fine(folder):
+    (folder / "exporters.db").unlink()
+    with closing(sqlite3.connect(folder / "exporters.db", isolation_level=None)) as db:
+        migrate(db, folder / "exporters.db", SCHEMA, ours=OURS, until=1)
+        db.execute("INSERT INTO cursor VALUES ('otlp', 'log', 2, 2)")
+        db.execute(
+            "INSERT INTO quarantine VALUES (NULL, 'log', 2, 0, 'logs', 1, x'0a00', x'', 'HTTP 400', 'x', 0, 1, 'otlp')"
+        )
+    code, said = check(folder)
+    assert code == 0, said
 
 
 def sql(name: str, statement: str) -> Callable[[Path], None]:
