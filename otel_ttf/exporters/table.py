@@ -25,7 +25,7 @@ EXPORTERS: Mapping[str, type[ExporterConfig]] = {
     "otlp": OtlpGrpcConfig,
     "otlphttp": OtlpHttpConfig,
 }
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:/[^\s/]+)?")
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:/[^\s/:]+)?")  # NAME:SIGNAL is who reads the log
 
 
 @cache
@@ -87,7 +87,7 @@ class Exporters(dict[str, ExporterConfig]):
         cls, _schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         kinds = {
-            rf"^{name}(/[^\s/]+)?$": handler(config.__pydantic_core_schema__)
+            rf"^{name}(/[^\s/:]+)?$": handler(config.__pydantic_core_schema__)
             for name, config in EXPORTERS.items()
         }
         return {"type": ["object", "null"], "patternProperties": kinds, "additionalProperties": True}
