@@ -94,6 +94,7 @@ def test_to_one_that_is_not_nothing_goes(
             client.check_ttf_alerts("ada")
         assert server.came == []
         assert client.counts.waiting == 1
+        client.close(0)  # before its server: see below
 
 
 def test_a_server_that_wants_one_of_its_clients_gets_it(tmp_path: Path, client_of: ClientOf) -> None:
@@ -106,3 +107,4 @@ def test_a_server_that_wants_one_of_its_clients_gets_it(tmp_path: Path, client_o
         stranger.track_event("e")
         assert not stranger.flush_events(0.5)
         assert len(server.came) == 1
+        stranger.close(0)  # SSLSocket of Python 3.11 leaves one open whose peer ends between two of its steps
