@@ -23,9 +23,8 @@ from otel_ttf.store.exports import PARTIAL
 from otel_ttf.telemetry import failure
 from otel_ttf.units import SECOND
 
-TRIES = (
-    3  # times that a batch may fail by a defect of ours before it is looked for the record that makes it fail
-)
+# Times that a batch may fail by a defect of ours before it is looked for the record that makes it fail.
+TRIES = 3
 # Parts of a batch that may be refused in a row, and in all, before what is left is set aside as it is. One bad record
 # in a million is found with the first; the second bounds what a destination costs that refuses every other one.
 FRUITLESS = 24
@@ -35,9 +34,8 @@ PARTS = 512
 LOOKS = 3
 MOST_LOOKS = 64
 SMALLEST = 16 * 1024  # bytes: no batch is made smaller than this because the destination found one too large
-GROWS = (
-    64  # each batch that is taken gives back this part of max_bytes: what found them too large may be gone
-)
+# Each batch that is taken gives back this part of max_bytes: what found them too large may be gone.
+GROWS = 64
 LOOK_AT = "look at its endpoint, at our headers and tls, and whether it has room"
 
 log = structlog.get_logger()
