@@ -77,11 +77,6 @@ def is_sealed(text: str) -> bool:
     return text.startswith("e1") and SEALED.fullmatch(text) is not None
 
 
-def for_vendors(sealed: str) -> bool:
-    """Whether a sealed value may be handed to vendors, sealed as it is."""
-    return not sealed.startswith("e1v_")
-
-
 def to_text(data: bytes, *, vendors: bool) -> str:
     """The sealed form of nonce, ciphertext and tag."""
     return ("e1_" if vendors else "e1v_") + data.hex().translate(_TO_LETTERS)
