@@ -17,7 +17,7 @@ REQUESTS = 220
 # In the order in which they come: what was committed before a kill stays so.
 POINTS = [
     {"file": "store.db", "sql": "DELETE FROM event", "after": True},
-    {"call": "otel_ttf.store.sqlite:SqliteStore.drop_oldest_events"},
+    {"call": "otel_ttf.store.events:Events.drop_oldest"},
     {"file": "store.db", "sql": "DELETE FROM resource"},
     {"file": "store.db", "sql": "PRAGMA incremental_vacuum", "after": True},
     {"call": "otel_ttf.store.sqlite:SqliteStore.shrink", "nth": 2},
