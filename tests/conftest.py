@@ -21,7 +21,7 @@ LONG = {
     "crash": "kill_bad_records points power trim",
     "end_to_end": "access broken_files canary dead_letters disk encrypted ids_in_plain rebuild recompute reload replay"
     " sidecar tls wall_clock",
-    "exporters": "server",
+    "exporters": "otlp_http server",
     "hostile": "memory stopping table",
 }
 
