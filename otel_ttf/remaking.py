@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence, Set
 
 from otel_ttf.journey.definition import Journey
@@ -14,9 +13,11 @@ from otel_ttf.journey.times import pack_times, unpack_times
 from otel_ttf.journey.transitions import Transition, advance, milestone_bit, stage_bit, told_bit
 from otel_ttf.store.sqlite import SqliteStore
 from otel_ttf.store.sqlite_rows import (
+    TRANSITION,
     pack_key,
     subject_hash,
     to_json,
+    transition_from,
     unpack_counts,
     unpack_key,
     unpack_segments,
@@ -132,48 +133,10 @@ def _left_out(store: SqliteStore, subject: str) -> tuple[dict[bytes, int], int]:
 
 
 def _transitions(store: SqliteStore, where: str, values: Sequence[object]) -> list[Transition]:
-    return [
-        Transition(
-            digest,
-            journey,
-            version,
-            tuple(json.loads(key)) if key else (),
-            subject,
-            kind,
-            milestone,
-            level,
-            at,
-            recorded,
-            json.loads(segments),
-            bool(backfilled),
-            old=old,
-            new=new,
-            closed=tuple((stage, took) for stage, took in json.loads(closed)),
-            changed=tuple((what, before, after) for what, before, after in json.loads(changed)),
-        )
-        for (
-            digest,
-            journey,
-            version,
-            key,
-            subject,
-            kind,
-            milestone,
-            level,
-            at,
-            recorded,
-            segments,
-            backfilled,
-            old,
-            new,
-            closed,
-            changed,
-        ) in store.db.execute(
-            "SELECT id, journey, version, key, subject, kind, milestone, level, at, recorded, segments, backfilled,"
-            f" old, new, closed, changed FROM transition WHERE {where} ORDER BY position",
-            tuple(values),
-        )
-    ]
+    rows = store.db.execute(
+        f"SELECT {TRANSITION}, position FROM transition WHERE {where} ORDER BY position", tuple(values)
+    )
+    return [transition_from(row, position) for *row, position in rows]
 
 
 def mend_references(store: SqliteStore) -> None:

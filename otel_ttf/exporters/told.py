@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -13,12 +12,9 @@ from otel_ttf.journey.transitions import Transition
 from otel_ttf.log.base import LogError
 from otel_ttf.sqlite_disk import trouble
 from otel_ttf.store.sqlite_file import connect
-from otel_ttf.store.sqlite_rows import reading, unpack_key, unpack_texts
+from otel_ttf.store.sqlite_rows import TRANSITION, transition_from
 
-_AFTER = (
-    "SELECT position, id, journey, version, key, subject, kind, milestone, level, at, recorded, segments, backfilled,"
-    " after_expiry, old, new, closed, changed FROM transition WHERE position > ? ORDER BY position LIMIT ?"
-)
+_AFTER = f"SELECT {TRANSITION}, position FROM transition WHERE position > ? ORDER BY position LIMIT ?"
 
 
 class ToldTransitions:
@@ -44,7 +40,7 @@ class ToldTransitions:
         """(position, transition) after a position, in order."""
         rows = self._ask(_AFTER, (after, limit))
         try:
-            return [(row[0], _from(row)) for row in rows]
+            return [(position, transition_from(row, position)) for *row, position in rows]
         except sqlite3.Error as error:
             raise LogError(f"{self._path}: {trouble(error)}") from None
 
@@ -74,20 +70,3 @@ class ToldTransitions:
     def close(self) -> None:
         with self._lock:
             self._db.close()
-
-
-def _from(row: Sequence[Any]) -> Transition:
-    """Raises RowDamaged."""
-    position, id_, journey, version, key, subject, kind, milestone, level, at, recorded, segments, *rest = row
-    backfilled, after_expiry, old, new, closed, changed = rest
-    with reading("transition", position):
-        return Transition(
-            *(id_, journey, version, unpack_key(key), subject, kind, milestone, level, at, recorded),
-            segments={name: value for name, value in unpack_texts(segments).items() if value is not None},
-            backfilled=bool(backfilled),
-            after_expiry=bool(after_expiry),
-            old=old,
-            new=new,
-            closed=tuple((stage, took) for stage, took in json.loads(closed)),
-            changed=tuple((name, before, after) for name, before, after in json.loads(changed)),
-        )

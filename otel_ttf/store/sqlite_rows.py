@@ -16,6 +16,7 @@ from otel_ttf.journey.rollup import unpack
 from otel_ttf.journey.sampling import Sampling
 from otel_ttf.journey.state import State
 from otel_ttf.journey.times import unpack_times
+from otel_ttf.journey.transitions import Transition
 from otel_ttf.sqlite_disk import RowDamaged
 from otel_ttf.store.base import COUNTED, MINUTE_BOUNDS, SCORE_BOUNDS
 
@@ -290,6 +291,30 @@ def definition_from(row: tuple[Any, ...]) -> Definition:
     with reading("definition", row[0]):
         canonical = unpack_canonical(row[3])
     return Definition(row[0], row[1], row[2], canonical, row[4], row[5], row[6], bool(row[7]), *row[8:11])
+
+
+# What `transition_from` takes.
+TRANSITION = (
+    "id, journey, version, key, subject, kind, milestone, level, at, recorded, segments, backfilled, after_expiry,"
+    " old, new, closed, changed"
+)
+
+
+def transition_from(row: Sequence[Any], position: object) -> Transition:
+    """The columns TRANSITION of a row. Raises RowDamaged."""
+    id_, journey, version, key, subject, kind, milestone, level, at, recorded, segments, *rest = row
+    backfilled, after_expiry, old, new, closed, changed = rest
+    with reading("transition", position):
+        return Transition(
+            *(id_, journey, version, unpack_key(key), subject, kind, milestone, level, at, recorded),
+            segments={name: value for name, value in unpack_texts(segments).items() if value is not None},
+            backfilled=bool(backfilled),
+            after_expiry=bool(after_expiry),
+            old=old,
+            new=new,
+            closed=tuple((stage, took) for stage, took in json.loads(closed)),
+            changed=tuple((name, before, after) for name, before, after in json.loads(changed)),
+        )
 
 
 def kept_from(row: tuple[object, ...], segments: Sequence[str]) -> Kept:
